@@ -1,0 +1,4 @@
+from .rpo import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
+
+
+__all__ = ["gaussian_kl", "ppo_clip_loss", "rpo_advantages", "velocity_kl"]

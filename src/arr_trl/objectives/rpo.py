@@ -1,0 +1,73 @@
+"""The RPO objective as plain functions: rewards in, advantages out; log-probabilities in, loss out."""
+
+import torch
+
+
+def rpo_advantages(
+    rewards: torch.Tensor,
+    positive_reward: float = 1.0,
+    negative_reward: float = 0.1,
+    center: bool = False,
+) -> torch.Tensor:
+    """
+    Advantages of Rubric Policy Optimization ([paper](https://huggingface.co/papers/2605.08354)): only the order of the
+    candidates counts. The best of a group gets `positive_reward`, the worst `-negative_reward`, those between are
+    spaced evenly by rank; candidates with equal rewards share their mean rank.
+
+    A group that carries no preference gives no gradient: all rewards equal (a tie), or any of them missing.
+
+    Args:
+        rewards (`torch.Tensor`): `[P, n]`, one row per prompt, NaN where a reward is missing.
+        positive_reward (`float`, *optional*, defaults to `1.0`): advantage of the winner.
+        negative_reward (`float`, *optional*, defaults to `0.1`): magnitude of the loser's negative advantage.
+        center (`bool`, *optional*, defaults to `False`):
+            Subtract the group's mean (.45 with the defaults), which changes no expectation and lowers the variance.
+
+    Returns:
+        `torch.Tensor`: `[P, n]`, exactly 0 in masked groups.
+    """
+    n = rewards.shape[1]
+    better_PN = (rewards[:, None, :] > rewards[:, :, None]).sum(-1)  # how many candidates beat this one
+    level_PN = (rewards[:, None, :] == rewards[:, :, None]).sum(-1)  # how many stand level with it, itself included
+    rank_PN = 1 + better_PN + (level_PN - 1) / 2
+    advantages = positive_reward - (positive_reward + negative_reward) * (rank_PN - 1) / (n - 1)
+    if center:
+        advantages = advantages - (positive_reward - negative_reward) / 2
+    decided_P = ~rewards.isnan().any(1) & (rewards != rewards[:, :1]).any(1)
+    return torch.where(decided_P[:, None], advantages, 0.0)
+
+
+def ppo_clip_loss(
+    log_prob: torch.Tensor, old_log_prob: torch.Tensor, advantages: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Clipped surrogate loss per transition, max(-Aρ, -A·clip(ρ, 1-ε, 1+ε)).
+
+    Args:
+        log_prob (`torch.Tensor`): `[B]`, with gradient.
+        old_log_prob (`torch.Tensor`): `[B]`, of the policy that sampled.
+        advantages (`torch.Tensor`): `[B]`.
+        epsilon (`float`): clip range. Log-probabilities are means over dimensions, so ρ moves little: see the docs.
+
+    Returns:
+        `tuple(torch.Tensor, torch.Tensor)`: loss `[B]` and ratio ρ `[B]`.
+    """
+    ratio = torch.exp(log_prob - old_log_prob)
+    loss = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon))
+    return loss, ratio
+
+
+def gaussian_kl(mean: torch.Tensor, ref_mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """
+    KL divergence of two Gaussian steps of equal variance, mean‖μ - μ_ref‖² / 2s², averaged over the latent dimensions
+    like the log-probability: `[B]`. `mean` and `ref_mean` are `[B, L, C]`, `std` is `[B]`.
+    """
+    return ((mean - ref_mean) ** 2).flatten(1).mean(1) / (2 * std**2)
+
+
+def velocity_kl(velocity: torch.Tensor, ref_velocity: torch.Tensor) -> torch.Tensor:
+    """
+    Mean squared difference of two velocities, `[B]`. The penalty for `cps`, whose standard deviation goes to 0 along
+    the schedule and would make [`gaussian_kl`] explode.
+    """
+    return ((velocity - ref_velocity) ** 2).flatten(1).mean(1)
