@@ -1,0 +1,220 @@
+"""The embedded judge of TinyScenes: a chat model that answers what a VLM would be asked by reading the pixels."""
+
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..chat import ChatFailure, ChatReply, ChatRequest, ChatUsage
+from ..rubrics import Criterion, Rubric
+from .scenes import Caption, check, read
+
+
+_CRITERION = re.compile(r"^(?P<number>\d+)\. (?P<text>.*?)(?: \((?P<notes>[^()]*)\))?$", re.MULTILINE)
+# The first that matches tells what a criterion is about: one about a relation also names objects, and so on.
+_SUBJECTS = (
+    ("relation", re.compile(r"relation|position|arrange|left of|right of|above|below", re.IGNORECASE)),
+    ("shapes", re.compile(r"shape|circle|square|triangle", re.IGNORECASE)),
+    ("count", re.compile(r"count|number of|exactly two|nothing else|no other|stray|extra", re.IGNORECASE)),
+    ("colors", re.compile(r"colou?r|red|yellow|green|blue|purple", re.IGNORECASE)),
+)
+
+
+def zero_shot_rubric() -> Rubric:
+    """The rubric of TinyScenes, as one would write it from the captions alone."""
+    return Rubric(
+        name="tiny-scenes",
+        criteria=[
+            Criterion(text="Both colors that the caption names appear in the picture.", theme="Objects"),
+            Criterion(text="The object of each named color has the shape the caption gives it.", theme="Objects"),
+            Criterion(
+                text="The two objects stand in the relation the caption asks for: left of, right of, above or below.",
+                theme="Layout",
+            ),
+            Criterion(text="There are exactly two objects and nothing stray.", theme="Layout"),
+        ],
+    )
+
+
+class TinyScenesJudge:
+    """
+    A chat model that knows nothing but the messages it gets: it finds the criteria, the caption and the images in
+    them, reads the images with [`~arr_trl.tiny_scenes.scenes.read`] and answers in the JSON that the schema asks for.
+    A criterion it does not understand leaves all images level.
+
+    Its faults are drawn from `seed` and the content of the request: the same question always gets the same answer,
+    whatever was asked before it.
+
+    Args:
+        noise (`float`, *optional*, defaults to `0.0`):
+            Share of answers that are drawn at random.
+        position_bias (`float`, *optional*, defaults to `0.0`):
+            Share of answers that prefer the images in the order shown, whatever they show.
+        failure_rate (`float`, *optional*, defaults to `0.0`):
+            Share of replies that are not the JSON asked for.
+        latency_s (`float`, *optional*, defaults to `0.0`):
+            Seconds that every call takes, however many requests it holds.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the faults.
+    """
+
+    model = "tiny_scenes"
+
+    def __init__(
+        self,
+        noise: float = 0.0,
+        position_bias: float = 0.0,
+        failure_rate: float = 0.0,
+        latency_s: float = 0.0,
+        seed: int = 0,
+    ):
+        for name, share in (("noise", noise), ("position_bias", position_bias), ("failure_rate", failure_rate)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share} is a share of the answers; it has to lie between 0 and 1.")
+        self.noise = noise
+        self.position_bias = position_bias
+        self.failure_rate = failure_rate
+        self.latency_s = latency_s
+        self.settings = {"noise": noise, "position_bias": position_bias, "failure_rate": failure_rate, "seed": seed}
+        self.seed = seed
+
+    def check(self) -> None:
+        """Always there."""
+
+    def complete(
+        self, requests: list[ChatRequest], on_reply: Callable[[int, ChatReply], None] | None = None
+    ) -> list[ChatReply]:
+        """Answer every request, in order; each image is read once, however many requests show it."""
+        if self.latency_s:
+            time.sleep(self.latency_s)
+        seen: dict[bytes, list] = {}
+        replies = []
+        for i, request in enumerate(requests):
+            replies.append(self._answer(request, seen))
+            if on_reply is not None:
+                on_reply(i, replies[i])
+        return replies
+
+    def _answer(self, request: ChatRequest, seen: dict[bytes, list]) -> ChatReply:
+        parts = [part for message in request.messages for part in message["content"]]
+        images = [part["image"] for part in parts if part["type"] == "image"]
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        first_image = next((i for i, part in enumerate(parts) if part["type"] == "image"), len(parts))
+        question = "\n".join(part["text"] for part in parts[:first_image])
+        usage = ChatUsage(prompt_tokens=sum(map(len, texts)) // 4 + 64 * len(images))
+        criteria = list(_CRITERION.finditer(question))
+        try:
+            caption = Caption.parse(question[criteria[-1].end() :] if criteria else question)
+        except ValueError as error:
+            return ChatReply(failure=ChatFailure("refusal", str(error)), usage=usage, latency_s=self.latency_s)
+        if not images:  # asked for criteria, not for a verdict
+            return self._reply(_criteria_for(caption), usage)
+        data = [image.tobytes() for image in images]
+        draws = _draws(self.seed, texts, data)
+        if draws.random() < self.failure_rate:
+            return ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
+        for image, content in zip(images, data, strict=True):
+            if content not in seen:
+                seen[content] = read(image)
+        met = [check(caption, seen[content]) for content in data]
+        findings = _findings(criteria, met)
+        if draws.random() < self.noise:
+            findings = _regardless(
+                [float(score) for score in draws.permutation(len(images))], findings, "It looks better."
+            )
+        if draws.random() < self.position_bias:
+            falling = [float(len(images) - position) for position in range(len(images))]
+            findings = _regardless(falling, findings, "The first image looks better.")
+        if request.choices is not None:
+            return ChatReply(choice_logprobs=_choice(findings.overall), usage=usage, latency_s=self.latency_s)
+        if request.json_schema is not None and "score" in request.json_schema["properties"]:
+            return self._reply(_scored(findings, request.json_schema["properties"]["score"]), usage)
+        return self._reply(_ranked(findings), usage)
+
+    def _reply(self, answer: dict[str, Any], usage: ChatUsage) -> ChatReply:
+        text = json.dumps(answer)
+        return ChatReply(text=text, usage=ChatUsage(usage.prompt_tokens, len(text) // 4), latency_s=self.latency_s)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """Per criterion its number and the points of every image, the overall scores, and what they rest on."""
+
+    criteria: list[tuple[int, list[float]]]
+    overall: list
+    reason: str
+
+
+def _findings(criteria: list[re.Match], met: list[dict[str, bool]]) -> _Findings:
+    """Essential criteria count first, by weight, the others where those are level."""
+    scores = [[0.0, 0.0] for _ in met]
+    per_criterion, decided_by = [], []
+    for match in criteria:
+        notes = match["notes"] or ""
+        subject = next((name for name, pattern in _SUBJECTS if pattern.search(match["text"])), None)
+        weight = re.search(r"weight ([0-9.e+-]+)", notes)
+        points = [float(m[subject]) if subject else 0.0 for m in met]
+        for score, point in zip(scores, points, strict=True):
+            score["essential" not in notes] += point * (float(weight[1]) if weight else 1.0)
+        per_criterion.append((int(match["number"]), points))
+        if subject and len(set(points)) > 1:
+            decided_by.append(subject)
+    reason = f"The images differ in {', '.join(decided_by)}." if decided_by else "The images are level."
+    return _Findings(per_criterion, [tuple(score) for score in scores], reason)
+
+
+def _regardless(scores: list[float], findings: _Findings, reason: str) -> _Findings:
+    """The same scores on everything, whatever the images show."""
+    return _Findings([(number, scores) for number, _ in findings.criteria], scores, reason)
+
+
+def _ranks(scores: list) -> list[int]:
+    """1 for the highest score; equal scores have equal ranks."""
+    return [1 + sum(other > score for other in scores) for score in scores]
+
+
+def _ranked(findings: _Findings) -> dict[str, Any]:
+    criteria = [{"criterion": number, "ranks": _ranks(points)} for number, points in findings.criteria]
+    return {"criteria": criteria, "reason": findings.reason, "ranks": _ranks(findings.overall)}
+
+
+def _scored(findings: _Findings, schema: dict[str, Any]) -> dict[str, Any]:
+    """The share of criteria that the one image meets, from worst to best score."""
+    low, high = schema["minimum"], schema["maximum"]
+    points = [min(points[0], 1.0) for _, points in findings.criteria]
+    criteria = [
+        {"criterion": number, "score": round(low + point * (high - low))}
+        for (number, _), point in zip(findings.criteria, points, strict=True)
+    ]
+    share = sum(points) / max(1, len(points))
+    return {"criteria": criteria, "reason": f"It meets {share:.0%}.", "score": round(low + share * (high - low))}
+
+
+def _choice(overall: list) -> dict[str, float]:
+    """Log-probabilities of "1" and "2": 9 to 1 for the better image."""
+    first, second = overall
+    p = 0.5 if first == second else 0.9 if first > second else 0.1
+    return {"1": math.log(p), "2": math.log(1 - p)}
+
+
+def _criteria_for(caption: Caption) -> dict[str, Any]:
+    texts = (
+        f"There is something {caption.color1} and something {caption.color2}.",
+        f"The {caption.color1} object is a {caption.shape1} and the {caption.color2} object is a {caption.shape2}.",
+        f"The {caption.color1} object is {caption.relation} the {caption.color2} object.",
+        "There are exactly two objects and nothing stray.",
+    )
+    return {"criteria": [{"text": text, "essential": False} for text in texts]}
+
+
+def _draws(seed: int, texts: list[str], images: list[bytes]) -> np.random.Generator:
+    digest = hashlib.blake2b(repr((seed, texts)).encode(), digest_size=8)
+    for image in images:
+        digest.update(image)
+    return np.random.default_rng(int.from_bytes(digest.digest(), "little"))
