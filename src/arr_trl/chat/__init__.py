@@ -1,0 +1,5 @@
+from .base import ChatFailure, ChatModel, ChatReply, ChatRequest, ChatUsage
+from .http import HTTPChatModel
+
+
+__all__ = ["ChatFailure", "ChatModel", "ChatReply", "ChatRequest", "ChatUsage", "HTTPChatModel"]

@@ -1,0 +1,359 @@
+"""A chat model behind any server that speaks the OpenAI protocol: vLLM, SGLang, `transformers serve`, or a provider."""
+
+import asyncio
+import json
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from huggingface_hub import AsyncInferenceClient
+
+# `HTTPError` is the base class of everything the client raises, whichever HTTP library huggingface_hub uses.
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from .base import ChatFailure, ChatReply, ChatRequest
+from .wire import data_url, read_output, retry_after_s, secrets_in_url, server_words, without_secrets
+
+
+_KIND_OF_STATUS = {401: "authentication", 403: "authentication", 404: "not_found", 408: "timeout", 429: "rate_limit"}
+_PASSING = ("timeout", "connection", "rate_limit", "server")  # worth another try
+_THREAD = "arr_trl-chat"
+# Loggers that write the whole URL of every request, at INFO and DEBUG.
+_LOGGERS_OF_URLS = (HTTPError.__module__.partition(".")[0], "huggingface_hub.utils._http")
+_SERVER_WORDS = 300  # characters of the server's own message that are worth showing
+
+
+class HTTPChatModel:
+    """
+    A vision chat model that answers over HTTP, through [`~huggingface_hub.AsyncInferenceClient`].
+
+    All calls of one object share one pool of connections and one limit of concurrent requests, whichever thread they
+    come from. Nothing is started and nothing is sent before the first call.
+
+    Args:
+        model (`str`):
+            Name of the model, as the server or provider calls it.
+        base_url (`str`, *optional*):
+            Address of an OpenAI-compatible server, such as `"http://localhost:8000/v1"`. Without it the model is asked
+            through [Inference Providers](https://huggingface.co/docs/inference-providers).
+        api_key (`str`, *optional*):
+            Secret sent as bearer token. Without it a server at `base_url` gets no credentials, not even the token of
+            `hf auth login`, unless it belongs to Hugging Face.
+        provider (`str`, *optional*):
+            Inference provider, when there is no `base_url`; `None` lets the Hub choose.
+        max_concurrency (`int`, *optional*, defaults to `32`):
+            Requests in flight at once, from 1 to 100.
+        timeout_s (`float`, *optional*, defaults to `120.0`):
+            Seconds that one attempt may take. A server that asks to wait longer than this is not waited for.
+        max_retries (`int`, *optional*, defaults to `4`):
+            Further attempts after a timeout, a lost connection, a 429 or a 5xx.
+        backoff_s (`float`, *optional*, defaults to `1.0`):
+            Seconds before the first retry, doubled for each further one, with jitter. `Retry-After` wins over it.
+        max_image_size (`int`, *optional*, defaults to `1024`):
+            Longest side, in pixels, of the PNG that is sent; larger images are scaled down.
+        extra_body (`dict`, *optional*):
+            Further fields of the request, which win over ours; `None` removes a field. A model that takes no
+            `max_tokens`, for example, wants `{"max_tokens": None, "max_completion_tokens": 2048}`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        provider: str | None = None,
+        max_concurrency: int = 32,
+        timeout_s: float = 120.0,
+        max_retries: int = 4,
+        backoff_s: float = 1.0,
+        max_image_size: int = 1024,
+        extra_body: dict[str, Any] | None = None,
+    ):
+        if base_url is not None and not base_url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"base_url={without_secrets(base_url)!r} is not an address; it has to start with http:// or "
+                "https://, for example http://localhost:8000/v1."
+            )
+        if base_url is not None and provider is not None:
+            raise ValueError("Give `base_url` (a server) or `provider` (an inference provider), not both.")
+        if not 1 <= max_concurrency <= 100:
+            raise ValueError(
+                f"max_concurrency={max_concurrency} is outside 1 to 100, what one HTTP client holds open."
+            )
+        self.model = model
+        self.base_url = base_url
+        self.provider = provider
+        self.max_concurrency = max_concurrency
+        self.timeout_s = timeout_s
+        self.max_retries = max_retries
+        self.backoff_s = backoff_s
+        self.max_image_size = max_image_size
+        self.extra_body = dict(extra_body or {})
+        self.settings = {"max_image_size": max_image_size, **self.extra_body}
+        self._api_key = api_key
+        self._secrets = [secret for secret in (api_key, *secrets_in_url(base_url or "")) if secret]
+        self._where = without_secrets(base_url) if base_url else f"provider {provider or 'auto'}"
+        self._sends_schema = True  # until the server refuses one
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: AsyncInferenceClient | None = None
+        self._slots: asyncio.Semaphore | None = None
+
+    def __repr__(self) -> str:
+        return f"HTTPChatModel(model={self.model!r}, at={self._where!r})"
+
+    def complete(
+        self, requests: list[ChatRequest], on_reply: Callable[[int, ChatReply], None] | None = None
+    ) -> list[ChatReply]:
+        """Answer every request, in order, `max_concurrency` at a time. Safe from any thread, also one that runs a loop."""
+        return self._run(self._answer_all(requests, self.max_retries, on_reply))
+
+    def check(self) -> None:
+        """
+        Ask the model for one token of text.
+
+        Raises:
+            `ConnectionError`: when the server does not answer.
+            `PermissionError`: when it refuses the credentials.
+            `ValueError`: when it does not serve the model or refuses the question.
+        """
+        question = ChatRequest([{"role": "user", "content": [{"type": "text", "text": "Say OK."}]}], max_tokens=1)
+        (reply,) = self._run(self._answer_all([question], max_retries=0))
+        failure = reply.failure
+        if failure is None or failure.kind in ("truncated", "empty", "refusal"):  # it answered
+            return
+        if failure.kind == "authentication":
+            raise PermissionError(f"{failure.message} Check `api_key`, and that it may use {self.model}.")
+        if failure.kind in _PASSING:
+            raise ConnectionError(
+                f"{failure.message} Check that the server is running and `base_url` is right; "
+                f"`vllm serve {self.model}` starts one at http://localhost:8000/v1."
+            )
+        raise ValueError(f"{failure.message} Check that the server serves a model named {self.model!r}.")
+
+    def close(self) -> None:
+        """Close the connections. The object opens new ones when it is used again."""
+        with self._lock:
+            if self._loop is not None:
+                self._stop()
+                self._thread.join()
+                self._loop = None
+
+    def _run(self, coroutine) -> Any:
+        with self._lock:
+            if self._loop is None:
+                self._start()
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # an interrupted caller must not leave paid requests running
+            future.cancel()
+            raise
+
+    def _start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._client = self._new_client()
+        self._slots = asyncio.Semaphore(self.max_concurrency)
+        self._thread = threading.Thread(target=_serve_loop, args=(self._loop, self._client), name=_THREAD, daemon=True)
+        for logger in _LOGGERS_OF_URLS:
+            logging.getLogger(logger).addFilter(_not_of_ours)
+        self._thread.start()
+        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def _new_client(self) -> AsyncInferenceClient:
+        if self.base_url is None:
+            return AsyncInferenceClient(provider=self.provider, token=self._api_key, timeout=self.timeout_s)
+        # Without a token the client would send the login's to whatever server this is; a header of None stops that.
+        host = urlsplit(self.base_url).hostname or ""
+        ours = host.endswith((".huggingface.co", ".huggingface.cloud")) or host == "huggingface.co"
+        return _ServerClient(
+            base_url=self.base_url,
+            api_key=self._api_key,
+            headers=None if self._api_key or ours else {"authorization": None},
+            timeout=self.timeout_s,
+        )
+
+    async def _answer_all(
+        self,
+        requests: list[ChatRequest],
+        max_retries: int,
+        on_reply: Callable[[int, ChatReply], None] | None = None,
+    ) -> list[ChatReply]:
+        images: dict[int, asyncio.Task[str]] = {}  # both orders of a pair show the same images: encode them once
+
+        async def answer(i: int) -> ChatReply:
+            reply = await self._answer(requests[i], images, max_retries)
+            if on_reply is not None:
+                on_reply(i, reply)
+            return reply
+
+        return await asyncio.gather(*map(answer, range(len(requests))))
+
+    async def _answer(
+        self, request: ChatRequest, images: dict[int, "asyncio.Task[str]"], max_retries: int
+    ) -> ChatReply:
+        async with self._slots:
+            messages = [
+                {"role": m["role"], "content": [await self._part(part, images) for part in m["content"]]}
+                for m in request.messages
+            ]
+            start = time.perf_counter()
+            retrying = AsyncRetrying(
+                stop=stop_after_attempt(max_retries + 1),
+                wait=self._wait,
+                retry=retry_if_exception(lambda error: isinstance(error, _Failed) and error.may_pass),
+                reraise=True,
+            )
+            try:
+                reply = await retrying(self._ask, request, messages)
+            except _Failed as error:
+                reply = ChatReply(failure=error.failure)
+            return replace(reply, latency_s=time.perf_counter() - start)
+
+    async def _part(self, part: dict[str, Any], images: dict[int, "asyncio.Task[str]"]) -> dict[str, Any]:
+        if part["type"] != "image":
+            return part
+        image = part["image"]
+        if id(image) not in images:
+            images[id(image)] = asyncio.ensure_future(asyncio.to_thread(data_url, image, self.max_image_size))
+        return {"type": "image_url", "image_url": {"url": await images[id(image)]}}
+
+    async def _ask(self, request: ChatRequest, messages: list[dict[str, Any]]) -> ChatReply:
+        schema = request.json_schema if self._sends_schema else None
+        try:
+            return await self._post(request, messages, schema)
+        except _Failed as error:
+            if schema is None or error.failure.kind != "bad_request":
+                raise
+            # Not every server takes a schema. The prompt describes the format too, so ask without; if that is
+            # answered, the schema was what it refused, and it is not sent again.
+            reply = await self._post(request, messages, None)
+            self._sends_schema = False
+            return reply
+
+    async def _post(
+        self, request: ChatRequest, messages: list[dict[str, Any]], schema: dict[str, Any] | None
+    ) -> ChatReply:
+        wants_choices = request.choices is not None
+        call = self._client.chat_completion(
+            messages=messages,
+            model=self.model,
+            max_tokens=1 if wants_choices else request.max_tokens,
+            temperature=request.temperature,
+            logprobs=True if wants_choices else None,
+            top_logprobs=20 if wants_choices else None,
+            response_format=None if schema is None else self._response_format(schema),
+            extra_body=self.extra_body,
+        )
+        try:
+            # the client's own timeout is per read: a server that trickles would never reach it
+            return read_output(await asyncio.wait_for(call, self.timeout_s), request)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
+            raise self._failed("timeout", f"did not answer within {self.timeout_s:g} s") from None
+        except HfHubHTTPError as error:
+            raise self._failed_with_status(error.response) from None
+        except OfflineModeIsEnabled:
+            raise self._failed("connection", "could not be reached: the environment has HF_HUB_OFFLINE set") from None
+        except HTTPError as error:
+            raise self._failed("connection", f"could not be reached ({type(error).__name__})") from None
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ) as error:  # parsing a foreign body
+            raise self._failed("server", f"sent a reply that is no chat completion ({type(error).__name__})") from None
+        except ValueError as error:
+            if self.base_url is None:  # a provider that does not exist, or no token for it
+                raise self._failed("bad_request", f"cannot be asked: {error}") from None
+            raise self._failed("server", "sent a reply that is no chat completion") from None
+
+    def _response_format(self, schema: dict[str, Any]) -> dict[str, Any]:
+        body = {
+            "type": "json_schema",
+            "json_schema": {"name": schema.get("title", "reply"), "strict": True, "schema": schema},
+        }
+        return body if self.base_url is None else _Verbatim(body)
+
+    def _failed_with_status(self, response: Any) -> "_Failed":
+        status = response.status_code
+        kind = _KIND_OF_STATUS.get(status, "server" if status >= 500 else "bad_request")
+        said = {
+            "authentication": f"refused the credentials ({status})",
+            "not_found": f"does not know the model {self.model!r} or the address ({status})",
+            "rate_limit": "limits the rate of requests (429)",
+        }.get(kind, f"answered with status {status}")
+        words = " ".join(server_words(response).split())[:_SERVER_WORDS]
+        error = self._failed(kind, said + (f": {words}" if words else ""))
+        error.retry_after_s = retry_after_s(response.headers.get("retry-after"))
+        return error
+
+    def _failed(self, kind: str, said: str) -> "_Failed":
+        message = f"The chat model at {self._where} {said}.".replace("..", ".")
+        for secret in self._secrets:  # servers repeat what they were sent
+            message = message.replace(secret, "***")
+        error = _Failed(ChatFailure(kind, message))
+        error.patience_s = self.timeout_s
+        return error
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception()
+        backoff = wait_exponential_jitter(initial=self.backoff_s, max=60, jitter=self.backoff_s)(state)
+        return backoff if error.retry_after_s is None else max(error.retry_after_s, backoff)
+
+
+def _not_of_ours(record: logging.LogRecord) -> bool:
+    """Keeps one line per request out of logs, and with it the secrets that a URL may hold."""
+    return record.threadName != _THREAD
+
+
+def _serve_loop(loop: asyncio.AbstractEventLoop, client: AsyncInferenceClient) -> None:
+    try:
+        loop.run_forever()
+        loop.run_until_complete(client.close())
+    finally:
+        loop.close()
+
+
+class _Failed(Exception):
+    """One attempt without an answer."""
+
+    retry_after_s: float | None = None
+    patience_s: float = math.inf
+
+    def __init__(self, failure: ChatFailure):
+        super().__init__(failure.message)
+        self.failure = failure
+
+    @property
+    def may_pass(self) -> bool:
+        return self.failure.kind in _PASSING and (self.retry_after_s or 0.0) <= self.patience_s
+
+
+class _ServerClient(AsyncInferenceClient):
+    """A client for a server of the user's own: `HF_HUB_OFFLINE`, common where there is no internet, is not about it."""
+
+    async def _get_async_client(self):
+        client = await super()._get_async_client()
+        client.event_hooks = {"response": client.event_hooks["response"]}  # the request hook refuses when offline
+        return client
+
+
+class _Verbatim(dict):
+    """
+    A response format that huggingface_hub sends as it is. Given a `base_url`, the client rewrites OpenAI's
+    `json_schema` into TGI's `json_object` with a `value`, which vLLM and SGLang accept and ignore
+    (`HFInferenceConversational`, 2.4.0); it asks `get("type")` to find out.
+    """
+
+    def get(self, key, default=None):
+        return default

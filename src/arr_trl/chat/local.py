@@ -1,0 +1,210 @@
+"""A chat model in process: a frozen vision-language model of transformers."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.integrations import deepspeed as hf_deepspeed
+
+from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
+
+
+class LocalChatModel:
+    """
+    A transformers image-text-to-text model (Qwen2.5-VL, Qwen3-VL, ...) that answers in process, batch by batch. It is
+    frozen, stays out of the trainer's model, and is loaded whole even under DeepSpeed ZeRO-3.
+
+    A server with [`HTTPChatModel`] is faster and takes no memory from training; this needs nothing but the weights.
+    JSON schemas are not enforced here: the prompt describes the format, and a judge repairs what does not follow it.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`]):
+            Model id or folder, or a loaded model.
+        processor ([`~transformers.ProcessorMixin`], *optional*):
+            Its processor, with a chat template; needed when `model` is a loaded model.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
+            Precision of the weights.
+        device (`str` or `torch.device`, *optional*):
+            Where to put the model; by default where the training process computes.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Requests that are answered at once. Batched requests are padded to the longest.
+        max_image_size (`int`, *optional*, defaults to `1024`):
+            Longest side of an image, in pixels; larger ones are scaled down.
+
+    Raises:
+        `ValueError`: when the processor has no chat template.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        processor: ProcessorMixin | None = None,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+        max_image_size: int = 1024,
+    ):
+        if isinstance(model, str):
+            with _without_zero3():
+                loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
+            processor = processor or AutoProcessor.from_pretrained(model)
+        else:
+            loaded = model
+            if processor is None:
+                raise ValueError("A loaded model needs its `processor`.")
+        self.model = model if isinstance(model, str) else model.config._name_or_path or type(model).__name__
+        if processor.chat_template is None:
+            raise ValueError(f"The processor of {self.model} has no chat template; use an instruction-tuned model.")
+        self.device = torch.device(device) if device is not None else PartialState().device
+        self.vlm = loaded.to(self.device).eval().requires_grad_(False)
+        self.processor = processor
+        self.processor.tokenizer.padding_side = "left"  # so that all replies of a batch start at the same place
+        self.batch_size = batch_size
+        self.max_image_size = max_image_size
+        self.settings = {"max_image_size": max_image_size, "dtype": str(loaded.dtype)}
+        self._lock = threading.Lock()  # chunks of a rollout may be judged from several threads
+
+    def check(self) -> None:
+        """Always there once it is loaded."""
+
+    def complete(
+        self, requests: list[ChatRequest], on_reply: Callable[[int, ChatReply], None] | None = None
+    ) -> list[ChatReply]:
+        """Answer every request, in order, `batch_size` at a time."""
+        replies: list[ChatReply | None] = [None] * len(requests)
+        with self._lock, torch.inference_mode():
+            for batch in self._batches(requests):
+                start = time.perf_counter()
+                some = [requests[i] for i in batch]
+                answered = self._choose(some) if some[0].choices is not None else self._generate(some)
+                seconds = (time.perf_counter() - start) / len(batch)
+                for i, reply in zip(batch, answered, strict=True):
+                    replies[i] = replace(reply, latency_s=seconds)
+                    if on_reply is not None:
+                        on_reply(i, replies[i])
+        return replies
+
+    @property
+    def _pad_token_id(self) -> int:
+        tokenizer = self.processor.tokenizer
+        return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+    def _batches(self, requests: list[ChatRequest]) -> Iterator[list[int]]:
+        """Indices of requests that can be answered together: what is asked for and how has to be the same."""
+        alike: dict[Any, list[int]] = {}
+        for i, request in enumerate(requests):
+            alike.setdefault((request.choices, request.max_tokens, request.temperature), []).append(i)
+        for indices in alike.values():
+            for start in range(0, len(indices), self.batch_size):
+                yield indices[start : start + self.batch_size]
+
+    def _inputs(self, requests: list[ChatRequest]) -> Any:
+        conversations = [
+            [{"role": m["role"], "content": [self._part(part) for part in m["content"]]} for m in request.messages]
+            for request in requests
+        ]
+        return self.processor.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        ).to(self.device, dtype=self.vlm.dtype)
+
+    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+        if part["type"] != "image":
+            return part
+        image = part["image"].convert("RGB")
+        if max(image.size) > self.max_image_size:
+            image.thumbnail((self.max_image_size, self.max_image_size))
+        return {"type": "image", "image": image}
+
+    def _generate(self, requests: list[ChatRequest]) -> list[ChatReply]:
+        inputs = self._inputs(requests)
+        temperature, longest = requests[0].temperature, requests[0].max_tokens
+        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        output = self.vlm.generate(
+            **inputs,
+            **sampling,
+            max_new_tokens=longest,
+            pad_token_id=self._pad_token_id,
+            synced_gpus=False,  # ranks judge different numbers of images; waiting for each other would never end
+        )
+        ends = self.vlm.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        replies = []
+        for row, mask in zip(
+            output[:, inputs["input_ids"].shape[1] :].tolist(), inputs["attention_mask"], strict=True
+        ):
+            end = next((i for i, token in enumerate(row) if token in ends), None)
+            tokens = row if end is None else row[:end]
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+            failure = None
+            if end is None and len(row) >= longest:
+                failure = ChatFailure("truncated", f"The reply was cut at {longest} tokens.")
+            elif not text.strip():
+                failure = ChatFailure("empty", "The reply is empty.")
+            replies.append(ChatReply(text=text, failure=failure, usage=ChatUsage(int(mask.sum()), len(tokens))))
+        return replies
+
+    def _choose(self, requests: list[ChatRequest]) -> list[ChatReply]:
+        """Log-probabilities of the choices as first token, from one forward."""
+        inputs = self._inputs(requests)
+        # `generate`, not a plain forward: it derives positions from the padding
+        output = self.vlm.generate(
+            **inputs,
+            max_new_tokens=1,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            pad_token_id=self._pad_token_id,
+            synced_gpus=False,
+        )
+        logprobs_BV = output.logits[0].float().log_softmax(-1).cpu()
+        spellings = {choice: self._tokens_of(choice) for choice in requests[0].choices}
+        return [
+            ChatReply(
+                choice_logprobs={
+                    choice: math.log(mass)
+                    for choice, tokens in spellings.items()
+                    if (mass := logprobs_V[tokens].exp().sum().item()) > 0
+                },
+                usage=ChatUsage(int(mask.sum()), 1),
+            )
+            for logprobs_V, mask in zip(logprobs_BV, inputs["attention_mask"], strict=True)
+        ]
+
+    def _tokens_of(self, choice: str) -> list[int]:
+        """Tokens that stand for a choice: with and without a space before it."""
+        encoded = [self.processor.tokenizer.encode(text, add_special_tokens=False) for text in (choice, f" {choice}")]
+        tokens = sorted({ids[0] for ids in encoded if len(ids) == 1})
+        if not tokens:
+            raise ValueError(f"{choice!r} is more than one token of {self.model}; use mode='ranks' or 'pointwise'.")
+        return tokens
+
+
+@contextmanager
+def _without_zero3() -> Iterator[None]:
+    """
+    Load weights whole. Under ZeRO-3 transformers partitions everything that is loaded after `TrainingArguments`, and a
+    model that no DeepSpeed engine gathers again is left with parameters of shape (0,).
+    """
+    reference = hf_deepspeed._hf_deepspeed_config_weak_ref
+    config = None if reference is None else reference()
+    if config is None:
+        yield
+        return
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        hf_deepspeed.set_hf_deepspeed_config(config)

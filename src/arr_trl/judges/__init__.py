@@ -1,0 +1,22 @@
+from .ensemble import EnsembleJudge
+from .reward import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, JudgeStats
+from .rubric_judge import RubricJudge
+from .rubric_source import parse_rubric_text
+from .store import StoredAnswer, VerdictStore
+from .verdict import CriterionResult, Verdict
+
+
+__all__ = [
+    "CriterionResult",
+    "EnsembleJudge",
+    "JudgeFailureError",
+    "JudgeFuture",
+    "JudgeReward",
+    "JudgeRow",
+    "JudgeStats",
+    "RubricJudge",
+    "StoredAnswer",
+    "Verdict",
+    "VerdictStore",
+    "parse_rubric_text",
+]

@@ -1,0 +1,267 @@
+"""A judge as a reward function in TRL's protocol: verdicts become rewards, metrics and a stop when it breaks."""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from .verdict import Verdict
+
+
+_SUBMITTED_AT_ONCE = 8  # calls of `submit` that are judged side by side
+
+
+class JudgeFailureError(RuntimeError):
+    """Too many comparisons in a row ended without a verdict for training to go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeRow:
+    """
+    The candidates of one prompt.
+
+    Args:
+        prompt (`str`): the caption, or the instruction of an edit.
+        images (`tuple[PIL.Image.Image, ...]`): two or more candidates.
+        source_image (`PIL.Image.Image`, *optional*): the image that was edited.
+    """
+
+    prompt: str
+    images: tuple[Image.Image, ...]
+    source_image: Image.Image | None = None
+
+
+@dataclass
+class JudgeStats:
+    """
+    What judging cost.
+
+    Args:
+        calls (`int`): questions sent to the model, repairs included.
+        stored (`int`): questions answered from the store.
+        prompt_tokens (`int`): tokens in.
+        completion_tokens (`int`): tokens out.
+        latencies_s (`list[float]`): seconds per question.
+        abstentions (`list[float]`): per comparison, the share of an ensemble's judges without a verdict.
+    """
+
+    calls: int = 0
+    stored: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    abstentions: list[float] = field(default_factory=list)
+
+    def __iadd__(self, other: "JudgeStats") -> "JudgeStats":
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+# What `submit` returns: a verdict per row, and what they cost.
+JudgeFuture = Future[tuple[list[Verdict], JudgeStats]]
+
+
+class JudgeReward(ABC):
+    """
+    What every judge shares. A subclass compares rows; rewards, metrics and the failure policy are here.
+
+    Args:
+        max_failure_rate (`float`, *optional*):
+            Share of failures among the last `failure_window` comparisons above which rewards are refused; `None`
+            never refuses.
+        failure_window (`int`):
+            Number of comparisons that the share is taken over. It is always of the full window, so that the first
+            few failures of a run do not stop it.
+    """
+
+    def __init__(self, max_failure_rate: float | None, failure_window: int):
+        if max_failure_rate is not None and not 0 <= max_failure_rate <= 1:
+            raise ValueError(f"max_failure_rate={max_failure_rate} is a share; it has to lie between 0 and 1.")
+        if failure_window < 1:
+            raise ValueError(f"failure_window={failure_window} has to be at least one comparison.")
+        self.max_failure_rate = max_failure_rate
+        self._recent: deque[str | None] = deque(maxlen=failure_window)
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
+
+    @abstractmethod
+    def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
+        """A verdict for every row. Called from several threads at once when `submit` is used."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """
+        Find out, before training, whether the judge can be asked.
+
+        Raises:
+            `ConnectionError`: when a server does not answer.
+            `PermissionError`: when it refuses the credentials.
+            `ValueError`: when it does not serve the model, or not what the judge's mode needs.
+        """
+
+    def compare(self, rows: list[JudgeRow]) -> list[Verdict]:
+        """
+        Judge the candidates of every row.
+
+        Raises:
+            `ValueError`: when a row has fewer than two images, or an editing rubric meets a row without source image.
+        """
+        return self._compare(rows)[0]
+
+    def submit(self, rows: list[JudgeRow]) -> JudgeFuture:
+        """
+        Judge in the background, so that sampling can go on. Hand the futures to [`~JudgeReward.collect`].
+
+        Example:
+        ```python
+        >>> futures = [judge.submit(rows) for rows in chunks_of_the_rollout]
+        >>> rewards = judge.collect(futures)
+        ```
+        """
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_SUBMITTED_AT_ONCE, thread_name_prefix="arr_trl-judge")
+        return self._pool.submit(self._compare, rows)
+
+    def collect(
+        self,
+        futures: list[JudgeFuture],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list], None] | None = None,
+    ) -> list[float | None]:
+        """
+        Wait for what was submitted and turn it into rewards, one per image in the order of the rows.
+
+        Raises:
+            [`JudgeFailureError`]: when more than `max_failure_rate` of the latest comparisons failed.
+        """
+        start = time.perf_counter()
+        verdicts, stats = [], JudgeStats()
+        for future in futures:
+            some, cost = future.result()
+            verdicts += some
+            stats += cost
+        return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
+
+    def __call__(
+        self,
+        prompts: list[str],
+        completions: list[Image.Image],
+        num_generations: int = 2,
+        source_image: list[Image.Image] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """
+        Rewards in TRL's protocol.
+
+        Args:
+            prompts (`list[str]`): one per completion; the candidates of one prompt are adjacent.
+            completions (`list[PIL.Image.Image]`): the candidates.
+            num_generations (`int`, *optional*, defaults to `2`): candidates per prompt.
+            source_image (`list[PIL.Image.Image]`, *optional*): what was edited, one per completion.
+            log_metric (`Callable`, *optional*): takes the name and value of a metric.
+            log_extra (`Callable`, *optional*): takes a column of the table of completions.
+            **columns: the dataset's other columns; not looked at.
+
+        Returns:
+            `list[float | None]`: from 1 for the best to 0 for the worst, ties share the mean (.5 each in a pair); in
+            pointwise mode the scores. `None` where there is no verdict.
+
+        Raises:
+            [`JudgeFailureError`]: when more than `max_failure_rate` of the latest comparisons failed.
+        """
+        start = time.perf_counter()
+        rows = judge_rows(prompts, completions, num_generations, source_image)
+        verdicts, stats = self._compare(rows)
+        return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
+
+    def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
+        if log_metric is not None:
+            for name, value in {**judge_metrics(verdicts, stats), "judge/wait_s": wait_s}.items():
+                log_metric(name, value)
+        if log_extra is not None:
+            log_extra("judge_winner", [_winner(v) for v in verdicts for _ in range(v.candidates)])
+            log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
+        self._stop_when_broken(verdicts)
+        return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
+
+    def _stop_when_broken(self, verdicts: list[Verdict]) -> None:
+        self._recent.extend(verdict.failure for verdict in verdicts)
+        failures = [failure for failure in self._recent if failure is not None]
+        if self.max_failure_rate is not None and len(failures) > self.max_failure_rate * self._recent.maxlen:
+            raise JudgeFailureError(
+                f"{len(failures)} of the last {len(self._recent)} comparisons ended without a verdict, more than "
+                f"max_failure_rate={self.max_failure_rate:g} of a window of {self._recent.maxlen} allows. The last "
+                f"failure was: {failures[-1]} Repair the judge and resume; what it answered is kept in its store."
+            )
+
+
+def judge_rows(
+    prompts: list[str],
+    completions: list[Image.Image],
+    num_generations: int,
+    source_image: list[Image.Image] | None = None,
+) -> list[JudgeRow]:
+    """
+    Rows from the flat lists of TRL's protocol.
+
+    Raises:
+        `ValueError`: when the lists do not make groups of `num_generations`.
+    """
+    n = num_generations
+    if len(prompts) != len(completions) or len(completions) % n:
+        raise ValueError(
+            f"{len(completions)} completions for {len(prompts)} prompts do not make groups of {n}; give the "
+            "candidates of one prompt side by side, with the prompt repeated for each."
+        )
+    return [
+        JudgeRow(prompts[i], tuple(completions[i : i + n]), None if source_image is None else source_image[i])
+        for i in range(0, len(completions), n)
+    ]
+
+
+def verdict_rewards(verdict: Verdict) -> list[float | None]:
+    """The reward of each candidate: its score where the judge gives scores, else 1 for the best down to 0."""
+    if verdict.failure is not None:
+        return [None] * verdict.candidates
+    if verdict.scores is not None:
+        return list(verdict.scores)
+    return [1.0 - (rank - 1.0) / (verdict.candidates - 1) for rank in verdict.ranks]
+
+
+def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float]:
+    """What is worth a curve; a rate over nothing is left out."""
+    decided = [v for v in verdicts if v.failure is None]
+    metrics = {
+        "judge/calls": float(stats.calls),
+        "judge/stored": float(stats.stored),
+        "judge/prompt_tokens": float(stats.prompt_tokens),
+        "judge/completion_tokens": float(stats.completion_tokens),
+    }
+    for name, values in (
+        ("judge/failure_rate", [v.failure is not None for v in verdicts]),
+        ("judge/tie_rate", [v.tie for v in decided]),
+        ("judge/order_consistency", [v.consistent for v in decided if v.consistent is not None]),
+        ("judge/first_position_rate", [first for v in decided for first in v.first_position]),
+        ("judge/margin", [v.margin for v in decided if v.margin is not None]),
+        ("judge/abstention_rate", stats.abstentions),
+        ("judge/latency_s", stats.latencies_s),
+    ):
+        if values:
+            metrics[name] = sum(values) / len(values)
+    return metrics
+
+
+def _winner(verdict: Verdict) -> str:
+    if verdict.failure is not None:
+        return "failed"
+    return "tie" if verdict.winner is None else f"image {verdict.winner + 1}"

@@ -1,0 +1,266 @@
+"""The judge: asks a vision chat model which candidate is better under a rubric."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ..chat import ChatModel, ChatRequest, HTTPChatModel
+from ..rubrics import Rubric
+from .auto_rubric import auto_rubric_question
+from .choice import ChoiceMode
+from .parsing import ReplyError
+from .pointwise import PointwiseMode
+from .prompts import LANGUAGES, render_content, template_id
+from .questions import Question, ask, content_key, image_digest
+from .ranks import RanksMode
+from .reward import JudgeReward, JudgeRow, JudgeStats
+from .rubric_source import resolve_rubric
+from .store import StoredAnswer, VerdictStore
+from .verdict import Verdict
+
+
+class RubricJudge(JudgeReward):
+    """
+    A frozen vision-language model that judges candidates under a rubric you can read (Auto-Rubric as Reward,
+    [paper](https://huggingface.co/papers/2605.08354)). It is a reward function in TRL's protocol.
+
+    Every pair is asked about in both orders, because a judge that prefers the first image would otherwise be the
+    reward: a candidate wins only where both orders say so, and disagreement is a tie. A reply that is not the JSON
+    object asked for is asked for once more, with the error. What is still no answer makes the verdict a failure, and
+    so does one missing order of two: half an answer cannot be told from position bias. Failures have no reward
+    (`None`), so that a trainer can mask them.
+
+    Args:
+        rubric ([`Rubric`] or `str` or `Path`):
+            The rubric; a JSON file or a text file that holds it; a repository on the Hub with a `rubric.json`; or
+            `"auto"`, for which the model first writes criteria for every prompt.
+        model (`str` or [`ChatModel`]):
+            Name of the model at `base_url`, or any chat model.
+        base_url (`str`, *optional*):
+            Address of an OpenAI-compatible server; see [`HTTPChatModel`] for this and `api_key`.
+        api_key (`str`, *optional*):
+            Secret for the server.
+        mode (`str`, *optional*, defaults to `"ranks"`):
+            `"ranks"` asks for JSON with findings, a reason and ranks; it takes two or more candidates. `"choice"` asks
+            for one token and reads its log-probability, which is much cheaper and has a margin, for pairs and servers
+            that report log-probabilities. `"pointwise"` asks for a score of each candidate alone.
+        order (`str`, *optional*, defaults to `"both"`):
+            `"both"` asks in the given and the reversed order, `"random"` in one order drawn from `seed` and the
+            content of the row, `"fixed"` in the given order. Pointwise questions have no order.
+        decide (`str`, *optional*, defaults to `"ranks"`):
+            `"ranks"` takes the overall ranks (or score) of the model. `"criteria"` adds up what it said per criterion
+            by weight: essential criteria decide, the others where those are level. Not for `mode="choice"`.
+        tie_margin (`float`, *optional*, defaults to `0.05`):
+            In `mode="choice"`, the difference of probabilities up to which a pair is a tie, 0 to 1.
+        score_range (`tuple[int, int]`, *optional*, defaults to `(0, 10)`):
+            In `mode="pointwise"`, the worst and the best score. Rewards are scaled to 0 to 1.
+        language (`str`, *optional*, defaults to `"en"`):
+            Language of the prompt templates, `"en"` or `"zh"`.
+        num_criteria (`int`, *optional*, defaults to `5`):
+            With `rubric="auto"`, the most criteria per prompt.
+        store (`str` or `Path`, *optional*):
+            SQLite file that keeps every question and answer: a question that was answered is never asked again, and
+            `arr-trl judge log` shows what is in it. Without it the latest answers are kept in memory.
+        max_tokens (`int`, *optional*, defaults to `1024`):
+            Longest reply.
+        temperature (`float`, *optional*, defaults to `0.0`):
+            Sampling temperature of the chat model.
+        max_failure_rate (`float`, *optional*, defaults to `0.5`):
+            Share of failures in the last `failure_window` comparisons above which rewards are refused with a
+            [`JudgeFailureError`]; `None` never refuses.
+        failure_window (`int`, *optional*, defaults to `128`):
+            Number of comparisons that `max_failure_rate` looks back on.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of `order="random"`.
+
+    Example:
+    ```python
+    >>> judge = RubricJudge(
+    ...     rubric="rubric.json", model="Qwen/Qwen3-VL-8B-Instruct", base_url="http://localhost:8000/v1"
+    ... )
+    >>> judge.check()
+    >>> judge(prompts=["a red cube"] * 2, completions=[image, other_image])
+    [1.0, 0.0]
+    ```
+    """
+
+    def __init__(
+        self,
+        rubric: Rubric | str | Path,
+        model: str | ChatModel,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        mode: Literal["ranks", "choice", "pointwise"] = "ranks",
+        order: Literal["both", "random", "fixed"] = "both",
+        decide: Literal["ranks", "criteria"] = "ranks",
+        tie_margin: float = 0.05,
+        score_range: tuple[int, int] = (0, 10),
+        language: Literal["en", "zh"] = "en",
+        num_criteria: int = 5,
+        store: str | Path | None = None,
+        max_tokens: int = 1024,
+        temperature: float = 0.0,
+        max_failure_rate: float | None = 0.5,
+        failure_window: int = 128,
+        seed: int = 0,
+    ):
+        super().__init__(max_failure_rate, failure_window)
+        for name, value, allowed in (
+            ("mode", mode, ("ranks", "choice", "pointwise")),
+            ("order", order, ("both", "random", "fixed")),
+            ("decide", decide, ("ranks", "criteria")),
+            ("language", language, LANGUAGES),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
+        if mode == "choice" and decide == "criteria":
+            raise ValueError("mode='choice' has no answers per criterion; use decide='ranks' or mode='ranks'.")
+        if score_range[0] >= score_range[1]:
+            raise ValueError(f"score_range={score_range} has to be the worst and the best score, such as (0, 10).")
+        if not isinstance(model, str) and base_url is not None:
+            raise ValueError("`base_url` belongs to a model given by name; here `model` is a chat model already.")
+        self.rubric = resolve_rubric(rubric)
+        self.model = HTTPChatModel(model, base_url=base_url, api_key=api_key) if isinstance(model, str) else model
+        self.mode = {
+            "ranks": RanksMode(decide),
+            "choice": ChoiceMode(tie_margin),
+            "pointwise": PointwiseMode(decide, score_range),
+        }[mode]
+        self.order = order
+        self.language = language
+        self.num_criteria = num_criteria
+        self.store = VerdictStore(store)
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.seed = seed
+        self.__name__ = "rubric_judge"  # what metrics are filed under
+
+    def check(self) -> None:
+        self.store.get([])  # a store that cannot be used is found now, too
+        self.model.check()
+        if isinstance(self.mode, ChoiceMode):
+            content = [{"type": "text", "text": "Answer with the number 1 or 2."}]
+            (reply,) = self.model.complete([self.mode.request([{"role": "user", "content": content}], 2, self.rubric)])
+            if reply.failure is not None:
+                raise ValueError(f"mode='choice' cannot be used: {reply.failure.message}")
+
+    def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
+        for number, row in enumerate(rows):
+            if len(row.images) < 2:
+                raise ValueError(f"Row {number} has {len(row.images)} image(s); a judge compares at least two.")
+            if self.rubric is not None and self.rubric.task == "image-editing" and row.source_image is None:
+                raise ValueError(
+                    f"Row {number} has no `source_image`, which the editing rubric {self.rubric.name} needs."
+                )
+        rubrics, stats = self._rubrics(rows)
+        digests: dict[int, str] = {}  # an image is in several questions: hash it once
+        asked = [
+            [] if isinstance(rubric, str) else self._questions(row, rubric, digests)
+            for row, rubric in zip(rows, rubrics, strict=True)
+        ]
+        of_rubrics = {r.content_hash: r for r in rubrics if isinstance(r, Rubric)}
+        answers, cost = ask([q for questions in asked for q in questions], self.model, self.store, of_rubrics.values())
+        stats += cost
+        return [
+            self._verdict(row, rubric, questions, answers)
+            for row, rubric, questions in zip(rows, rubrics, asked, strict=True)
+        ], stats
+
+    def _rubrics(self, rows: list[JudgeRow]) -> tuple[list[Rubric | str], JudgeStats]:
+        """The rubric for every row; a sentence where it could not be had."""
+        if self.rubric is not None:
+            return [self.rubric] * len(rows), JudgeStats()
+        questions = [
+            auto_rubric_question(
+                row.prompt,
+                "text-to-image" if row.source_image is None else "image-editing",
+                self.model,
+                self.language,
+                self.num_criteria,
+                self.max_tokens,
+                self.temperature,
+            )
+            for row in rows
+        ]
+        answers, stats = ask(questions, self.model, self.store)
+        rubrics: list[Rubric | str] = []
+        for question in questions:
+            answer = answers[question.blank.key]
+            if answer.status == "answered":
+                rubrics.append(question.read(answer))
+            else:
+                rubrics.append(f"There are no criteria for {answer.prompt!r}: {answer.problem}")
+        return rubrics, stats
+
+    def _questions(self, row: JudgeRow, rubric: Rubric, digests: dict[int, str]) -> list[Question]:
+        for image in (*row.images, row.source_image):
+            if image is not None and id(image) not in digests:
+                digests[id(image)] = image_digest(image)
+        name = f"{self.mode.template}.{self.language}"
+        template = template_id(name)
+        model = (self.model.model, self.model.settings, self.temperature, self.max_tokens)
+        variables = self.mode.variables(len(row.images), rubric)
+        source = () if row.source_image is None else (digests[id(row.source_image)],)
+        questions = []
+        for positions in self.mode.views(self._orders(row, digests)):
+            shown = (*source, *(digests[id(row.images[p])] for p in positions))
+            content = (rubric.content_hash, row.prompt, len(source), *shown)
+            key = content_key(*model, template, variables, *content)
+            blank = StoredAnswer(
+                key=key,
+                status="failed",
+                model=self.model.model,
+                template=template,
+                rubric=rubric.content_hash,
+                prompt=row.prompt,
+                images=shown,
+                positions=positions,
+                asked=0,
+            )
+            questions.append(
+                Question(
+                    blank,
+                    request=lambda positions=positions: self._request(row, rubric, positions, name),
+                    read=lambda answer, positions=positions: self.mode.read(answer, positions, rubric),
+                )
+            )
+        return questions
+
+    def _orders(self, row: JudgeRow, digests: dict[int, str]) -> list[tuple[int, ...]]:
+        given = tuple(range(len(row.images)))
+        if self.order == "both":
+            return [given, given[::-1]]
+        if self.order == "fixed":
+            return [given]
+        # drawn from the content: the same row is shown in the same order after a resume
+        content = (self.seed, row.prompt, *(digests[id(image)] for image in row.images))
+        return [tuple(sorted(given, key=lambda candidate: content_key(*content, candidate)))]
+
+    def _request(self, row: JudgeRow, rubric: Rubric, positions: tuple[int, ...], name: str) -> ChatRequest:
+        content = render_content(
+            name,
+            images=[row.source_image, *(row.images[p] for p in positions)],
+            source=row.source_image is not None,
+            rubric=rubric.render(),
+            prompt=row.prompt,
+            **self.mode.variables(len(positions), rubric),
+        )
+        request = self.mode.request([{"role": "user", "content": content}], len(positions), rubric)
+        return replace(request, max_tokens=self.max_tokens, temperature=self.temperature)
+
+    def _verdict(
+        self, row: JudgeRow, rubric: Rubric | str, questions: list[Question], answers: dict[str, StoredAnswer]
+    ) -> Verdict:
+        if isinstance(rubric, str):
+            return Verdict(failure=rubric, candidates=len(row.images))
+        readings = []
+        for question in questions:
+            answer = answers[question.blank.key]
+            if answer.status != "answered":
+                return Verdict(failure=answer.problem, candidates=len(row.images))
+            try:
+                readings.append(question.read(answer))
+            except ReplyError as error:  # kept by an arr_trl that read less strictly
+                return Verdict(failure=str(error), candidates=len(row.images))
+        return self.mode.verdict(readings, rubric)

@@ -1,0 +1,242 @@
+"""Every question a judge asked and what came back, in one SQLite file: cache and audit trail at once."""
+
+import json
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ..rubrics import Rubric
+
+
+_APPLICATION_ID = 0x41525254  # "ARRT": tells our file from any other SQLite file
+_SCHEMA_VERSION = 1
+_SUFFIXES = (".sqlite", ".sqlite3", ".db")
+_MEMORY_ROWS = 20_000  # what a store without a file keeps
+
+_CREATE = """
+CREATE TABLE IF NOT EXISTS questions (
+    key TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    model TEXT NOT NULL,
+    template TEXT NOT NULL,
+    rubric TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    images TEXT NOT NULL,
+    positions TEXT NOT NULL,
+    reply TEXT,
+    choice_logprobs TEXT,
+    problem TEXT,
+    asked INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    latency_s REAL NOT NULL,
+    created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rubrics (hash TEXT PRIMARY KEY, content TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """
+    One question and its answer.
+
+    Args:
+        key (`str`): digest of everything that can change the answer.
+        status (`str`):
+            `"answered"`; `"invalid"` when the model replied, and again after the repair, with something that is no
+            answer; `"failed"` when no reply came. Only a failed question is ever asked again.
+        model (`str`): name of the chat model.
+        template (`str`): name, version and digest of the prompt template.
+        rubric (`str`): content hash of the rubric.
+        prompt (`str`): the caption or instruction.
+        images (`tuple[str, ...]`): digests of the images in the order shown, the source image first if there is one.
+        positions (`tuple[int, ...]`): index of the candidate at each position shown.
+        reply (`str`, *optional*): last reply of the model.
+        choice_logprobs (`dict[str, float]`, *optional*): log-probability of each choice.
+        problem (`str`, *optional*): why the status is not `"answered"`.
+        asked (`int`): how often the model was asked: 2 when a repair was needed.
+        prompt_tokens (`int`): tokens in, over all asking.
+        completion_tokens (`int`): tokens out, over all asking.
+        latency_s (`float`): seconds, over all asking.
+        created_at (`float`): seconds since the epoch; filled in by the store.
+    """
+
+    key: str
+    status: str
+    model: str
+    template: str
+    rubric: str
+    prompt: str
+    images: tuple[str, ...]
+    positions: tuple[int, ...]
+    reply: str | None = None
+    choice_logprobs: dict[str, float] | None = None
+    problem: str | None = None
+    asked: int = 1
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_s: float = 0.0
+    created_at: float = 0.0
+
+
+_COLUMNS = [field.name for field in fields(StoredAnswer)]
+_JSON_COLUMNS = ("images", "positions", "choice_logprobs")
+
+
+class VerdictStore:
+    """
+    Answers by content. Several threads and processes may use one file at once.
+
+    Args:
+        path (`str` or `Path`, *optional*):
+            SQLite file; it and its folder are created when needed, at the first use. The file has to be on a local
+            disk: SQLite's locks do not work on network file systems. Without a path the last 20,000 answers are kept
+            in memory.
+
+    Raises:
+        `ValueError`: at the first use, when the file is something else or of another version.
+        `OSError`: at the first use, when it cannot be opened or written.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = None if path is None else Path(path)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def get(self, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+        """The answers that are there; a failed question counts as not there."""
+        found, keys = {}, list(keys)
+        with self._lock:
+            connection = self._open()
+            for start in range(0, len(keys), 500):  # SQLite limits the number of parameters
+                part = keys[start : start + 500]
+                rows = connection.execute(
+                    f"SELECT {', '.join(_COLUMNS)} FROM questions "
+                    f"WHERE status != 'failed' AND key IN ({', '.join('?' * len(part))})",
+                    part,
+                )
+                found.update((row[0], _answer(row)) for row in rows)
+        return found
+
+    def put(self, answers: Iterable[StoredAnswer], rubrics: Iterable[Rubric] = ()) -> None:
+        """Keep answers, and the rubrics they were given under. The first reply to a question stands."""
+        now = time.time()
+        rows = [_row(answer, now) for answer in answers]
+        updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+        with self._lock:
+            connection = self._open()
+            with connection:  # one transaction: all of it or nothing
+                connection.executemany(
+                    f"INSERT INTO questions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+                    f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed'",
+                    rows,
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO rubrics VALUES (?, ?)",
+                    [(rubric.content_hash, rubric.model_dump_json()) for rubric in rubrics],
+                )
+                if self.path is None:
+                    connection.execute(
+                        "DELETE FROM questions WHERE rowid <= (SELECT max(rowid) FROM questions) - ?", (_MEMORY_ROWS,)
+                    )
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._open().execute("SELECT count(*) FROM questions").fetchone()[0]
+
+    def __iter__(self) -> Iterator[StoredAnswer]:
+        """Every question, oldest first, failed ones too."""
+        with self._lock:
+            rows = self._open().execute(f"SELECT {', '.join(_COLUMNS)} FROM questions ORDER BY created_at").fetchall()
+        return map(_answer, rows)
+
+    def rubric(self, content_hash: str) -> Rubric | None:
+        """The rubric with this hash, if answers were given under it."""
+        with self._lock:
+            row = self._open().execute("SELECT content FROM rubrics WHERE hash = ?", (content_hash,)).fetchone()
+        return None if row is None else Rubric.model_validate_json(row[0])
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if self.path is None:
+                self._connection = _connect(":memory:")
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    self._connection = _connect(self.path)
+                except sqlite3.OperationalError as error:  # locked, read-only, disk full: the file is not at fault
+                    raise OSError(
+                        f"The verdict store {self.path} cannot be opened ({error}); check that the folder can be "
+                        "written and is on a local disk."
+                    ) from error
+                except sqlite3.DatabaseError as error:
+                    if self.path.suffix not in _SUFFIXES:  # some other file, given by mistake
+                        raise ValueError(
+                            f"{self.path} is not a SQLite file; give `store` a path of its own, such as judge.sqlite."
+                        ) from error
+                    ending = time.strftime("corrupt-%Y%m%d-%H%M%S")
+                    for part in ("", "-wal", "-shm"):  # a journal left behind would be applied to the new file
+                        path = Path(f"{self.path}{part}")
+                        if path.exists():
+                            path.replace(f"{self.path}.{ending}{part}")
+                    warnings.warn(
+                        f"The verdict store {self.path} cannot be read ({error}). It was set aside as "
+                        f"{self.path.name}.{ending} and a new one is begun; what it held is asked again."
+                    )
+                    self._connection = _connect(self.path)
+        return self._connection
+
+
+def _connect(path: str | Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    try:
+        # Writers wait for each other, readers for nobody.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")  # two processes may create the file at the same moment
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != _APPLICATION_ID:
+            raise ValueError(f"{path} is a SQLite file of something else; give `store` a path of its own.")
+        if tables and version != _SCHEMA_VERSION:
+            raise ValueError(
+                f"The verdict store {path} has version {version}; this arr_trl reads version {_SCHEMA_VERSION}. Give "
+                "`store` another path, or use the arr_trl that wrote it."
+            )
+        for statement in filter(str.strip, _CREATE.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _row(answer: StoredAnswer, now: float) -> list:
+    values = vars(answer) | {"created_at": answer.created_at or now}
+    for name in _JSON_COLUMNS:
+        values[name] = None if values[name] is None else json.dumps(values[name])
+    return [values[name] for name in _COLUMNS]
+
+
+def _answer(row: tuple) -> StoredAnswer:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["images"] = tuple(json.loads(values["images"]))
+    values["positions"] = tuple(json.loads(values["positions"]))
+    if values["choice_logprobs"] is not None:
+        values["choice_logprobs"] = json.loads(values["choice_logprobs"])
+    return StoredAnswer(**values)

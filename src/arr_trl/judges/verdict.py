@@ -1,0 +1,60 @@
+"""The outcome of one comparison."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CriterionResult:
+    """
+    What the judge said on one criterion: `winner` is the index of the better candidate, `None` when they are level;
+    `consistent` is `None` unless both orders were asked.
+    """
+
+    criterion: int
+    winner: int | None
+    consistent: bool | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What a judge says of the candidates of one prompt.
+
+    Args:
+        winner (`int`, *optional*):
+            Index of the best candidate; `None` for a tie and for a failure. `None` is never a number: ties and
+            failures are masked, not scored 0.
+        ranks (`tuple[float, ...]`, *optional*):
+            Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
+        scores (`tuple[float, ...]`, *optional*):
+            Score of every candidate from 0 to 1, where each was judged for itself.
+        margin (`float`, *optional*):
+            How clear the decision was, from 0 to 1, where the judge can tell.
+        consistent (`bool`, *optional*):
+            Whether both orders named the same winner; `None` when one order was asked or one answer is missing.
+        first_position (`tuple[bool, ...]`):
+            For each decisive answer, whether it preferred the image that was shown first.
+        criteria (`tuple[CriterionResult, ...]`):
+            Outcome per criterion, numbered from 1 as in the rubric.
+        reason (`str`):
+            The judge's own words.
+        failure (`str`, *optional*):
+            Why there is no verdict, as one sentence.
+        candidates (`int`, *optional*, defaults to `2`):
+            Number of candidates that were compared.
+    """
+
+    winner: int | None = None
+    ranks: tuple[float, ...] | None = None
+    scores: tuple[float, ...] | None = None
+    margin: float | None = None
+    consistent: bool | None = None
+    first_position: tuple[bool, ...] = ()
+    criteria: tuple[CriterionResult, ...] = field(default_factory=tuple)
+    reason: str = ""
+    failure: str | None = None
+    candidates: int = 2
+
+    @property
+    def tie(self) -> bool:
+        return self.winner is None and self.failure is None

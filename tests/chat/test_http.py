@@ -1,0 +1,314 @@
+import asyncio
+import base64
+import io
+import json
+import logging
+import math
+import threading
+import time
+
+import pytest
+from openai_server import Answer, OpenAIServer
+from PIL import Image
+
+from arr_trl.chat import ChatRequest, HTTPChatModel
+
+
+SCHEMA = {"title": "Reply", "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def ask(text="Hello", image=None, **settings):
+    content = [{"type": "text", "text": text}]
+    if image is not None:
+        content.append({"type": "image", "image": image})
+    return ChatRequest([{"role": "user", "content": content}], **settings)
+
+
+def model_at(server, **settings):
+    return HTTPChatModel("judge", server.url, **{"backoff_s": 0.01, "timeout_s": 5.0, **settings})
+
+
+def test_replies_come_back_in_the_order_of_the_requests():
+    def respond(number, body):
+        text = body["messages"][0]["content"][0]["text"]
+        time.sleep(0.05 if text == "0" else 0.0)
+        return Answer(text)
+
+    with OpenAIServer(respond=respond) as server:
+        replies = model_at(server).complete([ask(str(i)) for i in range(20)])
+    assert [reply.text for reply in replies] == [str(i) for i in range(20)]
+    assert replies[0].usage.prompt_tokens == 7
+    assert replies[0].usage.completion_tokens == 3
+    assert replies[0].latency_s >= 0.05
+
+
+def test_images_are_sent_as_png_no_larger_than_asked():
+    image = Image.new("RGB", (64, 32), (250, 10, 20))
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        model_at(server, max_image_size=16).complete([ask(image=image)])
+    url = server.requests[0]["messages"][0]["content"][1]["image_url"]["url"]
+    assert url.startswith("data:image/png;base64,")
+    sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    assert sent.size == (16, 8)
+    assert sent.getpixel((3, 3)) == (250, 10, 20)
+
+
+def test_no_more_than_max_concurrency_requests_are_in_flight_over_all_threads():
+    with OpenAIServer(respond=lambda n, b: Answer("ok"), latency_s=0.02) as server:
+        model = model_at(server, max_concurrency=3)
+        threads = [threading.Thread(target=model.complete, args=([ask()] * 6,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(server.requests) == 18
+    assert server.most_in_flight == 3
+
+
+def test_complete_works_in_a_thread_that_runs_an_event_loop():
+    async def main(model):
+        return model.complete([ask()])
+
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        (reply,) = asyncio.run(main(model_at(server)))
+    assert reply.text == "ok"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Answer(status=500, body=b"oops"),
+        Answer(status=503, body=b'{"error": "loading"}'),
+        Answer(status=429, body=b"[]", headers={"retry-after": "0"}),
+        Answer(reset=True),
+        Answer(body=b"this is not json"),
+        Answer(body=b"[1, 2]"),
+    ],
+    ids=["500", "503", "429", "reset", "no JSON", "no object"],
+)
+def test_a_passing_fault_is_tried_again(fault):
+    with OpenAIServer(respond=lambda number, body: fault if number < 2 else Answer("ok")) as server:
+        (reply,) = model_at(server).complete([ask()])
+    assert reply.text == "ok"
+    assert len(server.requests) == 3
+
+
+def test_retry_after_is_waited_for():
+    slow_down = Answer(status=429, body=b"{}", headers={"Retry-After": "0.3"})
+    with OpenAIServer(respond=lambda number, body: slow_down if number == 0 else Answer("ok")) as server:
+        start = time.perf_counter()
+        (reply,) = model_at(server).complete([ask()])
+    assert reply.text == "ok"
+    assert 0.3 <= time.perf_counter() - start < 2
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for():
+    with OpenAIServer(respond=lambda n, b: Answer(status=429, body=b"{}", headers={"Retry-After": "3600"})) as server:
+        (reply,) = model_at(server).complete([ask()])
+    assert reply.failure.kind == "rate_limit"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "tries"),
+    [
+        (Answer(hang_s=1.0), "timeout", 2),
+        (Answer(reset=True), "connection", 2),
+        (Answer(status=500, body=b""), "server", 2),
+        (Answer(status=429, body=b""), "rate_limit", 2),
+        (Answer(status=401, body=b'{"error": {"message": "bad key"}}'), "authentication", 1),
+        (Answer(status=403, body=b""), "authentication", 1),
+        (Answer(status=404, body=b'{"error": {"message": "no such model"}}'), "not_found", 1),
+        (Answer(status=400, body=b'{"error": {"message": "too long"}}'), "bad_request", 1),
+        (Answer(text=""), "empty", 1),
+        (Answer(text=None), "empty", 1),
+        (Answer(body=b'{"choices": []}'), "empty", 1),
+        (Answer(text='{"a"', finish_reason="length"), "truncated", 1),
+        (Answer(text="", finish_reason="content_filter"), "refusal", 1),
+    ],
+)
+def test_a_lasting_fault_becomes_a_typed_failure(answer, kind, tries):
+    with OpenAIServer(respond=lambda number, body: answer) as server:
+        (reply,) = model_at(server, max_retries=1, timeout_s=0.3).complete([ask()])
+    assert reply.failure.kind == kind
+    assert len(server.requests) == tries
+
+
+@pytest.mark.parametrize("choices", [None, ("1", "2")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b"{}",
+        b'{"choices": "x"}',
+        b'{"choices": {"a": 1}}',
+        b'{"choices": [1]}',
+        b'{"choices": [{}]}',
+        b'{"choices": [{"message": "hi"}]}',
+        b'{"choices": [{"message": {"content": [{"text": "x"}]}}], "usage": {"prompt_tokens": null}}',
+        b'{"choices": [{"message": {"content": 5}, "logprobs": {"content": [{"top_logprobs": [{"token": 1}]}]}}]}',
+        b'{"choices": [{"logprobs": {"content": 3}}], "usage": 7}',
+    ],
+)
+def test_no_body_however_strange_raises(body, choices):
+    with OpenAIServer(respond=lambda n, b: Answer(body=body)) as server:
+        (reply,) = model_at(server, max_retries=0).complete([ask(choices=choices)])
+    assert reply.failure is not None
+
+
+def test_one_failing_request_leaves_the_others_alone():
+    def respond(number, body):
+        return Answer(status=400, body=b"no") if body["messages"][0]["content"][0]["text"] == "bad" else Answer("ok")
+
+    with OpenAIServer(respond=respond) as server:
+        replies = model_at(server).complete([ask(), ask("bad"), ask()])
+    assert [reply.text for reply in replies] == ["ok", None, "ok"]
+
+
+def test_the_json_schema_is_sent_as_openai_defines_it():
+    with OpenAIServer(respond=lambda n, b: Answer('{"a": 1}')) as server:
+        model_at(server).complete([ask(json_schema=SCHEMA)])
+    sent = server.requests[0]["response_format"]
+    assert sent == {"type": "json_schema", "json_schema": {"name": "Reply", "strict": True, "schema": SCHEMA}}
+
+
+def test_a_server_that_refuses_schemas_is_asked_without_and_remembered():
+    def respond(number, body):
+        if "response_format" in body:
+            return Answer(status=422, body=b'{"detail": "response_format: extra inputs are not permitted"}')
+        return Answer('{"a": 1}')
+
+    with OpenAIServer(respond=respond) as server:
+        model = model_at(server)
+        replies = [model.complete([ask(json_schema=SCHEMA)])[0] for _ in range(3)]
+    assert [reply.text for reply in replies] == ['{"a": 1}'] * 3
+    assert len(server.requests) == 4
+
+
+def test_a_request_that_is_bad_in_itself_does_not_switch_schemas_off():
+    with OpenAIServer(respond=lambda n, b: Answer(status=400, body=b"too long") if n < 2 else Answer("{}")) as server:
+        model = model_at(server)
+        assert model.complete([ask(json_schema=SCHEMA)])[0].failure.kind == "bad_request"
+        model.complete([ask(json_schema=SCHEMA)])
+    assert "response_format" in server.requests[-1]
+
+
+def test_choice_logprobs_add_up_the_spellings_of_a_token():
+    top = [("1", math.log(0.5)), (" 1", math.log(0.1)), ("2", math.log(0.3)), ("One", math.log(0.05))]
+    with OpenAIServer(respond=lambda n, b: Answer("1", top_logprobs=top, finish_reason="length")) as server:
+        (reply,) = model_at(server).complete([ask(choices=("1", "2"))])
+    assert reply.choice_logprobs == pytest.approx({"1": math.log(0.6), "2": math.log(0.3)})
+    assert server.requests[0]["logprobs"] is True
+    assert server.requests[0]["max_tokens"] == 1
+
+
+def test_a_server_without_logprobs_is_a_failure_not_a_guess():
+    with OpenAIServer(respond=lambda n, b: Answer("1")) as server:
+        (reply,) = model_at(server).complete([ask(choices=("1", "2"))])
+    assert reply.failure.kind == "bad_request"
+    assert reply.choice_logprobs is None
+
+
+def test_extra_body_wins_and_none_removes_a_field():
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        model_at(server, extra_body={"max_tokens": None, "max_completion_tokens": 9, "seed": 1}).complete([ask()])
+    assert "max_tokens" not in server.requests[0]
+    assert server.requests[0]["max_completion_tokens"] == 9
+    assert server.requests[0]["seed"] == 1
+
+
+def test_check_accepts_a_model_that_answers():
+    with OpenAIServer(respond=lambda n, b: Answer("O", finish_reason="length")) as server:
+        model_at(server).check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (Answer(status=401, body=b'{"error": {"message": "bad key"}}'), PermissionError, "Check `api_key`"),
+        (Answer(status=404, body=b'{"error": {"message": "no model"}}'), ValueError, "a model named 'judge'"),
+        (Answer(status=400, body=b"strange"), ValueError, "status 400: strange"),
+        (Answer(status=503, body=b""), ConnectionError, "status 503"),
+        (Answer(hang_s=1.0), ConnectionError, "did not answer within 0.3 s"),
+    ],
+)
+def test_check_says_what_is_wrong(answer, error, words):
+    with OpenAIServer(respond=lambda n, b: answer) as server, pytest.raises(error, match=words):
+        model_at(server, timeout_s=0.3).check()
+    assert len(server.requests) == 1
+
+
+def test_check_says_that_nothing_listens():
+    with pytest.raises(ConnectionError, match=r"could not be reached.*vllm serve judge"):
+        HTTPChatModel("judge", "http://127.0.0.1:9/v1").check()
+
+
+def test_secrets_are_in_no_message(caplog):
+    caplog.set_level("DEBUG")
+    logging.getLogger("httpx2").setLevel("DEBUG")
+    secret = "sk-very-secret"
+    body = json.dumps({"error": {"message": f"wrong key {secret}, token in-the-url"}}).encode()
+    with OpenAIServer(respond=lambda n, b: Answer(status=401, body=body)) as server:
+        url = server.url.replace("http://", "http://user:hunter2@") + "?token=in-the-url"
+        model = HTTPChatModel("judge", url, secret)
+        (reply,) = model.complete([ask()])
+        with pytest.raises(PermissionError) as caught:
+            model.check()
+    for text in (reply.failure.message, str(caught.value), repr(model), repr(caught.value.__context__), caplog.text):
+        assert secret not in text
+        assert "hunter2" not in text
+        assert "in-the-url" not in text
+
+
+def test_the_login_token_is_not_sent_to_a_server_of_somebody_else(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_login")
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        HTTPChatModel("judge", server.url).complete([ask()])
+        HTTPChatModel("judge", server.url, "key").complete([ask()])
+    assert "authorization" not in server.headers[0]
+    assert server.headers[1]["authorization"] == "Bearer key"
+
+
+def test_offline_mode_of_the_hub_does_not_cut_off_a_local_server(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        (reply,) = HTTPChatModel("judge", server.url).complete([ask()])
+        (elsewhere,) = HTTPChatModel("judge", api_key="hf_x", max_retries=0).complete([ask()])
+    assert reply.text == "ok"
+    assert "HF_HUB_OFFLINE" in elsewhere.failure.message
+
+
+def test_a_provider_without_a_token_is_said_before_anything_is_sent(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=r"cannot be asked: You must provide an api_key"):
+        HTTPChatModel("Qwen/Qwen3-VL-8B-Instruct").check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"base_url": "localhost:8000"}, "has to start with http://"),
+        ({"base_url": "http://localhost", "provider": "together"}, "not both"),
+        ({"max_concurrency": 0}, "max_concurrency=0 is outside"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_sent(settings, words):
+    with pytest.raises(ValueError, match=words):
+        HTTPChatModel("judge", **settings)
+
+
+def test_construction_starts_no_thread():
+    before = threading.active_count()
+    HTTPChatModel("judge", "http://127.0.0.1:9/v1")
+    assert threading.active_count() == before
+
+
+def test_a_closed_model_can_be_used_again():
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        model = model_at(server)
+        model.complete([ask()])
+        model.close()
+        assert model.complete([ask()])[0].text == "ok"

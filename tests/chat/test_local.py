@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from tiny_vlm import build_vlm
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.integrations import deepspeed as hf_deepspeed
+
+from arr_trl.chat import ChatRequest
+from arr_trl.chat.local import LocalChatModel
+from arr_trl.judges import JudgeRow, RubricJudge
+from arr_trl.rubrics import Criterion, Rubric
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    build_vlm(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return LocalChatModel(folder, batch_size=3)
+
+
+def ask(text, *colors, **settings):
+    content = [{"type": "text", "text": text}]
+    content += [{"type": "image", "image": Image.new("RGB", (40, 30), color)} for color in colors]
+    return ChatRequest([{"role": "user", "content": content}], **settings)
+
+
+QUESTIONS = [ask("Which?", "red"), ask("Which of the two?", "red", "blue"), ask("Tell me."), ask("A", "green")]
+
+
+def test_a_batch_gives_what_each_request_gives_alone(model):
+    choices = [replace(question, choices=("1", "2")) for question in QUESTIONS]
+    together = [reply.choice_logprobs for reply in model.complete(choices)]
+    for question, logprobs in zip(choices, together, strict=True):
+        assert logprobs == pytest.approx(model.complete([question])[0].choice_logprobs, abs=1e-4)
+    texts = [replace(question, max_tokens=6) for question in QUESTIONS]
+    together = [reply.text for reply in model.complete(texts)]
+    assert together == [model.complete([question])[0].text for question in texts]
+    assert len(set(together)) > 1
+
+
+def test_choice_logprobs_are_the_model_s_own(model, folder):
+    (reply,) = model.complete([ask("Which?", "red", choices=("1", "2"))])
+    vlm, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    inputs = processor(
+        images=[Image.new("RGB", (40, 30), "red")], text="user:Which?<image></s>assistant:", return_tensors="pt"
+    )
+    with torch.no_grad():
+        logprobs = vlm(**inputs).logits[0, -1].log_softmax(-1)
+    expected = {choice: logprobs[processor.tokenizer.convert_tokens_to_ids(choice)].item() for choice in "12"}
+    assert reply.choice_logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def test_requests_of_different_kinds_come_back_in_order(model):
+    replies = model.complete([ask("a", max_tokens=3), ask("b", choices=("1", "2")), ask("c", max_tokens=5)])
+    assert [r.usage.completion_tokens for r in replies] == [3, 1, 5]
+    assert [r.choice_logprobs is None for r in replies] == [True, False, True]
+    assert replies[0].failure.kind == "truncated"
+
+
+def test_it_is_frozen_and_judges(model):
+    assert not any(parameter.requires_grad for parameter in model.vlm.parameters())
+    rubric = Rubric(name="r", criteria=[Criterion(text="The image is bright.")])
+    judge = RubricJudge(rubric=rubric, model=model, mode="choice", tie_margin=0.0)
+    judge.check()
+    row = JudgeRow("a lamp", (Image.new("RGB", (28, 28), "white"), Image.new("RGB", (28, 28), "black")))
+    (verdict,) = judge.compare([row])
+    assert verdict.failure is None
+    assert verdict.winner in (0, 1)
+
+
+def test_text_that_is_no_json_is_a_masked_verdict(model):
+    rubric = Rubric(name="r", criteria=[Criterion(text="x")])
+    row = JudgeRow("a", (Image.new("RGB", (28, 28)), Image.new("RGB", (28, 28), "white")))
+    (verdict,) = RubricJudge(rubric=rubric, model=model, max_tokens=4).compare([row])
+    assert verdict.failure == "The reply was cut at 4 tokens."
+
+
+def test_a_choice_of_several_tokens_is_refused(model):
+    with pytest.raises(ValueError, match="'yes' is more than one token"):
+        model.complete([ask("a", choices=("yes", "no"))])
+
+
+def test_a_processor_without_chat_template_is_refused(folder):
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.chat_template = None
+    vlm = AutoModelForImageTextToText.from_pretrained(folder)
+    with pytest.raises(ValueError, match="has no chat template"):
+        LocalChatModel(vlm, processor)
+    with pytest.raises(ValueError, match="needs its `processor`"):
+        LocalChatModel(vlm)
+
+
+def test_it_is_loaded_whole_under_zero_3(folder):
+    class ZeRO3Config:
+        def is_zero3(self):
+            return True
+
+    config = ZeRO3Config()
+    hf_deepspeed.set_hf_deepspeed_config(config)
+    try:
+        model = LocalChatModel(folder)
+        assert hf_deepspeed.is_deepspeed_zero3_enabled()
+        assert all(parameter.numel() for parameter in model.vlm.parameters())
+        assert model.complete([QUESTIONS[0]])[0].usage.completion_tokens > 0
+    finally:
+        hf_deepspeed.unset_hf_deepspeed_config()
