@@ -1,0 +1,132 @@
+"""Sheets of pictures that belong together, such as base and trained, side by side under their prompts."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+_SMALLEST, _LARGEST = 160, 320  # pixels of a picture's longer side in the sheet
+_GAP, _MARGIN, _FONT_SIZE, _LINES = 6, 24, 14, 3
+_PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
+# Pillow's own font holds ASCII only; these are looked up by name among the system's fonts for other prompts.
+_WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf")
+
+
+def save_samples(
+    path: str | os.PathLike,
+    prompts: Sequence[str],
+    images: Mapping[str, Sequence[Image.Image]],
+    columns: int = 2,
+    max_prompts: int = 16,
+) -> None:
+    """
+    Write one PNG that shows the pictures of each prompt beside each other.
+
+    Tiny pictures are scaled up by a whole factor with nearest neighbour, so that their pixels stay pixels.
+
+    Args:
+        path (`str` or `os.PathLike`):
+            The PNG file; replaced in one step.
+        prompts (`Sequence[str]`):
+            One prompt per group of pictures.
+        images (`Mapping[str, Sequence[PIL.Image.Image]]`):
+            Pictures by label, such as `{"base": [...], "trained": [...]}`; one per prompt under each label.
+        columns (`int`, *optional*, defaults to `2`):
+            Prompts side by side.
+        max_prompts (`int`, *optional*, defaults to `16`):
+            At most this many prompts are shown, the first ones.
+
+    Raises:
+        `ValueError`: when there are no prompts, or not as many pictures as prompts.
+    """
+    for label, pictures in images.items():
+        if len(pictures) != len(prompts):
+            raise ValueError(
+                f"There are {len(pictures)} {label} pictures for {len(prompts)} prompts; give one for each."
+            )
+    if not prompts:
+        raise ValueError("A sample sheet needs at least one prompt.")
+    cells = [
+        _cell(prompt, {label: pictures[i] for label, pictures in images.items()})
+        for i, prompt in enumerate(prompts[:max_prompts])
+    ]
+    columns = min(columns, len(cells))
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    width, heights = max(cell.width for cell in cells), [max(cell.height for cell in row) for row in rows]
+    sheet = Image.new(
+        "RGB",
+        (_MARGIN + columns * (width + _MARGIN), _MARGIN + sum(height + _MARGIN for height in heights)),
+        _PAPER,
+    )
+    y = _MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            sheet.paste(cell, (_MARGIN + column * (width + _MARGIN), y))
+        y += height + _MARGIN
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
+        sheet.save(Path(folder, "samples.png"))
+        os.replace(Path(folder, "samples.png"), path)
+
+
+def _cell(prompt: str, images: dict[str, Image.Image]) -> Image.Image:
+    """One prompt: its text, then the labelled pictures in a row."""
+    font = _font_for(prompt)
+    pictures = {label: _scaled(image.convert("RGB")) for label, image in images.items()}
+    width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
+    lines = _wrapped(prompt, width, font)
+    line_height = _FONT_SIZE + 4
+    top = len(lines) * line_height
+    cell = Image.new("RGB", (width, top + line_height + max(p.height for p in pictures.values())), _PAPER)
+    draw = ImageDraw.Draw(cell)
+    for number, line in enumerate(lines):
+        draw.text((0, number * line_height), line, fill=_INK, font=font)
+    x = 0
+    for label, picture in pictures.items():
+        draw.text((x, top), label, fill=_FAINT, font=font)
+        cell.paste(picture, (x, top + line_height))
+        x += picture.width + _GAP
+    return cell
+
+
+def _font_for(text: str) -> ImageFont.FreeTypeFont:
+    if not text.isascii():
+        for name in _WIDE_FONTS:
+            try:
+                return ImageFont.truetype(name, size=_FONT_SIZE)
+            except OSError:  # not installed here
+                continue
+    return ImageFont.load_default(size=_FONT_SIZE)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    if longest < _SMALLEST:
+        factor = -(-_SMALLEST // longest)
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    if longest > _LARGEST:
+        size = (max(1, image.width * _LARGEST // longest), max(1, image.height * _LARGEST // longest))
+        return image.resize(size, Image.Resampling.LANCZOS)
+    return image
+
+
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Break `text` into lines that fit, at most three; what does not fit ends in an ellipsis."""
+    lines, rest = [], " ".join(text.split())
+    while rest and len(lines) < _LINES:
+        end = len(rest)
+        while end > 1 and font.getlength(rest[:end]) > width:
+            space = rest.rfind(" ", 0, end)
+            end = space if space > 0 else end - 1
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    if rest:
+        last = lines[-1]
+        while last and font.getlength(last + "…") > width:
+            last = last[:-1]
+        lines[-1] = last.rstrip() + "…"
+    return lines

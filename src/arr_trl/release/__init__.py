@@ -1,0 +1,18 @@
+from .adapter import ADAPTER_FILES, check_lora_config, public_name, save_adapter
+from .model_card import AdapterCard, base_license, training_settings, write_model_card
+from .push import Push, PushError, push_to_hub
+
+
+__all__ = [
+    "ADAPTER_FILES",
+    "AdapterCard",
+    "Push",
+    "PushError",
+    "base_license",
+    "check_lora_config",
+    "public_name",
+    "push_to_hub",
+    "save_adapter",
+    "training_settings",
+    "write_model_card",
+]

@@ -1,0 +1,154 @@
+"""
+The files of one adapter: what PEFT reads (`adapter_config.json`, `adapter_model.safetensors`) and what diffusers reads
+(`pytorch_lora_weights.safetensors`), written so that both give the trained model's output.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from peft import LoraConfig, PeftConfig, PeftModel
+from safetensors.torch import load_file, save_file
+
+
+CONFIG_FILE = "adapter_config.json"
+PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
+DIFFUSERS_WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
+
+# Fields of LoraConfig, besides rank, alpha and targets, that change what the weights compute. diffusers rebuilds the
+# LoraConfig from the file's metadata and rejects names that the reader's PEFT does not know, so the others stay out.
+_LAYOUT_FIELDS = ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
+
+
+def check_lora_config(config: PeftConfig) -> None:
+    """
+    Refuse, before training, an adapter that stock diffusers could not load.
+
+    Args:
+        config (`peft.PeftConfig`):
+            Configuration of the adapter to train.
+
+    Raises:
+        `ValueError`: when the adapter is not LoRA, trains more than LoRA weights, or changes the base's weights.
+    """
+    if not isinstance(config, LoraConfig):
+        raise ValueError(
+            f"`peft_config` is a {type(config).__name__}; diffusers loads LoRA adapters, so pass a `peft.LoraConfig`."
+        )
+    for name, allowed in (("modules_to_save", None), ("bias", "none"), ("trainable_token_indices", None)):
+        found = getattr(config, name)
+        if found != allowed and found:
+            raise ValueError(
+                f"`{name}={found!r}` in `peft_config` trains weights that a diffusers LoRA file cannot hold; "
+                f"leave it at {allowed!r}."
+            )
+    if config.init_lora_weights not in (True, False, "gaussian", "orthogonal", "eva"):
+        raise ValueError(
+            f"`init_lora_weights={config.init_lora_weights!r}` in `peft_config` changes the base model's weights, so "
+            "the adapter would not load on the published base; use True, False, 'gaussian', 'orthogonal' or 'eva'."
+        )
+
+
+def public_name(source: str | os.PathLike) -> tuple[str, bool]:
+    """
+    How a model or dataset may be named in public: the id of a Hub repository as it is, a local path by its last part.
+
+    Returns:
+        `tuple(str, bool)`: the name, and whether it is local.
+    """
+    text = os.fspath(source)
+    if not Path(text).exists():
+        try:
+            validate_repo_id(text)
+        except HFValidationError:
+            pass
+        else:
+            return text, False
+    return Path(text).resolve().name, True
+
+
+def save_adapter(
+    model: PeftModel,
+    folder: str | os.PathLike,
+    pipeline_class: type[DiffusionPipeline],
+    adapter_name: str = "default",
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """
+    Write an adapter as the three files that PEFT and diffusers load.
+
+    The same weights give the same bytes. Each file is replaced in one step, so a crash leaves no file half written;
+    other files in `folder` are not touched.
+
+    Args:
+        model ([`~peft.PeftModel`]):
+            The trained model, unwrapped from DDP, FSDP or DeepSpeed.
+        folder (`str` or `os.PathLike`):
+            Where the files go; created when missing.
+        pipeline_class (`type`):
+            Class of the pipeline that the adapter belongs to, such as [`~diffusers.FluxPipeline`].
+        adapter_name (`str`, *optional*, defaults to `"default"`):
+            Which of the model's adapters to write.
+        state_dict (`dict[str, torch.Tensor]`, *optional*):
+            The model's state dict, where it has to be gathered first (ZeRO-3, FSDP).
+
+    Raises:
+        `ValueError`: when the adapter could not be loaded by stock diffusers; see [`check_lora_config`].
+    """
+    check_lora_config(model.peft_config[adapter_name])
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
+        # without `save_embedding_layers=False` PEFT asks the Hub for the configuration of the base
+        model.save_pretrained(
+            written, selected_adapters=[adapter_name], save_embedding_layers=False, state_dict=state_dict
+        )
+        source = Path(written) if adapter_name == "default" else Path(written, adapter_name)
+        weights = load_file(source / PEFT_WEIGHTS_FILE)
+        _tidy_config(source / CONFIG_FILE)
+        _save_diffusers_weights(weights, model.peft_config[adapter_name], source, pipeline_class)
+        for name in ADAPTER_FILES:
+            os.replace(source / name, folder / name)
+
+
+def _tidy_config(path: Path) -> None:
+    """Make PEFT's file independent of the process (sets in hash order) and of the machine (path of the base)."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in config.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            config[name] = sorted(value)
+    if config.get("base_model_name_or_path"):
+        config["base_model_name_or_path"], _ = public_name(config["base_model_name_or_path"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _save_diffusers_weights(
+    weights: dict[str, torch.Tensor], config: LoraConfig, folder: Path, pipeline_class: type[DiffusionPipeline]
+) -> None:
+    prefix = pipeline_class.transformer_name
+    layers = {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
+    metadata = {
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        # the modules themselves: a suffix list or a regex would be matched against the reader's model anew
+        "target_modules": sorted({name.split(".lora_")[0] for name in layers}),
+    }
+    default = LoraConfig()
+    for name in _LAYOUT_FIELDS:
+        if getattr(config, name) != getattr(default, name):
+            metadata[name] = getattr(config, name)
+    # Without the metadata diffusers takes alpha = r. One metadata key only: safetensors writes several in random order.
+    header = {
+        "lora_adapter_metadata": json.dumps({f"{prefix}.{name}": value for name, value in metadata.items()}, indent=2)
+    }
+    pipeline_class.save_lora_weights(
+        folder,
+        transformer_lora_layers=layers,
+        weight_name=DIFFUSERS_WEIGHTS_FILE,
+        save_function=lambda tensors, path: save_file(tensors, path, metadata=header),
+    )

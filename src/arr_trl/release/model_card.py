@@ -1,0 +1,286 @@
+"""The model card: README.md of a release, written from what a run really was and what was really measured."""
+
+import inspect
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import ModelCard, constants
+
+from ..evaluation.results import EvaluationResults
+from ..evaluation.win_rate import wilson_interval
+from ..rubrics import Rubric
+from .adapter import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, public_name
+from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section
+
+
+# Settings of TrainingArguments that decide what is learned; the others say where and how it is logged.
+_TRAINER_SETTINGS = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "weight_decay",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_steps",
+    "num_train_epochs",
+    "seed",
+    "bf16",
+    "fp16",
+)
+_PRIVATE_ENDINGS = ("token", "_key", "_dir", "_path", "_url", "_file", "_config")
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """
+    What the model card says of one adapter. A field left at `None` appears in the card as not recorded.
+
+    Args:
+        subfolder (`str`):
+            Folder of the adapter's files beside README.md.
+        base_model (`str`):
+            Hub id or local folder of the base pipeline; of a folder only the name enters the card.
+        pipeline_class (`str`):
+            Name of the pipeline's class in diffusers.
+        prompt (`str`):
+            A prompt for the usage example.
+        lora_r (`int`):
+            LoRA rank.
+        lora_alpha (`float`):
+            LoRA alpha.
+        target_modules (`str` or `list[str]`):
+            Modules that carry LoRA weights.
+        task (`str`, *optional*, defaults to `"text-to-image"`):
+            `"text-to-image"` or `"image-editing"`.
+        inference (`dict`, *optional*):
+            Arguments of the pipeline's call in the evaluation, such as `num_inference_steps`.
+        dtype (`str`, *optional*, defaults to `"bfloat16"`):
+            Precision in which the base was loaded.
+        training (`dict`, *optional*):
+            Settings of the run, in order; see [`training_settings`].
+        license (`str`, *optional*):
+            License id of the base; see [`base_license`].
+        license_name (`str`, *optional*):
+            Name of the license when `license="other"`.
+        license_link (`str`, *optional*):
+            URL of the license when `license="other"`.
+        rewards (`list[str]`, *optional*):
+            Names of the reward functions.
+        rubric ([`Rubric`], *optional*):
+            Rubric of the judge.
+        judge (`str`, *optional*):
+            Model of the judge; of a local folder only the name enters the card.
+        datasets (`list[str]`, *optional*):
+            Hub ids of the training prompts; local files are left out of the card.
+        results ([`EvaluationResults`], *optional*):
+            What the evaluation found.
+        learning_curve (`list[dict]`, *optional*):
+            Measurements made during training, each with `step` and the same metrics, 0 to 1.
+        samples (`str`, *optional*):
+            File name of the sample sheet beside README.md.
+        train_seconds (`float`, *optional*):
+            Wall time of training.
+        hardware (`str`, *optional*):
+            What it ran on.
+        versions (`dict[str, str]`, *optional*):
+            Versions of the libraries.
+    """
+
+    subfolder: str
+    base_model: str
+    pipeline_class: str
+    prompt: str
+    lora_r: int
+    lora_alpha: float
+    target_modules: str | list[str]
+    task: Literal["text-to-image", "image-editing"] = "text-to-image"
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "bfloat16"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    rewards: list[str] = field(default_factory=list)
+    rubric: Rubric | None = None
+    judge: str | None = None
+    datasets: list[str] = field(default_factory=list)
+    results: EvaluationResults | None = None
+    learning_curve: list[Mapping[str, float]] = field(default_factory=list)
+    samples: str | None = None
+    train_seconds: float | None = None
+    hardware: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
+    """
+    Write README.md of a release, or bring it up to date.
+
+    Sections of other adapters, text outside the sections, and front matter that people added are kept.
+
+    Args:
+        folder (`str` or `os.PathLike`):
+            Folder of the release, in which the adapter is a subfolder.
+        card ([`AdapterCard`]):
+            What to say of the adapter.
+
+    Returns:
+        `pathlib.Path`: the README.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "README.md"
+    existing = path.read_text(encoding="utf-8") if path.is_file() else None
+    readme = merge_section(existing, adapter_section(card), title=folder.resolve().name)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
+        Path(written, path.name).write_text(readme, encoding="utf-8")
+        os.replace(Path(written, path.name), path)
+    return path
+
+
+def adapter_section(card: AdapterCard) -> CardSection:
+    """The section of README.md that `card` describes."""
+    base_name, base_is_local = public_name(card.base_model)
+    results = card.results
+    datasets = [name for name, is_local in map(public_name, card.datasets) if not is_local]
+    body = (
+        card_environment()
+        .get_template("section.md.jinja2")
+        .render(
+            card=card,
+            base_name=base_name,
+            base_is_local=base_is_local,
+            judge=card.judge and public_name(card.judge)[0],
+            datasets=datasets,
+            adapters=UNPUBLISHED,
+            adapter_files=ADAPTER_FILES,
+            weight_name=DIFFUSERS_WEIGHTS_FILE,
+            targets=[card.target_modules] if isinstance(card.target_modules, str) else sorted(card.target_modules),
+            success=_success_rows(results),
+            duration=_duration(card.train_seconds),
+        )
+    )
+    facts = {
+        "subfolder": card.subfolder,
+        "base_model": None if base_is_local else base_name,
+        "base_name": base_name,
+        "task": card.task,
+        "license": card.license,
+        "license_name": card.license_name,
+        "license_link": card.license_link,
+        "datasets": datasets,
+        "r": card.lora_r,
+        "lora_alpha": card.lora_alpha,
+        "samples": card.samples,
+        "win_rate": results and results.win_rate,
+        "win_rate_ci": results and results.win_rate_ci,
+        "metrics": _metrics(card, datasets),
+    }
+    return CardSection(facts, body)
+
+
+def training_settings(args: Any) -> dict[str, Any]:
+    """
+    The settings of a run that a model card shows: the trainer's own fields, then those of `TrainingArguments` that
+    decide what is learned. Tokens, paths and addresses are left out.
+
+    Args:
+        args (`transformers.TrainingArguments`):
+            The run's configuration, a dataclass.
+    """
+    own = inspect.get_annotations(type(args))
+    names = [f.name for f in fields(args) if f.name in own and not f.name.endswith(_PRIVATE_ENDINGS)]
+    names += [name for name in _TRAINER_SETTINGS if name not in names]
+    settings = {name: getattr(args, name) for name in names}
+    return {
+        name: getattr(value, "value", value)  # enums of transformers by their value
+        for name, value in settings.items()
+        if value is None or isinstance(value, bool | int | float | str | list | tuple)
+    }
+
+
+def base_license(base_model: str | os.PathLike) -> dict[str, str | None]:
+    """
+    License of a base model, from its own model card.
+
+    Args:
+        base_model (`str` or `os.PathLike`):
+            Hub id or local folder.
+
+    Returns:
+        `dict`: `license`, `license_name` and `license_link` as [`AdapterCard`] takes them; all `None` when the base
+        has no card, names no license, or cannot be reached.
+    """
+    unknown = {"license": None, "license_name": None, "license_link": None}
+    name, is_local = public_name(base_model)
+    source = Path(base_model, "README.md") if is_local else name
+    if is_local and not source.is_file():
+        return unknown
+    try:
+        data = ModelCard.load(source, ignore_metadata_errors=True).data
+    except OSError:  # no card, no access, no connection
+        return unknown
+    found = {key: data.get(key) for key in unknown}
+    link = found["license_link"]
+    if link and not is_local and "://" not in link:  # a file of the base's repository
+        found["license_link"] = f"{constants.ENDPOINT}/{name}/blob/main/{link}"
+    return found
+
+
+def _success_rows(results: EvaluationResults | None) -> list[dict[str, Any]]:
+    if results is None or results.base is None or results.trained is None:
+        return []
+    pairs = {name: (rate, results.trained.success[name]) for name, rate in results.base.success.items()}
+    pairs["**all criteria**"] = (results.base.success_all, results.trained.success_all)
+    return [
+        {
+            "name": name,
+            "base": base,
+            "base_ci": wilson_interval(base, results.prompts),
+            "trained": trained,
+            "trained_ci": wilson_interval(trained, results.prompts),
+        }
+        for name, (base, trained) in pairs.items()
+    ]
+
+
+def _metrics(card: AdapterCard, datasets: list[str]) -> list[dict[str, Any]]:
+    """The measured results as keyword arguments of [`~huggingface_hub.EvalResult`]."""
+    results = card.results
+    if results is None:
+        return []
+    measured = []
+    if results.win_rate is not None:
+        measured.append(("win_rate", "Judge win rate against the base", results.win_rate, results.win_rate_ci))
+    if results.trained is not None:
+        rate = results.trained.success_all
+        measured.append(("success_all", "All criteria met", rate, wilson_interval(rate, results.prompts)))
+    return [
+        {
+            "task_type": PIPELINE_TAGS[card.task],
+            "dataset_type": datasets[0] if datasets else "held-out-prompts",
+            "dataset_name": f"{results.prompts} held-out prompts",
+            "metric_type": kind,
+            "metric_name": f"{name} ({card.subfolder})",
+            "metric_value": round(value, 4),
+            "metric_args": {"adapter": card.subfolder}
+            | ({"interval_95": [round(end, 4) for end in interval]} if interval else {}),
+        }
+        for kind, name, value, interval in measured
+    ]
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

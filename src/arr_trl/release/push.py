@@ -1,0 +1,259 @@
+"""Put a release on the Hub: adapters, card and samples in one commit, so that a failure leaves the repository as it was."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # what the HTTP library of huggingface_hub raises, whichever it is
+    RemoteEntryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from .adapter import ADAPTER_FILES
+from .card_sections import CardSection, merge_section, read_sections
+
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 5
+_BACKOFF = wait_exponential(multiplier=1, max=30)
+_LONGEST_WAIT = 60  # seconds that a server may ask us to wait before we give up instead
+# 409 and 412: somebody else committed between our reading and our commit
+_TRANSIENT = (408, 409, 412, 429, 500, 502, 503, 504)
+
+
+class PushError(RuntimeError):
+    """A push that did not happen: which repository, why, and what to do. The local files are all kept."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """
+    What was sent, or would be.
+
+    Args:
+        repo_id (`str`): the repository, with its namespace.
+        files (`dict[str, Path]`): path in the repository and the local file it comes from; README.md is merged.
+        commit_url (`str`, *optional*): the commit; `None` for a dry run.
+    """
+
+    repo_id: str
+    files: dict[str, Path]
+    commit_url: str | None = None
+
+
+def push_to_hub(
+    folder: str | os.PathLike,
+    repo_id: str,
+    subfolder: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> Push:
+    """
+    Push adapters of a release to a repository on the Hub, beside the adapters that are there already.
+
+    One commit holds the three files of each adapter, its sample sheet as `samples/<adapter>.png`, and README.md with
+    the adapter's section merged into the card of the repository. Nothing else of `folder` is sent.
+
+    Args:
+        folder (`str` or `os.PathLike`):
+            Folder of the release: README.md and one subfolder per adapter.
+        repo_id (`str`):
+            Repository such as `"user/name"`; created when missing.
+        subfolder (`str`, *optional*):
+            The adapter to push; all adapters of `folder` by default.
+        private (`bool`, *optional*):
+            Visibility of a repository that has to be created; by default what the namespace prefers.
+        token (`str`, *optional*):
+            Token with write permission; by default the one that is logged in.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Check the folder and tell what would be sent, without a connection.
+        revision (`str`, *optional*):
+            Branch to commit to; created when missing. `main` by default.
+        commit_message (`str`, *optional*):
+            First line of the commit message.
+
+    Returns:
+        [`Push`]
+
+    Raises:
+        `ValueError`: when `folder` is not a release or `repo_id` is not a name the Hub accepts.
+        [`PushError`]: when the Hub refuses or cannot be reached; the message names the remedy.
+    """
+    folder = Path(folder)
+    sections = _sections_to_push(folder, subfolder)
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} cannot name a repository on the Hub: {error}") from None
+    files = dict(_files(folder, sections))
+    if dry_run:
+        return Push(repo_id, files)
+
+    api = HfApi(token=token)
+    message = commit_message or f"Upload {', '.join(section.subfolder for section in sections)}"
+    attempts = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
+    )
+    try:
+        repo_id = attempts(_create_repo, api, repo_id, private, revision)
+        commit_url = attempts(_commit, api, repo_id, revision, sections, files, message)
+    except (HTTPError, OSError, RuntimeError, JSONDecodeError) as error:
+        again = f"arr-trl push {folder} --repo_id {repo_id}" + (f" --subfolder {subfolder}" if subfolder else "")
+        raise PushError(
+            f"Could not push to {repo_id}: {_remedy(error, repo_id)} A push is one commit, so nothing is half there; "
+            f"your files are kept in {folder}, and `{again}` tries again."
+        ) from error
+    except ValueError as error:  # the card: ours is not accepted, or the one on the Hub is not readable
+        raise PushError(f"Could not push to {repo_id}: {error} Your files are kept in {folder}.") from error
+    return Push(repo_id, files, commit_url)
+
+
+def _sections_to_push(folder: Path, subfolder: str | None) -> list[CardSection]:
+    """The sections of the local card whose adapters are to be pushed, each with its files in place."""
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}; give the output folder of a training run.")
+    readme = folder / "README.md"
+    sections = {s.subfolder: s for s in read_sections(readme.read_text("utf-8"))} if readme.is_file() else {}
+    # checkpoints hold adapter files too, but the card does not speak of them
+    named = [name for name in sections if (folder / name).is_dir()] if subfolder is None else [subfolder]
+    if not named:
+        raise ValueError(
+            f"{folder} holds no release: README.md speaks of no adapter in one of its subfolders. Give the folder "
+            "above the adapter's own, and write the card with write_model_card if there is none."
+        )
+    for name in named:
+        missing = [file for file in ADAPTER_FILES if not (folder / name / file).is_file()]
+        if missing:
+            raise ValueError(
+                f"The adapter {folder / name} lacks {', '.join(missing)}; README.md speaks of: "
+                f"{', '.join(sections) or 'none'}."
+            )
+        if name not in sections:
+            raise ValueError(f"{readme} has no section for {name}; write it with write_model_card before you push.")
+    return [sections[name] for name in named]
+
+
+def _files(folder: Path, sections: list[CardSection]) -> Iterator[tuple[str, Path]]:
+    for section in sections:
+        for name in ADAPTER_FILES:
+            yield f"{section.subfolder}/{name}", folder / section.subfolder / name
+        samples = section.facts["samples"]
+        if samples is not None and (folder / samples).is_file():
+            yield _samples_path(section), folder / samples
+    yield "README.md", folder / "README.md"
+
+
+def _samples_path(section: CardSection) -> str:
+    """Where a sample sheet goes: every adapter of a repository has its own."""
+    return f"samples/{section.subfolder}{PurePosixPath(section.facts['samples']).suffix}"
+
+
+def _create_repo(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None and revision != constants.DEFAULT_REVISION:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    return repo_id
+
+
+def _commit(
+    api: HfApi,
+    repo_id: str,
+    revision: str | None,
+    sections: list[CardSection],
+    files: dict[str, Path],
+    message: str,
+) -> str:
+    """
+    Merge the card with the one on the Hub and commit, on condition that nobody else commits in between.
+
+    Repeating it is safe: the merge gives the same card again, and files that have arrived are not sent twice.
+    """
+    parent = api.model_info(repo_id, revision=revision).sha
+    try:
+        readme = Path(api.hf_hub_download(repo_id, "README.md", revision=parent)).read_text(encoding="utf-8")
+    except RemoteEntryNotFoundError:
+        readme = None
+    for section in sections:
+        samples = section.facts["samples"] and _samples_path(section)
+        section = section.published(repo_id, samples if samples in files else None)
+        readme = merge_section(readme, section, title=repo_id.split("/")[-1])
+    contents = {**files, "README.md": readme.encode()}
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
+    return api.create_commit(
+        repo_id, operations, commit_message=message, revision=revision, parent_commit=parent
+    ).commit_url
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from: a failed upload of one file is wrapped by huggingface_hub."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _response(error: BaseException):
+    return next((e.response for e in _causes(error) if isinstance(e, HfHubHTTPError)), None)
+
+
+def _is_transient(error: BaseException) -> bool:
+    response = _response(error)
+    if response is not None:
+        return response.status_code in _TRANSIENT and _asked_to_wait(response) <= _LONGEST_WAIT
+    # no answer, or a web page in place of one
+    return any(isinstance(e, HTTPError | JSONDecodeError) for e in _causes(error))
+
+
+def _asked_to_wait(response) -> float:
+    seconds = response.headers.get("retry-after", "")
+    return float(seconds) if seconds.isdigit() else 0.0
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception()
+    response = _response(error)
+    seconds = max(_BACKOFF(state), 0.0 if response is None else _asked_to_wait(response))
+    logger.warning("The Hub did not take the push (%s); trying again in %.1f s.", type(error).__name__, seconds)
+    return seconds
+
+
+def _remedy(error: BaseException, repo_id: str) -> str:
+    """What happened and what to do, in a sentence or two."""
+    response = _response(error)
+    namespace = repo_id.split("/")[0]
+    if response is None:
+        if _is_transient(error) or isinstance(error, ConnectionError):
+            return f"no connection to {constants.ENDPOINT} ({error}). Check the network and `HF_ENDPOINT`."
+        return f"{error}."
+    status = response.status_code
+    if status == 401:
+        return "the Hub does not know your token. Log in with `hf auth login`, or set `HF_TOKEN` to a valid token."
+    if status == 403:
+        return (
+            f"your token may not write there. Use a token with write permission for {namespace}, or a `repo_id` in "
+            "your own namespace."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return "the branch does not exist there. Check `revision`."
+    if status == 404:
+        return "there is no such repository, or your token cannot see it. Check `repo_id` and the token's permissions."
+    if status in (409, 412):
+        return f"others kept committing to it, {_ATTEMPTS} times in a row. Wait until they are done."
+    if status == 429:
+        wait = _asked_to_wait(response)
+        return f"the Hub asks for fewer requests. Wait {f'{wait:.0f} seconds' if wait else 'a few minutes'}."
+    if status >= 500:
+        return f"the Hub failed with status {status}. Wait a few minutes; see https://status.huggingface.co."
+    return f"the Hub refused with status {status}: {response.headers.get('x-error-message') or error}."
