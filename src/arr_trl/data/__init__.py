@@ -1,0 +1,7 @@
+from .load import load_prompts
+from .prompts import check_prompts
+from .repeat import RepeatSampler
+from .stream import RepeatStream, StreamError
+
+
+__all__ = ["RepeatSampler", "RepeatStream", "StreamError", "check_prompts", "load_prompts"]

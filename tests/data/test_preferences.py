@@ -1,0 +1,101 @@
+import io
+import json
+
+import pytest
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from arr_trl.data.preferences import Preference, load_preferences, read_preferences
+
+
+def png(value):
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2), (value,) * 3).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, value in (("a.png", 10), ("b.png", 20), ("c.png", 30), ("s.png", 40)):
+        (tmp_path / name).write_bytes(png(value))
+    return tmp_path
+
+
+def brightness(image):
+    return image.getpixel((0, 0))[0]
+
+
+def summary(pairs):
+    return [(p.prompt, *map(brightness, p.images), p.winner) for p in pairs]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "x", "response": ["a.png", "b.png"], "label_rank": [2, 1]},
+        {"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [2, 1]},
+        {"prompt": "x", "generated_images": [{"path": None, "bytes": png(10)}, "b.png"], "label_rank": [5, 2]},
+        {"caption": "x", "jpg_0": png(10), "jpg_1": png(20), "label_0": 0.0, "label_1": 1.0},
+    ],
+)
+def test_every_published_layout_is_read(row, folder):
+    assert summary(read_preferences([row], folder)) == [("x", 10, 20, 1)]
+
+
+def test_hpdv3_s_first_path_is_the_better_one(folder):
+    row = {"prompt": "x", "path1": "b.png", "path2": "a.png"}
+    assert summary(read_preferences([row], folder)) == [("x", 20, 10, 0)]
+
+
+def test_an_edit_has_its_source(folder):
+    row = {"instruction": "x", "base_image": "s.png", "edited_images": ["a.png", "b.png"], "label_rank": [1, 2]}
+    (pair,) = read_preferences([{**row, "category": "color"}], folder)
+    assert brightness(pair.source_image) == 40
+    assert pair.winner == 0
+    assert pair.category == "color"
+
+
+def test_three_ranked_images_make_the_pairs_that_differ_in_rank(folder):
+    row = {"prompt": "x", "images": ["a.png", "b.png", "c.png"], "label_rank": [1, 2, 2]}
+    assert summary(read_preferences([row], folder)) == [("x", 10, 20, 0), ("x", 10, 30, 0)]
+
+
+def test_pairs_that_people_found_level_are_left_out(folder):
+    assert list(read_preferences([{"caption": "x", "jpg_0": b"", "jpg_1": b"", "label_0": 0.5}], folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"images": ["a.png", "b.png"], "label_rank": [1, 2]}, "Row 0: it has no prompt"),
+        ({"prompt": "x", "response": "a.png", "label_score": 4}, "it holds no labelled pair"),
+        ({"prompt": "x", "images": ["a.png", "gone.png"], "label_rank": [1, 2]}, "gone.png"),
+        ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "cannot identify image"),
+        ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1]}, "2 images and 1 ranks"),
+    ],
+)
+def test_a_bad_row_is_a_sentence_and_not_the_end(row, words, folder):
+    good = {"prompt": "y", "images": ["a.png", "b.png"], "label_rank": [1, 2]}
+    bad, pair = read_preferences([row, good], folder)
+    assert words in bad
+    assert isinstance(pair, Preference)
+
+
+def test_a_jsonl_file_is_read_with_paths_relative_to_it(folder):
+    rows = [
+        {"query": "x", "response": ["a.png", "b.png"], "label_rank": [1, 2]},
+        {"query": "y", "response": [str(folder / "b.png"), "c.png"], "label_rank": [2, 1]},
+    ]
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert summary(load_preferences(str(path))) == [("x", 10, 20, 0), ("y", 20, 30, 1)]
+    with pytest.raises(FileNotFoundError, match=r"no file .*other\.jsonl"):
+        load_preferences(str(folder / "other.jsonl"))
+
+
+def test_image_columns_of_a_parquet_file_are_read(folder):
+    features = Features({"prompt": Value("string"), "chosen": ImageFeature(), "rejected": ImageFeature()})
+    row = {"prompt": "x", "chosen": Image.new("RGB", (2, 2), (7,) * 3), "rejected": Image.new("RGB", (2, 2))}
+    Dataset.from_list([row], features=features).to_parquet(folder / "pairs.parquet")
+    assert summary(load_preferences(str(folder / "pairs.parquet"))) == [("x", 7, 0, 0)]
