@@ -25,10 +25,16 @@ def test_four_candidates_are_spaced_by_rank_and_equals_share_theirs():
     torch.testing.assert_close(advantages[1], torch.tensor([1 - 0.55 / 3, 1 - 0.55 / 3, 1 - 2.2 / 3, -0.1]))
 
 
+def test_middle_of_three_centered_candidates_is_not_masked():
+    torch.testing.assert_close(
+        rpo_advantages(torch.tensor([[3.0, 2.0, 1.0]]), center=True), torch.tensor([[0.55, 0.0, -0.55]])
+    )
+
+
 @pytest.mark.parametrize("rewards", [[0.5, 0.5], [nan, 1.0], [nan, nan]])
 @pytest.mark.parametrize("center", [False, True])
 def test_ties_and_missing_rewards_are_masked_not_scored(rewards, center):
-    assert rpo_advantages(torch.tensor([rewards]), center=center).tolist() == [[0.0, 0.0]]
+    assert rpo_advantages(torch.tensor([rewards]), center=center).isnan().all()
 
 
 def test_on_policy_ratio_is_exactly_one_and_gradient_is_minus_advantage():
@@ -46,7 +52,9 @@ def test_ppo_clips_where_the_advantage_would_push_further():
     advantages = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
     loss, ratio = ppo_clip_loss(log_prob, old, advantages, 0.2)
     loss.sum().backward()
-    expected = [max(-a * r, -a * min(max(r, 0.8), 1.2)) for a, r in zip(advantages.tolist(), ratio.tolist(), strict=True)]
+    expected = [
+        max(-a * r, -a * min(max(r, 0.8), 1.2)) for a, r in zip(advantages.tolist(), ratio.tolist(), strict=True)
+    ]
     assert loss.tolist() == pytest.approx(expected)
     assert log_prob.grad[0] == 0  # good and already likelier by more than 20%
     assert log_prob.grad[3] == 0  # bad and already less likely by more than 20%

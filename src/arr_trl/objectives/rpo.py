@@ -24,7 +24,7 @@ def rpo_advantages(
             Subtract the group's mean (.45 with the defaults), which changes no expectation and lowers the variance.
 
     Returns:
-        `torch.Tensor`: `[P, n]`, exactly 0 in masked groups.
+        `torch.Tensor`: `[P, n]`, NaN in masked groups: a tie is not an advantage of 0.
     """
     n = rewards.shape[1]
     better_PN = (rewards[:, None, :] > rewards[:, :, None]).sum(-1)  # how many candidates beat this one
@@ -34,7 +34,7 @@ def rpo_advantages(
     if center:
         advantages = advantages - (positive_reward - negative_reward) / 2
     decided_P = ~rewards.isnan().any(1) & (rewards != rewards[:, :1]).any(1)
-    return torch.where(decided_P[:, None], advantages, 0.0)
+    return torch.where(decided_P[:, None], advantages, torch.nan)
 
 
 def ppo_clip_loss(

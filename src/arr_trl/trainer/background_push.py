@@ -1,0 +1,107 @@
+"""Pushes beside training: one at a time, and a push that fails is told and kept in mind, never raised."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from ..release import PushError
+
+
+logger = logging.getLogger(__name__)
+
+
+class BackgroundPush:
+    """At most one push at a time, in a thread of its own. `failure` is what went wrong with the last one."""
+
+    def __init__(self):
+        self.failure: str | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="arr_trl-push")
+        self._running: Future | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def start(self, push: Callable[..., None], *args) -> None:
+        self._running = self._pool.submit(self.attempt, push, *args)
+
+    def wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+
+    def attempt(self, push: Callable[..., None], *args) -> None:
+        """Push in this thread; a failure is logged and kept."""
+        try:
+            push(*args)
+            self.failure = None
+        except PushError as error:
+            self.failure = str(error)
+            logger.error("%s Training is not affected.", error)
+
+
+def create_repo(repo_id: str, private: bool | None, token: str | None) -> str:
+    """
+    Find out before training whether the repository can be written to, and create it when missing.
+
+    Returns:
+        `str`: the repository with its namespace, as far as it is known.
+
+    Raises:
+        `PermissionError`: when the Hub refuses the token.
+        `ValueError`: when `repo_id` is not a name the Hub accepts.
+    """
+    try:
+        return HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise PermissionError(
+                f"push_to_hub=True, but the Hub does not let this token write to {repo_id} (status "
+                f"{error.response.status_code}); log in with `hf auth login`, set `HF_TOKEN` to a token with write "
+                "permission, or set `hub_model_id` to a repository of your own."
+            ) from error
+        problem = error
+    except HTTPError as error:
+        problem = error
+    logger.warning("%s cannot be reached (%s); every push will try again.", constants.ENDPOINT, problem)
+    return repo_id
+
+
+def push_folder(
+    folder: Path, repo_id: str, path_in_repo: str, commit_message: str, token: str | None, revision: str | None
+) -> None:
+    """
+    Push a folder in place of what `path_in_repo` holds, in one commit.
+
+    Raises:
+        [`~arr_trl.release.PushError`]: when the Hub refuses or cannot be reached.
+    """
+    try:
+        HfApi(token=token).upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            commit_message=commit_message,
+            delete_patterns="*",
+        )
+    except (HTTPError, OSError, RuntimeError) as error:
+        raise PushError(f"Could not push {path_in_repo} to {repo_id}: {error} The next save tries again.") from error
+
+
+def stage(checkpoint: Path, staged: Path) -> None:
+    """Keep the files of a checkpoint for a push, whatever rotation removes meanwhile; hard links where possible."""
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(checkpoint, staged, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)

@@ -1,0 +1,206 @@
+"""
+Checkpoint folders that are either whole or not there: written beside their place, sealed with a list of what they hold,
+and moved into place in one step.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HTTPError
+
+
+logger = logging.getLogger(__name__)
+
+SEAL = "checkpoint.json"
+# Folders of the run that hold unfinished work; what a killed run left in them is removed by the next one.
+WRITING, PUSHING = ".writing", ".pushing"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or cannot be used; the message says what to do."""
+
+
+def check_writable(output_dir: str | os.PathLike) -> None:
+    """
+    Raises:
+        `OSError`: when the folder of a run cannot be made or written to.
+    """
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        probe = Path(output_dir, ".write_probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"output_dir={output_dir} cannot be written to ({error.strerror}); choose another `output_dir`."
+        ) from error
+
+
+def checkpoint_name(step: int) -> str:
+    return f"checkpoint-{step}"
+
+
+def place(written: Path, folder: Path, num_processes: int) -> None:
+    """
+    Seal a checkpoint and move it to its place.
+
+    Args:
+        written (`Path`): the folder it was written to, on the same disk.
+        folder (`Path`): where it belongs; what is there is replaced.
+        num_processes (`int`): how many processes wrote it, which is how many can resume from it.
+    """
+    files = {str(file.relative_to(written)): _digest(file) for file in sorted(written.rglob("*")) if file.is_file()}
+    (written / SEAL).write_text(json.dumps({"num_processes": num_processes, "files": files}, indent=2))
+    if folder.exists():
+        folder.rename(written.with_name("replaced"))
+    written.rename(folder)
+    shutil.rmtree(written.parent)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; `None` if it is whole."""
+    try:
+        seal = json.loads((folder / SEAL).read_text())
+    except FileNotFoundError:
+        return f"it has no {SEAL}, so it was not written to its end, or not by arr_trl"
+    except ValueError:
+        return f"its {SEAL} cannot be read"
+    for name, digest in seal["files"].items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _digest(folder / name) != digest:
+            return f"{name} is not what was written"
+    return None
+
+
+def newest_whole(output_dir: Path, before: int | None = None) -> Path | None:
+    """
+    The newest checkpoint that can be used; damaged ones are named in the log.
+
+    Args:
+        output_dir (`Path`): folder of the run.
+        before (`int`, *optional*): only checkpoints of earlier steps than this.
+    """
+    for step, folder in sorted(_checkpoints(output_dir), reverse=True):
+        if before is not None and step >= before:
+            continue
+        problem = damage(folder)
+        if problem is None:
+            return folder
+        logger.warning("%s is damaged and not used: %s.", folder, problem)
+    return None
+
+
+def find_checkpoint(
+    resume_from: str | os.PathLike | bool | None, output_dir: Path, num_processes: int, token: str | None = None
+) -> Path | None:
+    """
+    The checkpoint that `resume_from_checkpoint` asks for.
+
+    Args:
+        resume_from (`str`, `os.PathLike` or `bool`, *optional*):
+            A folder; `True` for the newest whole checkpoint of `output_dir`; or on the Hub `"user/repo"` for the one
+            that `hub_strategy="checkpoint"` or `"all_checkpoints"` has put there, or `"user/repo/checkpoint-20"`.
+        output_dir (`Path`):
+            Folder of the run.
+        num_processes (`int`):
+            Processes of this run.
+        token (`str`, *optional*):
+            Token for the Hub.
+
+    Returns:
+        `Path`: `None` to begin at the beginning, which `True` means where there is no checkpoint yet.
+
+    Raises:
+        [`CheckpointError`]: when the checkpoint is damaged, is not there, or was written by another number of
+            processes.
+    """
+    if resume_from is None or str(resume_from).lower() == "false":
+        return None
+    if str(resume_from).lower() == "true":  # the command line has only text
+        folder = newest_whole(output_dir)
+        if folder is None:
+            if _checkpoints(output_dir):
+                raise CheckpointError(
+                    f"No checkpoint in {output_dir} is whole; leave out `resume_from_checkpoint` to begin again."
+                )
+            logger.warning("There is no checkpoint in %s yet; training begins at the beginning.", output_dir)
+            return None
+    else:
+        folder = Path(resume_from) if Path(resume_from).is_dir() else _download(str(resume_from), token)
+        problem = damage(folder)
+        if problem is not None:
+            step = _step_of(folder)
+            older = None if step is None else newest_whole(folder.parent, before=step)
+            offer = (
+                f"resume from {older}, the newest whole one before it" if older else "there is no whole one before it"
+            )
+            raise CheckpointError(f"{folder} is damaged: {problem}; {offer}.")
+    wrote = json.loads((folder / SEAL).read_text())["num_processes"]
+    if wrote != num_processes:
+        raise CheckpointError(
+            f"{folder} was written by {wrote} processes, and this run has {num_processes}; every process keeps its "
+            f"own part of the rollout, so resume with {wrote}."
+        )
+    return folder
+
+
+def write_failure(folder: Path, error: BaseException | None) -> CheckpointError:
+    """The error for a checkpoint that could not be written: why, and what is still there."""
+    whole = newest_whole(folder.parent)
+    kept = f"resume from {whole}, which is whole" if whole else "there is no earlier checkpoint"
+    free = shutil.disk_usage(folder.parent).free / 1e9
+    return CheckpointError(
+        f"{folder} could not be written ({error or 'another process could not write its part'}; {free:.2f} GB are "
+        f"free there). Make room or choose another `output_dir`; {kept}."
+    )
+
+
+def remove_leftovers(output_dir: Path) -> None:
+    """Clear away what a killed run had begun to write."""
+    for name in (WRITING, PUSHING):
+        shutil.rmtree(output_dir / name, ignore_errors=True)
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as content:
+        while part := content.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _step_of(folder: Path) -> int | None:
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else None
+
+
+def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
+    folders = [folder for folder in output_dir.glob("checkpoint-*") if folder.is_dir()]
+    return [(step, folder) for folder in folders if (step := _step_of(folder)) is not None]
+
+
+def _download(name: str, token: str | None) -> Path:
+    repo_id, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
+    try:
+        files = HfApi(token=token).list_repo_files(repo_id)
+        if not subfolder:
+            folders = {Path(file).parts[0] for file in files if Path(file).name == SEAL}
+            steps = {step: folder for folder in folders if (step := _step_of(Path(folder))) is not None}
+            subfolder = "last-checkpoint" if "last-checkpoint" in folders or not steps else steps[max(steps)]
+        if f"{subfolder}/{SEAL}" not in files:
+            raise CheckpointError(
+                f"{repo_id} on the Hub holds no checkpoint in {subfolder}/; check `resume_from_checkpoint`."
+            )
+        root = snapshot_download(repo_id, allow_patterns=f"{subfolder}/*", token=token)
+    except (HTTPError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"resume_from_checkpoint={name!r} is no folder, and on the Hub it cannot be found: {error}"
+        ) from error
+    return Path(root) / subfolder

@@ -1,0 +1,805 @@
+"""Rubric Policy Optimization: candidates are sampled, compared by reward functions, and the preferred ones reinforced."""
+
+import asyncio
+import inspect
+import logging
+import math
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset, IterableDataset
+from diffusers import DiffusionPipeline
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from torch.utils.data import DataLoader, Sampler
+from transformers import PretrainedConfig, TrainerCallback, set_seed
+from trl.trainer.utils import get_callable_name
+
+from ..data import RepeatSampler, RepeatStream, check_prompts
+from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
+from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, RubricJudge
+from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
+from ..policies import FlowPolicy, load_policy, policy_for
+from ..release import AdapterCard, base_license, check_lora_config, save_adapter, training_settings, write_model_card
+from ..sampling import denoise, log_prob, rollout, transition
+from .checkpoints import CheckpointError, check_writable
+from .completions import log_completions
+from .resumable_trainer import ResumableTrainer
+from .rpo_config import RPOConfig
+
+
+logger = logging.getLogger(__name__)
+
+RewardFunc = Callable[..., list[float | None]]
+
+
+class RPOTrainer(ResumableTrainer):
+    """
+    Trainer for Rubric Policy Optimization (RPO), proposed in [Auto-Rubric as
+    Reward](https://huggingface.co/papers/2605.08354), for the flow-matching pipelines of diffusers.
+
+    Example:
+
+    ```python
+    from arr_trl import RPOConfig, RPOTrainer, Rubric, RubricJudge
+    from datasets import load_dataset
+
+    judge = RubricJudge(
+        rubric=Rubric.load("rubric.json"), model="Qwen/Qwen3-VL-8B-Instruct", base_url="http://localhost:8000/v1"
+    )
+    trainer = RPOTrainer(
+        model="black-forest-labs/FLUX.1-dev",
+        reward_funcs=judge,
+        args=RPOConfig(output_dir="ARR-FLUX.1-dev"),
+        train_dataset=load_dataset("json", data_files="prompts.jsonl", split="train"),
+    )
+    trainer.train()
+    ```
+
+    Args:
+        model (`str`, [`~diffusers.DiffusionPipeline`] or [`FlowPolicy`]):
+            What is trained: a model id on the Hub, a local folder, a pipeline, or a policy for one.
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
+            One or more callables `f(prompts, completions, **columns) -> list[float | None]` in TRL's protocol, sync or
+            async. `completions` are PIL images, the candidates of a prompt adjacent; the other columns of the dataset
+            come as keyword arguments, with `num_generations`, `trainer_state`, `log_extra` and `log_metric`. Only the
+            order of the rewards within a prompt counts. `None` means that there is no answer: the function is left out
+            for that prompt, and a prompt that no function answered is masked.
+        args ([`RPOConfig`], *optional*):
+            Configuration. If `None`, a default one is used.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Rows with a `prompt` column of text. Other columns pass through to the reward functions.
+        eval_dataset ([`~datasets.Dataset`], *optional*):
+            Rows on which the trained model is compared with the base, under fixed noise.
+        eval_funcs (`Callable` or `list[Callable]`, *optional*):
+            Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
+            checked. Reported as success rates of base and trained.
+        peft_config ([`~peft.LoraConfig`], *optional*):
+            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            published adapter are taken.
+        callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
+            Callbacks to customise the training loop.
+        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
+            Optimizer and learning-rate scheduler.
+    """
+
+    _tag_names = ["arr_trl", "rpo"]
+    _name = "RPO"
+    _paper = {
+        "title": "Auto-Rubric as Reward: From Implicit Preference to Explicit Generative Criteria",
+        "id": "2605.08354",
+    }
+    # The transformer's forward takes no `**kwargs`, and `compute_loss` returns the mean of its micro-batch.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: str | DiffusionPipeline | FlowPolicy,
+        reward_funcs: RewardFunc | list[RewardFunc],
+        args: RPOConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | None = None,
+        eval_funcs: Callable | list[Callable] | None = None,
+        peft_config: LoraConfig | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+    ):
+        if args is None:
+            args = RPOConfig(output_dir="RPO")
+        self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+        self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
+        self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
+        self._check_arguments(args, train_dataset, eval_dataset, peft_config)
+
+        if isinstance(model, str | os.PathLike):
+            init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
+            self.policy = load_policy(
+                str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
+            )
+        elif isinstance(model, FlowPolicy):
+            self.policy = model
+        else:
+            self.policy = policy_for(model, max_sequence_length=args.max_sequence_length)
+        self.policy.check_size(args.height, args.width, self.policy.size_multiple)
+        self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
+        if args.adapter_subfolder is None:
+            args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
+
+        pipeline = self.policy.pipeline
+        for component in pipeline.components.values():
+            if isinstance(component, torch.nn.Module):
+                component.requires_grad_(False)
+        if peft_config.target_modules is None:
+            peft_config.target_modules = list(self.policy.target_modules)
+        transformer = pipeline.transformer
+        if args.gradient_checkpointing:
+            # diffusers' own switch: Trainer calls a method that only transformers' models have
+            transformer.enable_gradient_checkpointing()
+            args.gradient_checkpointing = args.activation_checkpointing = False
+        set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
+        # `get_peft_model` rather than `add_adapter`: it keeps the adapter in float32 and saves the adapter alone
+        peft_model = get_peft_model(transformer, peft_config)
+        # PEFT looks for the name where only transformers' models keep it
+        peft_model.peft_config["default"].base_model_name_or_path = self.base_model
+        # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
+        peft_model.config = PretrainedConfig(
+            hidden_size=transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        )
+        peft_model.config._name_or_path = self.base_model
+
+        # Counts pictures times denoising steps that went through the transformer, wherever they came from.
+        self.transformer_forwards = 0
+        transformer.register_forward_pre_hook(self._count_forward, with_kwargs=True)
+
+        super().__init__(
+            model=peft_model,
+            args=args,
+            data_collator=list,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self.policy.to(self.accelerator.device)
+
+        # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
+        self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+        self._generator = torch.Generator().manual_seed(args.seed + 1000 * self.accelerator.process_index)
+        self._window_random = random.Random(args.seed)  # the same window on every rank
+        self._step = 0  # micro-steps taken
+        self._buffered_inputs: list[dict[str, torch.Tensor]] = []
+        self._stream: RepeatStream | None = None
+
+        self._mode = "train"
+        self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
+        self._extra_logs = defaultdict(list)
+        self._dataset_names: list[str] = []
+        self.evaluation: EvaluationResults | None = None
+        # of the whole training, also when it was interrupted
+        self._train_seconds: float | None = None
+        self._train_forwards = 0
+        self._train_started = (0.0, 0)
+
+    # Checks that cost nothing, before anything is loaded
+
+    def _check_arguments(self, args, train_dataset, eval_dataset, peft_config) -> None:
+        if args.reward_weights is not None and len(args.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"reward_weights has {len(args.reward_weights)} entries for {len(self.reward_funcs)} reward functions "
+                f"({', '.join(self.reward_func_names)}); give one weight for each."
+            )
+        if train_dataset is None:
+            raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
+        check_prompts(train_dataset, "train_dataset")
+        if eval_dataset is not None:
+            check_prompts(eval_dataset, "eval_dataset")
+        world_size = args.world_size
+        needed = args.prompts_per_rollout * world_size
+        if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
+            raise ValueError(
+                f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
+                f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
+                "per_device_train_batch_size × steps_per_generation."
+            )
+        for func in self.reward_funcs:
+            if isinstance(func, JudgeReward):
+                func.check()
+        check_lora_config(peft_config)
+        if peft_config.lora_dropout:
+            raise ValueError(
+                f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
+                "that sampled; set it to 0."
+            )
+        check_writable(args.output_dir)
+
+    def _send_telemetry(self) -> None:
+        # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
+        return
+
+    def _count_forward(self, module, args, kwargs) -> None:
+        self.transformer_forwards += len(kwargs["hidden_states"])
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader:
+        dataset = self.train_dataset
+        if isinstance(dataset, IterableDataset):
+            dataset = self._stream = RepeatStream(
+                dataset,
+                self._global_prompts(),
+                self._repeats(),
+                self.args.shuffle_dataset,
+                self.args.seed,
+                self.args.shuffle_buffer_size,
+            )
+            if self.last_checkpoint is not None:
+                self._stream.load_state_dict(self._load_rollout_state(self.last_checkpoint)["stream"])
+        return self._get_dataloader(
+            dataset=dataset,
+            description="Training",
+            batch_size=self.args.prompts_per_rollout,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        dataset = self.train_dataset if dataset is None else dataset
+        return RepeatSampler(
+            len(dataset), self._global_prompts(), self._repeats(), self.args.shuffle_dataset, self.args.seed
+        )
+
+    def _global_prompts(self) -> int:
+        return self.args.prompts_per_rollout * self.accelerator.num_processes
+
+    def _repeats(self) -> int:
+        return self.args.steps_per_generation * self.args.num_iterations
+
+    def batch_arithmetic(self) -> str:
+        """What one rollout and one optimizer step consist of, in words."""
+        args = self.args
+        prompts = self._global_prompts()
+        images = prompts * args.num_generations
+        updates = max(self._repeats() // args.gradient_accumulation_steps, 1)
+        return (
+            f"One rollout: {prompts} prompts × {args.num_generations} candidates = {images} images, "
+            f"{args.window_size} of {args.num_inference_steps} steps trained = {images * args.window_size} transitions, "
+            f"{updates} optimizer step{'s' if updates > 1 else ''} of "
+            f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes} "
+            "transitions."
+        )
+
+    # Rollout
+
+    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
+        if self._step % self._repeats() == 0 or not self._buffered_inputs:
+            self._buffered_inputs = self._split(self._generate_and_score(rows))
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._step += 1
+        return loss
+
+    def _generate_and_score(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """One row per (candidate, step), each with all that its loss needs."""
+        n = self.args.num_generations
+        random_state = self._generator.get_state(), self._window_random.getstate()
+        window = self._draw_window()
+        chunk = self.args.rollout_batch_size or len(rows)
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
+        images, parts = [], []
+        started = time.perf_counter()
+        for start in range(0, len(rows), chunk):
+            some = rows[start : start + chunk]
+            conditioning, sampled = self._rollout(some, window)
+            decoded = self.policy.decode(sampled.latents, self.args.height, self.args.width)
+            # judges read these while the next chunk is sampled
+            for judge in judges:
+                judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
+            images += decoded
+            # [P·n, W, ...] becomes one row per transition, [P·n·W, ...]
+            part = {name: tensor.flatten(0, 1) for name, tensor in sampled.transitions.items()}
+            part |= {
+                f"conditioning.{name}": tensor.repeat_interleave(n * len(window), 0)
+                for name, tensor in conditioning.items()
+            }
+            parts.append(part)
+        sampled_at = time.perf_counter()
+        try:
+            rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
+        except JudgeFailureError as error:
+            rewards_NF, failure = None, error
+        if judges and self._largest(int(failure is not None)):  # all ranks stop together
+            self._generator.set_state(random_state[0])
+            self._window_random.setstate(random_state[1])
+            self._save_unless_saved()
+            raise JudgeFailureError(
+                f"{failure or 'The judge of another process failed.'} Training stopped after step "
+                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
+            ) from failure
+        advantages_PN = self._compute_advantages(rewards_NF)
+        self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
+        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
+        self._log_rollout(rows, images, rewards_NF, advantages_PN)
+        buffer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
+        return buffer
+
+    def _draw_window(self) -> range:
+        start, end = self.args.sde_window_range
+        size = self.args.window_size
+        first = self._window_random.randint(start, end - size)
+        return range(first, first + size)
+
+    def _rollout(self, rows: list[dict[str, Any]], window: range):
+        args = self.args
+        conditioning = self.policy.encode(rows, args.height, args.width)
+        sigmas = self.policy.sigmas(args.num_inference_steps, args.height, args.width).to(self.accelerator.device)
+        noise_rows = len(rows) if args.share_initial_noise else len(rows) * args.num_generations
+        sampled = rollout(
+            self.policy,
+            self.model_wrapped,
+            self.policy.initial_noise(noise_rows, args.height, args.width, self._generator),
+            sigmas,
+            conditioning,
+            args.num_generations,
+            window,
+            args.sde_type,
+            args.noise_level,
+            args.guidance_scale,
+            self._generator,
+        )
+        return conditioning, sampled
+
+    def _split(self, buffer: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        """The buffer as one batch per micro-step, without the rows whose pair was masked: they have no gradient."""
+        active = (~buffer["advantages"].isnan()).nonzero().flatten()
+        if self.args.steps_per_generation > 1:
+            active = active[torch.randperm(len(active), generator=self._generator).to(active.device)]
+        batches = []
+        for index in active.tensor_split(self.args.steps_per_generation):
+            if len(index) == 0:
+                # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
+                index = buffer["advantages"].isnan().nonzero().flatten()[:1]
+            batches.append({name: tensor[index] for name, tensor in buffer.items()})
+        return batches
+
+    # Rewards
+
+    def _calculate_rewards(
+        self,
+        rows: list[dict[str, Any]],
+        images: list[Image.Image],
+        num_generations: int,
+        judging: Mapping[JudgeReward, list[JudgeFuture]] | None = None,
+    ) -> torch.Tensor:
+        """
+        Rewards `[P·n, F]` of all reward functions, NaN where one gave none. `judging` holds what is asked already.
+        """
+        judging = judging or {}
+        repeated = [row for row in rows for _ in range(num_generations)]
+        columns = {key: [row[key] for row in repeated] for key in rows[0] if key != "prompt"}
+        columns |= {
+            "num_generations": num_generations,
+            "trainer_state": self.state,
+            "log_extra": self._log_extra,
+            "log_metric": self._log_metric,
+        }
+        prompts = [row["prompt"] for row in repeated]
+        rewards = torch.full((len(images), len(self.reward_funcs)), torch.nan)
+        self._extra_logs.clear()
+        for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
+            if func in judging:
+                output = func.collect(judging[func], self._log_metric, self._log_extra)
+            else:
+                output = func(prompts=prompts, completions=images, **columns)
+            if inspect.isawaitable(output):
+                output = asyncio.run(_wait_for(output))
+            if len(output) != len(images):
+                raise ValueError(
+                    f"The reward function {name!r} returned {len(output)} rewards for {len(images)} images; it has to "
+                    "return one per image, `None` where it has none."
+                )
+            rewards[:, i] = torch.tensor([torch.nan if reward is None else float(reward) for reward in output])
+        return rewards
+
+    def _log_extra(self, column: str, values: list) -> None:
+        self._extra_logs[column].extend(values)
+
+    def _log_metric(self, name: str, value: float) -> None:
+        self._metrics[self._mode][name].append(value)
+        self.metric_totals[name] += value
+
+    def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
+        """
+        Weighted sum over reward functions, `[P, n]`. A function that failed on one candidate is left out for the whole
+        prompt, since the others could not be compared with it; without any function left the prompt is NaN.
+        """
+        weights = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
+        rewards_PNF = rewards_NF.view(-1, num_generations, len(self.reward_funcs))
+        missing_PF = rewards_PNF.isnan().any(1)
+        total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights).sum(-1)
+        return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)
+
+    def _compute_advantages(self, rewards_NF: torch.Tensor) -> torch.Tensor:
+        """Advantages `[P, n]`, NaN where a prompt is masked. Override it to try another objective."""
+        return rpo_advantages(
+            self._combine_rewards(rewards_NF, self.args.num_generations),
+            self.args.positive_reward,
+            self.args.negative_reward,
+            self.args.center_rewards,
+        ).to(self.accelerator.device)
+
+    def _log_rollout(
+        self,
+        rows: list[dict[str, Any]],
+        images: list[Image.Image],
+        rewards_NF: torch.Tensor,
+        advantages_PN: torch.Tensor,
+    ) -> None:
+        metrics = self._metrics["train"]
+        for i, name in enumerate(self.reward_func_names):
+            metrics[f"rewards/{name}/mean"].append(rewards_NF[:, i].nanmean().item())
+            metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
+        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
+        metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
+        if self.args.log_completions and self._logging_due() and self.accelerator.is_main_process:
+            rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
+            log_completions(
+                Path(self.args.output_dir) / "completions",
+                self.state.global_step,
+                [row["prompt"] for row in rows],
+                images,
+                {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
+                self.args.num_eval_samples,
+                self.args.report_to,
+                self.callback_handler.callbacks,
+            )
+
+    def _logging_due(self) -> bool:
+        return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> torch.Tensor:
+        args = self.args
+        latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
+        active_B = ~inputs["advantages"].isnan()
+        advantages = inputs["advantages"].nan_to_num()
+        conditioning = {
+            name.removeprefix("conditioning."): tensor
+            for name, tensor in inputs.items()
+            if name.startswith("conditioning.")
+        }
+        velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+        mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
+        log_prob_B = log_prob(inputs["next_latents"], mean, std)
+        # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
+        old_log_prob_B = log_prob_B.detach() if self._on_policy else inputs["log_prob"]
+        loss_B, ratio_B = ppo_clip_loss(log_prob_B, old_log_prob_B, advantages, args.epsilon)
+
+        metrics = self._metrics["train"]
+        # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
+        if args.beta > 0 or self._logging_due():
+            with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+                ref_velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+            # the difference stays outside `no_grad`, or the penalty would have no gradient
+            ref_mean, _ = transition(latents, ref_velocity, sigma, sigma_next, args.noise_level, args.sde_type)
+            if args.kl_type == "log_ratio":
+                kl_B = log_prob_B - log_prob(inputs["next_latents"], ref_mean, std)
+            elif args.sde_type == "cps":
+                kl_B = velocity_kl(velocity, ref_velocity)
+            else:
+                kl_B = gaussian_kl(mean, ref_mean, std)
+            loss_B = loss_B + args.beta * kl_B
+            metrics["policy/kl"].append(kl_B.detach().mean().item())
+
+        metrics["policy/clip_fraction"].append(((ratio_B - 1).abs() > args.epsilon).float().mean().item())
+        # |ρ - 1| against what the rollout stored: off-policy drift, and on-policy any mismatch of the two passes
+        drift_B = (torch.exp(log_prob_B.detach() - inputs["log_prob"]) - 1).abs()
+        metrics["policy/ratio_deviation"].append(drift_B.mean().item())
+
+        # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
+        return (loss_B * active_B).sum() / args.per_device_train_batch_size
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """
+        Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
+
+        Fills `self.evaluation` and writes `samples.png` to `output_dir`.
+
+        Returns:
+            `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
+            rates of `eval_funcs`.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("RPOTrainer.evaluate needs an `eval_dataset` with a `prompt` column.")
+        started = time.perf_counter()
+        # Every rank takes its own rows, without the training dataloader: evaluation must not touch the random state
+        # that training goes on with.
+        world_size = self.accelerator.num_processes
+        indices = range(self.accelerator.process_index, len(dataset), world_size)
+        rows = [dataset[i] for i in indices]
+        base = self._sample_images(rows, indices, adapter=False)
+        trained = self._sample_images(rows, indices, adapter=True)
+
+        self._mode = "eval"
+        pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+        rewards_PN = self._combine_rewards(self._calculate_rewards(rows, pairs, num_generations=2), 2)
+        logged = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
+        self._metrics["eval"].clear()
+
+        rewards = gather_object(rewards_PN.tolist())
+        checks = [gather_object([check]) for check in (self._check(rows, base), self._check(rows, trained))]
+        base_rates, trained_rates = (
+            success_rates([check for part in parts for check in part]) if self.eval_funcs else None for parts in checks
+        )
+        judged = win_rate_from_rewards(rewards)
+        self.evaluation = EvaluationResults(
+            base_model=self.base_model,
+            adapter=self.args.adapter_subfolder,
+            prompts=judged.prompts,
+            base=base_rates,
+            trained=trained_rates,
+            win_rate=judged.win_rate,
+            win_rate_ci=judged.win_rate_ci,
+            tie_rate=judged.tie_rate,
+            failure_rate=judged.failure_rate,
+            order_consistency=logged.get("judge/order_consistency"),
+            judge_calls=round(self.metric_totals["judge/calls"]),
+            transformer_forwards=self._train_forwards,
+            train_seconds=self._train_seconds,
+        )
+        if self.accelerator.is_main_process:
+            shown = slice(self.args.num_eval_samples)
+            save_samples(
+                Path(self.args.output_dir) / "samples.png",
+                [row["prompt"] for row in rows[shown]],
+                {"base": base[shown], "trained": trained[shown]},
+            )
+        metrics = {
+            "win_rate": judged.win_rate,
+            "tie_rate": judged.tie_rate,
+            "failure_rate": judged.failure_rate,
+            **logged,
+        }
+        if self.eval_funcs:
+            metrics |= {"base_success_all": base_rates.success_all, "success_all": trained_rates.success_all}
+            metrics |= {f"success/{name}": rate for name, rate in trained_rates.success.items()}
+        metrics["runtime"] = time.perf_counter() - started
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items() if value is not None}
+        self.log(metrics)
+        self._mode = "train"
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
+        """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
+        args, model = self.args, self.model_wrapped
+        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.height, args.width).to(self.accelerator.device)
+        images = []
+        with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
+            for start in range(0, len(rows), args.per_device_eval_batch_size):
+                batch = slice(start, start + args.per_device_eval_batch_size)
+                generators = [torch.Generator().manual_seed(args.eval_seed + i) for i in indices[batch]]
+                noise = self.policy.initial_noise(len(generators), args.height, args.width, generators)
+                conditioning = self.policy.encode(rows[batch], args.height, args.width)
+                latents = denoise(self.policy, model, noise, sigmas, conditioning, args.guidance_scale)
+                images += self.policy.decode(latents, args.height, args.width)
+        return images
+
+    def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
+        """What `eval_funcs` found in each picture, the criteria of all of them in one dictionary."""
+        columns = {key: [row[key] for row in rows] for key in rows[0] if key != "prompt"}
+        checks: list[dict[str, bool]] = [{} for _ in images]
+        for func in self.eval_funcs:
+            output = func(prompts=[row["prompt"] for row in rows], completions=images, **columns)
+            for check, found in zip(checks, output, strict=True):
+                check.update(found)
+        return checks
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        metrics = {}
+        for name, values in self._metrics[self._mode].items():
+            valid = [value for value in values if not math.isnan(value)]
+            if valid:
+                metrics[name] = sum(valid) / len(valid)
+        self._metrics[self._mode].clear()
+        super().log({**logs, **metrics}, start_time)
+
+    # Training and saving
+
+    def train(self, *args, **kwargs):
+        if self.accelerator.is_main_process:
+            logger.info(self.batch_arithmetic())
+        self._train_started = (time.perf_counter(), self.transformer_forwards)
+        output = super().train(*args, **kwargs)
+        self._train_seconds, self._train_forwards = self._spent()
+        return output
+
+    def _spent(self) -> tuple[float, int]:
+        """Seconds and forwards of training so far."""
+        started, forwards = self._train_started
+        return time.perf_counter() - started, self.transformer_forwards - forwards
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where [`~RPOTrainer.save_model`] puts the adapter."""
+        return Path(self.args.output_dir) / self.args.adapter_subfolder
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """
+        Write the adapter: to its subfolder when `output_dir` is the run's own, so that several adapters can share a
+        repository, and to the folder itself for checkpoints.
+        """
+        if not self.args.should_save:
+            return
+        output_dir = Path(output_dir or self.args.output_dir)
+        folder = self.adapter_folder if output_dir == Path(self.args.output_dir) else output_dir
+        model = self.accelerator.unwrap_model(self.model)
+        save_adapter(model, folder, self.policy.pipeline_class, state_dict=state_dict)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | list[str] | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """
+        Write README.md to `output_dir`, or bring this adapter's section of it up to date.
+
+        Args:
+            model_name (`str`, *optional*): unused; the sections are named after the adapters.
+            dataset_name (`str` or `list[str]`, *optional*): datasets on the Hub that the prompts came from.
+            tags (`str` or `list[str]`, *optional*): unused; the tags follow from what the card holds.
+        """
+        if not self.is_world_process_zero():
+            return
+        if dataset_name is not None:  # kept for the cards of later pushes
+            self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
+        lora = self.model.peft_config["default"]
+        judges = [func for func in self.reward_funcs if isinstance(func, RubricJudge)]
+        args = self.args
+        curve = [
+            {"step": entry["step"], "win rate": entry["eval_win_rate"]}
+            | ({"all criteria": entry["eval_success_all"]} if "eval_success_all" in entry else {})
+            for entry in self.state.log_history
+            if entry.get("eval_win_rate") is not None
+        ]
+        # the last step may have been evaluated twice
+        curve = list({row["step"]: row for row in curve}.values())
+        card = AdapterCard(
+            subfolder=args.adapter_subfolder,
+            base_model=self.base_model,
+            pipeline_class=self.policy.pipeline_class.__name__,
+            prompt=next(iter(self.eval_dataset if self.eval_dataset is not None else self.train_dataset))["prompt"],
+            lora_r=lora.r,
+            lora_alpha=lora.lora_alpha,
+            target_modules=lora.target_modules,
+            inference={
+                "height": args.height,
+                "width": args.width,
+                "num_inference_steps": args.eval_num_inference_steps,
+                "guidance_scale": args.guidance_scale,
+                **self.policy.call_kwargs,
+            },
+            dtype=str(self.policy.dtype).removeprefix("torch."),
+            training=training_settings(args),
+            rewards=self.reward_func_names,
+            rubric=judges[0].rubric if judges else None,
+            judge=judges[0].model.model if judges else None,
+            datasets=self._dataset_names,
+            results=self.evaluation,
+            learning_curve=curve,
+            samples="samples.png" if self.evaluation is not None else None,
+            train_seconds=self._train_seconds,
+            hardware=_hardware(self.accelerator.num_processes),
+            versions={
+                name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")
+            },
+            **base_license(self.base_model),
+        )
+        write_model_card(args.output_dir, card)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # the owners of randomness that Trainer does not know, the rollout that is being trained on, and what was
+        # measured since the last log
+        rollouts, begun = divmod(self._step, self._repeats())
+        seconds, forwards = self._spent()
+        state = {
+            "generator": self._generator.get_state(),
+            "window_random": self._window_random.getstate(),
+            "step": self._step,
+            "buffered_inputs": self._buffered_inputs if begun else [],
+            "stream": None if self._stream is None else self._stream.state_dict(rollouts),
+            # plain numbers, whatever reward functions log: nothing else is read back
+            "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
+            "metric_totals": {name: float(value) for name, value in self.metric_totals.items()},
+            "loss": (self._tr_loss, self._globalstep_last_logged),
+            "spent": (seconds, forwards),
+        }
+        torch.save(state, self._rollout_state_file(output_dir))
+
+    def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
+        return Path(checkpoint) / f"rollout_state_{self.args.process_index}.pt"
+
+    def _load_rollout_state(self, checkpoint: str | os.PathLike) -> dict[str, Any]:
+        path = self._rollout_state_file(checkpoint)
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        state = self._load_rollout_state(checkpoint)
+        device = self.accelerator.device
+        self._generator.set_state(state["generator"])
+        self._window_random.setstate(state["window_random"])
+        self._step = state["step"]
+        self._buffered_inputs = [
+            {name: tensor.to(device) for name, tensor in batch.items()} for batch in state["buffered_inputs"]
+        ]
+        self._metrics["train"].update(state["metrics"])
+        self.metric_totals.update(state["metric_totals"])
+        loss, self._globalstep_last_logged = state["loss"]
+        self._tr_loss += loss.to(device)
+        seconds, forwards = state["spent"]
+        self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
+
+
+def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
+    """The candidates of each row, as a judge takes them."""
+    groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
+    return [JudgeRow(r["prompt"], group, r.get("source_image")) for r, group in zip(rows, groups, strict=True)]
+
+
+async def _wait_for(rewards: Awaitable[list[float | None]]) -> list[float | None]:
+    return await rewards
+
+
+def _hardware(num_processes: int) -> str:
+    if torch.cuda.is_available():
+        return f"{num_processes} × {torch.cuda.get_device_name()}"
+    return f"{num_processes * torch.get_num_threads()} CPU threads"
+
+
+def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:
+    """Mean absolute difference, 0 to 1, of the first two candidates of each prompt: 0 means there is nothing to judge."""
+    first, second = (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images[k::num_generations]])).float() for k in (0, 1)
+    )
+    return ((first - second).abs().mean() / 255).item()
