@@ -1,0 +1,74 @@
+"""
+Train a LoRA adapter for FLUX.1-dev with Rubric Policy Optimization: the steps of `arr-trl rpo` in the open, to change
+what has no option. Start a judge first, for example with `vllm serve Qwen/Qwen3-VL-8B-Instruct`, then:
+
+python examples/scripts/rpo_flux.py \
+    --config examples/configs/rpo_flux.yaml \
+    --dataset_name prompts.jsonl \
+    --rubric rubric.json \
+    --judge_model Qwen/Qwen3-VL-8B-Instruct \
+    --base_url http://localhost:8000/v1
+
+`prompts.jsonl` holds one {"prompt": "..."} a line. For an evaluation add `--eval_dataset_name held_out.jsonl
+--eval_dataset_split train`; a local file has one split, `train`.
+"""
+
+import os
+from pathlib import Path
+
+from peft import LoraConfig
+from trl import TrlParser
+
+from arr_trl import RPOConfig, RPOTrainer, RubricJudge
+from arr_trl.cli.rpo import RPOScriptArguments
+from arr_trl.data import load_prompts
+from arr_trl.evaluation import print_table
+
+
+def main(script_args: RPOScriptArguments, training_args: RPOConfig) -> None:
+    output_dir = Path(training_args.output_dir)
+
+    judge = RubricJudge(
+        rubric=script_args.rubric,
+        model=script_args.judge_model,
+        base_url=script_args.base_url,
+        api_key=os.environ.get(script_args.api_key_env),
+        order=script_args.judge_order,
+        store=script_args.judge_store or output_dir / "judge.sqlite",
+        seed=training_args.seed,
+    )
+    judge.check()  # find out now, not after the model is loaded, whether the server can be asked
+
+    def prompts(name: str, split: str):
+        return load_prompts(
+            name, script_args.dataset_config, split, script_args.dataset_streaming, script_args.prompt_column
+        )
+
+    eval_split = script_args.eval_dataset_split
+    eval_name = script_args.eval_dataset_name or script_args.dataset_name
+    trainer = RPOTrainer(
+        model=script_args.model_name_or_path,
+        reward_funcs=judge,
+        args=training_args,
+        train_dataset=prompts(script_args.dataset_name, script_args.dataset_split),
+        eval_dataset=prompts(eval_name, eval_split) if eval_split else None,
+        peft_config=LoraConfig(
+            r=script_args.lora_r,
+            lora_alpha=script_args.lora_alpha,
+            target_modules=script_args.lora_target_modules,
+        ),
+    )
+    print(trainer.batch_arithmetic())
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+
+    trainer.save_model()
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()
+        trainer.evaluation.save(output_dir / "results.json")
+        print_table(trainer.evaluation)
+    trainer.create_model_card()
+
+
+if __name__ == "__main__":
+    parser = TrlParser((RPOScriptArguments, RPOConfig))
+    main(*parser.parse_args_and_config())

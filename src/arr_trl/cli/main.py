@@ -1,0 +1,30 @@
+"""`arr-trl`: one file per command. Heavy imports happen inside the command that runs, so that `--help` is instant."""
+
+import argparse
+import sys
+from importlib import import_module
+
+
+# name of the command, which is also its module: what it does
+COMMANDS = {
+    "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
+    "judge": "Measure a judge against labelled pairs, or show what it was asked.",
+    "push": "Put the adapters of a release on the Hub, beside those that are there already.",
+    "env": "Print versions and hardware, for bug reports.",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `arr-trl`; returns the exit status: 0 for success, 2 for input that has to be changed."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="arr-trl", description="Align image generators with judges you can read.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help_text in COMMANDS.items():
+        # each command parses its own arguments, so `-h` behind it is not ours
+        commands.add_parser(name, help=help_text, add_help=False)
+    args, _ = parser.parse_known_args(argv[:1])
+    return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""`arr-trl push`: put the adapters of a release on the Hub, beside those that are there already."""
+
+import argparse
+import sys
+
+
+def run(argv: list[str]) -> int:
+    """Push a release; returns 0 for success, 1 when the Hub did not take it, 2 for input that has to be changed."""
+    parser = argparse.ArgumentParser(
+        prog="arr-trl push",
+        description="Push the adapters of a release, their samples and the model card to the Hub, in one commit.",
+    )
+    parser.add_argument("folder", help="Output folder of a training run: README.md and one subfolder per adapter.")
+    parser.add_argument("--repo_id", "--repo-id", required=True, help="Repository, such as user/name.")
+    parser.add_argument("--subfolder", help="The adapter to push. Unset, all adapters of the folder.")
+    parser.add_argument("--private", action="store_true", help="Create the repository as private.")
+    parser.add_argument("--revision", help="Branch to commit to, created when missing. Unset, main.")
+    parser.add_argument("--commit_message", "--commit-message", help="First line of the commit message.")
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="Show what would be sent, and send nothing."
+    )
+    args = parser.parse_args(argv)
+
+    from ..release import PushError, push_to_hub
+
+    try:
+        push = push_to_hub(
+            args.folder,
+            args.repo_id,
+            subfolder=args.subfolder,
+            private=args.private or None,
+            dry_run=args.dry_run,
+            revision=args.revision,
+            commit_message=args.commit_message,
+        )
+    except ValueError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 2
+    except PushError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    print("Would send:" if args.dry_run else "Sent:")
+    for name, path in push.files.items():
+        size = "merged with the card there" if name == "README.md" else f"{path.stat().st_size / 1e6:.2f} MB"
+        print(f"  {name} ({size})")
+    print(f"Nothing was sent to {push.repo_id}." if args.dry_run else push.commit_url)
+    return 0

@@ -1,0 +1,278 @@
+"""`arr-trl rpo`: train, evaluate, and write the release. The same steps stand in examples/scripts/rpo_flux.py."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils import logging as transformers_logging
+
+
+if TYPE_CHECKING:
+    from ..judges import RubricJudge
+    from ..trainer import RPOConfig, RPOTrainer
+
+TINY_SCENES = "tiny_scenes"
+
+
+@dataclass
+class RPOScriptArguments:
+    """
+    What `arr-trl rpo` takes beside [`RPOConfig`]. The name `tiny_scenes` stands for the world that ships with the
+    package, wherever a model, a dataset or a judge is asked for.
+    """
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Model id on the Hub or folder of the pipeline to train."}
+    )
+    dataset_name: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Prompts: a dataset on the Hub, a local .jsonl, .json, .csv, .parquet or .txt file, or a folder of "
+            "such files or of pictures with metadata. Several make one dataset."
+        },
+    )
+    dataset_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "How often each of several datasets is drawn from. Unset, every prompt comes once, one dataset "
+            "after the other."
+        },
+    )
+    data_files: list[str] | None = field(
+        default=None,
+        metadata={"help": "Files of the dataset to read, as paths, patterns or URLs. Unset, those its card names."},
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
+    dataset_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_streaming: bool = field(
+        default=False, metadata={"help": "Stream the prompts instead of downloading them."}
+    )
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Prompts to evaluate on. Unset, the same dataset as for training."}
+    )
+    eval_dataset_split: str | None = field(
+        default=None, metadata={"help": "Split to evaluate on. Unset, there is no evaluation."}
+    )
+    prompt_column: str = field(default="prompt", metadata={"help": "Column that holds the prompts."})
+    source_column: str | None = field(
+        default=None,
+        metadata={"help": "Column that holds the pictures to edit. Unset, `source_image` if there is one."},
+    )
+
+    rubric: str | None = field(
+        default=None,
+        metadata={"help": "The rubric the judge applies: a JSON or text file, a repository on the Hub, or `auto`."},
+    )
+    judge_model: str | None = field(default=None, metadata={"help": "Name of the model that judges."})
+    base_url: str | None = field(
+        default=None,
+        metadata={"help": "URL of the judge's OpenAI-compatible server, such as http://localhost:8000/v1."},
+    )
+    api_key_env: str = field(
+        default="OPENAI_API_KEY",
+        metadata={"help": "Environment variable that holds the judge's API key, if it needs one."},
+    )
+    judge_order: str = field(
+        default="both",
+        metadata={
+            "help": "Order in which the judge sees two candidates: `both` asks twice and takes disagreement as a tie.",
+            "choices": ["both", "random", "fixed"],
+        },
+    )
+    judge_store: str | None = field(
+        default=None,
+        metadata={"help": "SQLite file that keeps every verdict. Unset, `judge.sqlite` in the output folder."},
+    )
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={"help": "Further reward functions as dotted paths, such as `my_package.rewards.sharpness`."},
+    )
+    eval_funcs: list[str] | None = field(
+        default=None, metadata={"help": "Ground truths for the evaluation as dotted paths."}
+    )
+
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
+    lora_alpha: int = field(default=32, metadata={"help": "Alpha of the adapter."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Modules that get an adapter. Unset, those of the family's published adapter."}
+    )
+
+    def __post_init__(self):
+        if isinstance(self.dataset_name, str):  # as YAML has it
+            self.dataset_name = [self.dataset_name]
+
+
+def run(argv: list[str]) -> int:
+    # what transformers and TRL say to each other while loading (deprecated names, optional packages) is not for users
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    from safetensors import SafetensorError
+    from trl import TrlParser
+
+    from ..data import StreamError
+    from ..judges import JudgeFailureError
+    from ..release import PushError
+    from ..trainer import CheckpointError, RPOConfig
+
+    # reward functions may stand in a file of the current folder, as in TRL
+    sys.path.insert(0, os.getcwd())
+    parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
+    with explained():
+        script_args, training_args = parser.parse_args_and_config(argv)
+        trainer = build_trainer(script_args, training_args)
+    transformers_logging.set_verbosity(verbosity)
+    print(trainer.batch_arithmetic())
+    try:
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    except (CheckpointError, JudgeFailureError, StreamError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    try:
+        _write_release(trainer, script_args.dataset_name)
+    except (OSError, SafetensorError) as error:
+        print(
+            f"arr-trl: {training_args.output_dir} could not be written to: {error}. The trained adapter is in "
+            f"{trainer.last_checkpoint or 'no checkpoint'}.",
+            file=sys.stderr,
+        )
+        return 1
+    if not training_args.push_to_hub:
+        return 0
+    try:
+        # saves and writes the card again, so that whoever calls it alone pushes what was trained
+        push = trainer.push_to_hub(dataset_name=_on_the_hub(script_args.dataset_name))
+    except PushError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    if push is not None:
+        print(f"Pushed to {push.commit_url}")
+    return 0
+
+
+def _on_the_hub(names: list[str]) -> list[str]:
+    return [name for name in names if name != TINY_SCENES and not Path(name).exists()]
+
+
+def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
+    training_args = trainer.args
+    trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()
+    trainer.save_state()
+    trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
+    if trainer.is_world_process_zero() and trainer.evaluation is not None:
+        from ..evaluation import print_table
+
+        trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
+        print_table(trainer.evaluation)
+        print(
+            f"Wrote {trainer.adapter_folder}, README.md, samples.png and results.json to {training_args.output_dir}."
+        )
+
+
+def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
+    """The trainer of a run; everything that can be wrong with its input is found here, before weights are read."""
+    from ..trainer.checkpoints import check_writable
+
+    # what costs nothing comes first
+    if script_args.model_name_or_path is None or script_args.dataset_name is None:
+        raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
+    check_writable(training_args.output_dir)
+    reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
+    eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
+    if script_args.judge_model is not None:
+        reward_funcs.insert(0, _build_judge(script_args, training_args))
+    if not reward_funcs:
+        raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
+
+    from peft import LoraConfig
+
+    from ..data import load_prompts
+    from ..trainer import RPOTrainer
+
+    def load(names: list[str], split: str, streaming: bool = False, **choice):
+        if names == [TINY_SCENES]:
+            from ..tiny_scenes import prompts
+
+            return prompts(split)
+        columns = {"prompt_column": script_args.prompt_column, "source_column": script_args.source_column}
+        return load_prompts(names, script_args.dataset_config, split, streaming, **columns, **choice)
+
+    eval_split = script_args.eval_dataset_split
+    eval_name = script_args.eval_dataset_name
+    eval_names = script_args.dataset_name if eval_name is None else [eval_name]
+    model = script_args.model_name_or_path
+    if model == TINY_SCENES:
+        from ..tiny_scenes import BASE_MODEL
+
+        model = str(BASE_MODEL)
+    return RPOTrainer(
+        model=model,
+        reward_funcs=reward_funcs,
+        args=training_args,
+        train_dataset=load(
+            script_args.dataset_name,
+            script_args.dataset_split,
+            script_args.dataset_streaming,
+            data_files=script_args.data_files,
+            weights=script_args.dataset_weights,
+            seed=training_args.seed,
+        ),
+        eval_dataset=load(eval_names, eval_split) if eval_split else None,
+        eval_funcs=eval_funcs,
+        peft_config=LoraConfig(
+            r=script_args.lora_r,
+            lora_alpha=script_args.lora_alpha,
+            target_modules=script_args.lora_target_modules,
+        ),
+    )
+
+
+def _build_judge(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RubricJudge":
+    from ..judges import RubricJudge
+
+    if script_args.rubric is None:
+        raise ValueError("`judge_model` needs a `rubric`, the criteria it applies.")
+    model: Any = script_args.judge_model
+    if model == TINY_SCENES:
+        from ..tiny_scenes import TinyScenesJudge
+
+        model = TinyScenesJudge()
+    elif script_args.base_url is None:
+        raise ValueError(f"`judge_model={model}` needs `base_url`, the URL of the server that runs it.")
+    return RubricJudge(
+        rubric=script_args.rubric,
+        model=model,
+        base_url=script_args.base_url,
+        api_key=os.environ.get(script_args.api_key_env),
+        order=script_args.judge_order,
+        store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
+        seed=training_args.seed,
+    )
+
+
+def _import(path: str):
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path!r} cannot be imported ({error}); give a dotted path such as `package.module.f`."
+        ) from error
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Show what is wrong with the input as its sentence alone; anything later keeps its traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from arr_trl.cli.judge import run
+from arr_trl.rubrics import Criterion, Rubric
+from arr_trl.tiny_scenes.judge import zero_shot_rubric
+from arr_trl.tiny_scenes.scenes import Caption, captions, render
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = captions("train")
+    with open("pairs.jsonl", "w") as file:
+        for i in range(8):
+            for j, text in enumerate((names[i], names[i + 50])):
+                render(Caption.parse(text), np.random.default_rng(i)).save(f"{i}-{j}.png")
+            row = {"query": names[i], "response": [f"{i}-0.png", f"{i}-1.png"], "label_rank": [1, 2]}
+            file.write(json.dumps(row) + "\n")
+    zero_shot_rubric().save("rubric.json")
+    Rubric(name="shapes", criteria=[Criterion(text="There are exactly two objects.")]).save("weak.json")
+    return tmp_path
+
+
+EVAL = ["eval", "--dataset", "pairs.jsonl", "--rubric", "rubric.json", "--judge_model", "tiny_scenes"]
+
+
+def test_eval_prints_a_table_and_writes_json(folder, capsys):
+    assert run([*EVAL, "--output", "eval.json"]) == 0
+    written = json.loads((folder / "eval.json").read_text())
+    for name in (
+        "accuracy_forward",
+        "accuracy_reversed",
+        "accuracy_consistent",
+        "position_bias",
+        "tie_rate",
+        "invalid_rate",
+    ):
+        low, high = written[f"{name}_ci"]
+        assert low <= written[name] <= high
+    assert written["pairs"] == 8
+    assert written["accuracy_consistent"] == 1
+    assert "accuracy_consistent" in capsys.readouterr().out
+
+
+def test_a_second_eval_asks_nothing(folder):
+    run(EVAL)
+    run(EVAL)
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert (written["calls"], written["stored"]) == (0, 16)
+
+
+def test_compare_tests_two_rubrics_on_the_same_pairs(folder, capsys):
+    assert run([*EVAL, "--compare", "--compare_rubric", "weak.json"]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert written["compared"]["accuracy_consistent"] == 0
+    assert written["mcnemar"] == {"only_first": 8, "only_second": 0, "p_value": pytest.approx(2 / 256)}
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
+    run(EVAL)
+    capsys.readouterr()
+    assert run(["log", "judge.sqlite", "--limit", "3"]) == 0
+    assert "The latest 3 of 16 questions" in capsys.readouterr().out
+    assert run(["log", "judge.sqlite", "--output", "log.jsonl"]) == 0
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 16
+    assert rows[0]["status"] == "answered"
+    assert json.loads(rows[0]["reply"])["ranks"]
+    assert run(["log", "judge.sqlite", "--output", "log.parquet", "--status", "answered"]) == 0
+    assert Dataset.from_parquet(str(folder / "log.parquet"))[0]["prompt"] == rows[0]["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["log", "none.sqlite"], "no verdict store at none.sqlite"),
+        (["log", "rubric.json"], "is not a verdict store"),
+        ([*EVAL, "--compare"], "needs a second judge"),
+        ([*EVAL, "--dataset", "none.jsonl"], "There is no file none.jsonl"),
+        ([*EVAL, "--rubric", "none.json"], "There is no rubric file"),
+        ([*EVAL[:-1], "m", "--base_url", "http://127.0.0.1:9/v1"], "could not be reached"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(folder, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_is_complete(capsys):
+    for command in ("eval", "log"):
+        with pytest.raises(SystemExit):
+            run([command, "--help"])
+    assert "compare_rubric" in capsys.readouterr().out

@@ -1,0 +1,120 @@
+"""`arr-trl rpo` as a user runs it: a whole run on TinyScenes, and one sentence for each thing that can be wrong."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from arr_trl.cli.main import main
+
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "configs" / "tiny_scenes_rpo.yaml"
+RUBRIC = Path(__file__).parents[2] / "examples" / "rubrics" / "tiny_scenes.json"
+SMALL = [
+    "--rubric", str(RUBRIC), "--max_steps", "2", "--per_device_train_batch_size", "8", "--sde_window_size", "2",
+    "--sde_window_range", "0", "3", "--num_inference_steps", "4", "--eval_num_inference_steps", "2",
+    "--eval_dataset_split", "test[:6]", "--disable_tqdm", "true",
+]  # fmt: skip
+
+
+def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
+    assert main(["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path), *SMALL]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {
+        "base_model", "adapter", "prompts", "base", "trained", "win_rate", "win_rate_ci", "tie_rate",
+        "order_consistency", "judge_calls", "transformer_forwards", "train_seconds",
+    } <= results.keys()  # fmt: skip
+    assert results["prompts"] == 6
+    assert results["base"]["success"].keys() == {"colors", "shapes", "relation", "count"}
+    assert results["judge_calls"] > 0
+    for name in ("README.md", "samples.png", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
+        assert (tmp_path / name).is_file()
+    shown = capsys.readouterr().out
+    assert "all criteria" in shown
+    assert "win rate" in shown
+    assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
+
+
+def test_a_flag_wins_over_the_file(tmp_path):
+    settings = {**yaml.safe_load(QUICKSTART.read_text()), "max_steps": 50, "output_dir": "/nowhere"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    main(["rpo", "--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out"), *SMALL])
+    assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 2
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["rpo", "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--judge_model", "--sde_window_size", "--center_rewards", "--learning_rate", "--lora_r"):
+        assert option in shown
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(("flags", "sentence"), [
+    (["--dataset_name", "missing.jsonl"], "There is no prompt file at missing.jsonl; check `dataset_name`."),
+    (["--rubric", "missing.json"], "There is no rubric file at missing.json"),
+    (["--height", "30"], "height=30 does not divide by 8, the latent patch of FluxPipeline; use 24 or 32."),
+    (["--num_generations", "1"], "num_generations=1 leaves nothing to compare"),
+    (["--sde_window_range", "2", "9"], "sde_window_range=[2, 9] is not inside the schedule"),
+    (["--output_dir", "/proc/nowhere"], "output_dir=/proc/nowhere cannot be written to"),
+    (["--reward_funcs", "no.such.function"], "'no.such.function' cannot be imported"),
+    (["--judge_model", "some-vlm"], "`judge_model=some-vlm` needs `base_url`"),
+    (["--no_such_option", "1"], "no_such_option"),
+])  # fmt: skip
+def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
+    argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL, *flags]
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert "Traceback" not in shown
+
+
+def test_missing_prompt_column_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "prompts.jsonl").write_text('{"title": "a red circle left of a blue square"}\n')
+    argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--dataset_name", str(tmp_path / "prompts.jsonl"), "--eval_dataset_split", "train"])
+    assert stopped.value.code == 2
+    assert "'title'" in capsys.readouterr().err
+
+
+def test_judge_server_that_is_not_there_is_told_before_a_model_is_loaded(tmp_path, capsys):
+    url = f"http://127.0.0.1:{closed_port()}/v1"
+    argv = [
+        "rpo",
+        "--config",
+        str(QUICKSTART),
+        "--output_dir",
+        str(tmp_path),
+        *SMALL,
+        "--model_name_or_path",
+        "no/such",
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--judge_model", "some-vlm", "--base_url", url])
+    assert stopped.value.code == 2
+    assert url.removesuffix("/v1") in capsys.readouterr().err
+
+
+def test_unknown_key_in_the_file_is_named(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(QUICKSTART.read_text() + "learning_rat: 1.0e-4\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["rpo", "--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out"), *SMALL])
+    assert stopped.value.code == 2
+    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_env_prints_versions(capsys):
+    assert main(["env"]) == 0
+    assert "- torch: " in capsys.readouterr().out

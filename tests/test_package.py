@@ -1,0 +1,43 @@
+"""The package as it is imported and installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+import arr_trl
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_and_help_stay_light():
+    heavy = {"torch", "transformers", "diffusers", "datasets", "trl"}
+    assert not heavy & loaded_by("import arr_trl")
+    help_text = "from arr_trl.cli.main import main\ntry:\n main(['--help'])\nexcept SystemExit: pass"
+    assert not heavy & loaded_by(f"exec({help_text!r})")
+
+
+@pytest.mark.parametrize("name", arr_trl.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(arr_trl, name) is not None
+
+
+def test_a_misspelt_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'RPOTrainr'"):
+        arr_trl.RPOTrainr  # noqa: B018
+
+
+def test_private_names_of_trl_that_the_trainer_stands_on():
+    # arr_trl imports these; TRL may move them in any release. Config: trainer/rpo_config.py, the rest: rpo_trainer.py.
+    from transformers import Trainer, TrainingArguments
+    from trl.trainer.base_config import _BaseConfig
+    from trl.trainer.base_trainer import _BaseTrainer
+    from trl.trainer.utils import get_callable_name
+
+    assert issubclass(_BaseTrainer, Trainer)
+    assert issubclass(_BaseConfig, TrainingArguments)
+    assert callable(_BaseTrainer._send_telemetry)
+    assert get_callable_name(loaded_by) == "loaded_by"
