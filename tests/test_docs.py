@@ -1,0 +1,253 @@
+"""What README and docs say is true of the code: their code runs, their options exist, their links lead somewhere."""
+
+import ast
+import inspect
+import json
+import re
+import runpy
+import shlex
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+from openai_server import OpenAIServer
+from trl import TrlParser
+
+import arr_trl
+from arr_trl import RPOConfig, RPOTrainer, Rubric
+from arr_trl.cli.main import main
+from arr_trl.cli.rpo import RPOScriptArguments
+from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
+
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "arr_trl"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
+CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
+SCRIPTS = sorted((ROOT / "examples" / "scripts").glob("*.py"))
+# A block that names one of these needs a GPU, a server or the Hub.
+OUTSIDE = ("black-forest-labs/", "Qwen/", "http://", '"user/', "cuda")
+
+
+def named(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.name)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Shell lines as words, continuation lines joined and comments left out."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def launch_lines(path: Path) -> list[list[str]]:
+    """What a page, a script's docstring or the comments of a configuration tell readers to type."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return [words for block in blocks(path, "bash") for words in commands(block)]
+    lines = (
+        ast.get_docstring(ast.parse(text)) if path.suffix == ".py" else re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+    )
+    starts = re.compile(r"^(?:arr-trl|python) .*?(?<!\\)$", re.MULTILINE | re.DOTALL)
+    return [words for line in starts.findall(lines) for words in commands(line)]
+
+
+def quickened(code: str) -> str:
+    """The same code on a CPU in seconds: one training step, four prompts to evaluate on, two steps to draw them."""
+    code = re.sub(r"\bmax_steps=\d+", "max_steps=1", code)
+    code = re.sub(r"\brange\(\d+\)", "range(4)", code)
+    if "use_cpu" not in code:
+        code = code.replace("RPOConfig(", "RPOConfig(use_cpu=True, ")
+    return code.replace("RPOConfig(", "RPOConfig(eval_num_inference_steps=2, ") if "height=32" in code else code
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder like that of the repository, in which `make quickstart` has run, in short."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "held_out.txt").write_text("\n".join(captions("test")[:4]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main([
+            "rpo", "--config", "examples/configs/tiny_scenes_rpo.yaml", "--max_steps", "1", "--eval_strategy", "steps",
+            "--eval_steps", "1", "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1",
+            "--sde_window_size", "2", "--sde_window_range", "0", "3", "--eval_dataset_name", "held_out.txt",
+            "--eval_dataset_split", "train", "--eval_num_inference_steps", "2", "--logging_steps", "1", "--disable_tqdm",
+            "true",
+        ])  # fmt: skip
+    return folder
+
+
+@named(PAGES)
+def test_python_blocks_compile(path):
+    for number, code in enumerate(blocks(path, "python")):
+        compile(code, f"{path.name}, block {number}", "exec")
+
+
+@named([path for path in PAGES if blocks(path, "python")])
+def test_python_blocks_that_need_nothing_from_outside_run(path, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    names = {"__name__": path.stem}  # the blocks of a page follow each other
+    for number, code in enumerate(blocks(path, "python")):
+        if not any(word in code for word in OUTSIDE):
+            exec(compile(quickened(code), f"{path.name}, block {number}", "exec"), names)
+
+
+@named([*PAGES, *SCRIPTS, *CONFIGS])
+def test_commands_and_their_options_exist(path, capsys):
+    for words in launch_lines(path):
+        if words[0] == "make":
+            targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert {word for word in words[1:] if "=" not in word} <= set(targets), words
+        if words[0] == "python" and words[1].endswith(".py"):
+            assert (ROOT / words[1]).is_file(), words
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if words[0] == "arr-trl":
+            command = list(dict.fromkeys(word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)))
+            with pytest.raises(SystemExit, match="0"):
+                main([*command, "--help"])
+            known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
+        elif any(word.endswith("rpo_flux.py") for word in words):
+            parser = TrlParser((RPOScriptArguments, RPOConfig))
+            known = set(parser._option_string_actions)
+        else:
+            continue
+        assert options <= known | {"--config"}, f"{words} has options that do not exist: {options - known}"
+
+
+@named(CONFIGS)
+def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parser = TrlParser((RPOScriptArguments, RPOConfig))
+    script_args, training_args = parser.parse_args_and_config(["--config", str(path), "--use_cpu", "true"])
+    assert script_args.model_name_or_path
+    assert training_args.prompts_per_rollout >= 1
+    if script_args.rubric is not None:
+        Rubric.load(script_args.rubric)
+
+
+def test_rubrics_in_the_pages_are_rubrics():
+    rubrics = [block for path in PAGES for block in blocks(path, "json")]
+    assert rubrics
+    for rubric in rubrics:
+        Rubric.model_validate_json(rubric)
+
+
+@named(PAGES)
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        page = (path.parent / file).resolve() if file else path
+        assert page.exists(), f"{path.name} links to {target}"
+        assert not anchor or anchor in anchors(page), f"{path.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names GitHub gives to headings; a repeated one is numbered."""
+    seen: dict[str, int] = {}
+    found = set()
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found.add(f"{name}-{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return found
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "source" / "index.md").read_text(encoding="utf-8")
+    assert {path.name for path in PAGES[1:]} - {"index.md"} == set(re.findall(r"\]\((\w+\.md)\)", index))
+
+
+def test_every_field_of_the_configuration_is_documented_with_its_default():
+    documented = dict(re.findall(r"^ {8}(\w+) \((.*)\):$", RPOConfig.__doc__, re.MULTILINE))
+    inherited = {field.name for field in fields(RPOConfig.__base__)}
+    own = [f for f in fields(RPOConfig) if f.name in inspect.get_annotations(RPOConfig) and f.name not in inherited]
+    assert documented.keys() == {field.name for field in own}
+    for field in own:
+        assert field.default is not MISSING
+        default = re.search(r"defaults to `(.*)`$", documented[field.name])
+        said = ast.literal_eval(default[1]) if default else None
+        assert said == field.default, f"{field.name}: the docstring says {said!r}, the code {field.default!r}"
+        assert field.metadata["help"], field.name
+
+
+def test_every_logged_metric_is_explained(workplace):
+    history = json.loads((workplace / "outputs" / "quickstart" / "trainer_state.json").read_text())["log_history"]
+    logged = {name for entry in history for name in entry} - {"step"}
+    # those that need another mode or an ensemble are found in the source
+    logged |= set(re.findall(r'"(judge/\w+)"', (SOURCE / "judges" / "reward.py").read_text()))
+    logged |= set(re.findall(r'metrics\["(\w+/\w+)"\]', inspect.getsource(RPOTrainer)))
+    assert any(name.startswith("eval_success/") for name in logged)
+    page = (ROOT / "docs" / "source" / "rpo_trainer.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([\w/<>.]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    for name in logged:
+        name = re.sub(r"^rewards/.*/", "rewards/<name>/", name)
+        name = re.sub(r"^eval_success/.*", "eval_success/<criterion>", name)
+        name = re.sub(r"^eval_judge/.*", "eval_judge/...", name)
+        assert name in explained, f"{name} is logged and docs/source/rpo_trainer.md does not explain it"
+
+
+def test_quickstart_leaves_what_the_pages_say(workplace):
+    page = (ROOT / "docs" / "source" / "quickstart.md").read_text(encoding="utf-8")
+    section = page.partition("## 4.")[2].partition("```")[0]
+    said = set(re.findall(r"^- `([\w./-]+?)/?`", section, re.MULTILINE))
+    left = {re.sub(r"-\d+$", "-N", path.name) for path in (workplace / "outputs" / "quickstart").iterdir()}
+    assert said == left
+
+
+def test_folders_import_only_from_those_above_them():
+    page = (ROOT / "docs" / "source" / "architecture.md").read_text(encoding="utf-8")
+    order = page.partition("## Imports go one way")[2].partition("```text\n")[2].partition("```")[0].split()
+    folders = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if path.name != "version.py"}
+    assert set(order) == {name for name in folders if not name.startswith("_") and (SOURCE / name).is_dir()} | {
+        "rubrics"
+    }
+    for path in SOURCE.rglob("*.py"):
+        folder = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if folder not in order:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            up = 1 if path.parent == SOURCE else 2
+            if isinstance(node, ast.ImportFrom) and node.level == up and node.module:
+                imported = node.module.split(".")[0]
+                assert imported not in order or order.index(imported) <= order.index(folder), (
+                    f"{path} imports {imported}"
+                )
+
+
+def test_contract_of_a_policy_is_the_one_in_the_code():
+    (code,) = [block for block in blocks(ROOT / "docs/source/architecture.md", "python") if "ABC" in block]
+    (contract,) = [node for node in ast.parse(code).body if isinstance(node, ast.ClassDef)]
+    said = {
+        node.name: [arg.arg for arg in node.args.args] for node in contract.body if isinstance(node, ast.FunctionDef)
+    }
+    assert said.keys() == arr_trl.FlowPolicy.__abstractmethods__
+    for name, arguments in said.items():
+        assert arguments == list(inspect.signature(getattr(arr_trl.FlowPolicy, name)).parameters), name
+
+
+def test_example_script_trains_and_releases(tmp_path, monkeypatch):
+    (tmp_path / "prompts.txt").write_text("\n".join(captions("train")[:4]))
+    with OpenAIServer(TinyScenesJudge()) as server:
+        monkeypatch.setattr(sys, "argv", [
+            "rpo_flux.py", "--config", str(ROOT / "examples/configs/rpo_flux.yaml"), "--dataset_name",
+            str(tmp_path / "prompts.txt"), "--eval_dataset_split", "train[:2]", "--model_name_or_path", str(BASE_MODEL),
+            "--rubric", str(ROOT / "examples/rubrics/tiny_scenes.json"), "--judge_model", "tiny-scenes", "--base_url",
+            server.url, "--output_dir", str(tmp_path / "out"), "--height", "32", "--width", "32",
+            "--max_sequence_length", "12", "--per_device_train_batch_size", "14", "--gradient_accumulation_steps", "1",
+            "--max_steps", "1", "--eval_num_inference_steps", "2", "--bf16", "false", "--use_cpu", "true",
+            "--disable_tqdm", "true",
+        ])  # fmt: skip
+        runpy.run_path(str(ROOT / "examples" / "scripts" / "rpo_flux.py"), run_name="__main__")
+    assert len(server.requests) >= 1 + 2  # the check, and one pair in both orders
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"ARR-FLUX.1-dev", "README.md", "samples.png", "results.json", "judge.sqlite"} <= left
