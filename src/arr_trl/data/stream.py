@@ -6,6 +6,7 @@ checkpoint can hold.
 there are, and a rollout's prompts, which come again for all of its micro-steps, get mixed up with those of the next.
 """
 
+import copy
 import hashlib
 import logging
 import random
@@ -150,9 +151,12 @@ class RepeatStream(IterableDataset):
                 chunk = []
 
     def _rows(self, position: Position) -> Iterator[tuple[Position, Row]]:
+        # `datasets` keeps the epoch in memory that all workers share: one that is ahead would change the order of files
+        # under the others (datasets 5.2)
+        rows = self.rows if get_worker_info() is None else copy.deepcopy(self.rows)
         while True:
             count = 0
-            for at, block in self._blocks(position):
+            for at, block in self._blocks(rows, position):
                 for i in range(at.row, len(block)):
                     yield replace(at, row=i), block[i]
                 count += len(block)
@@ -163,13 +167,13 @@ class RepeatStream(IterableDataset):
                 )
             position = Position(epoch=position.epoch + 1)
 
-    def _blocks(self, position: Position) -> Iterator[tuple[Position, list[Row]]]:
+    def _blocks(self, rows: datasets.IterableDataset, position: Position) -> Iterator[tuple[Position, list[Row]]]:
         """The blocks of one epoch from `position` on."""
         if self.shuffle:
-            self.rows.set_epoch(self.seed + position.epoch + 1)  # datasets orders the files by it, unless it is 0
-        self.rows.load_state_dict(position.state)
-        # Not `iter(self.rows)`, which would give each worker some of the files.
-        batches = self.rows.iter(batch_size=self.block_size)
+            rows.set_epoch(self.seed + position.epoch + 1)  # datasets orders the files by it, unless it is 0
+        rows.load_state_dict(position.state)
+        # Not `iter(rows)`, which would give each worker some of the files.
+        batches = rows.iter(batch_size=self.block_size)
         while (columns := self._read(batches, position)) is not None:
             names = list(columns)
             block = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -182,7 +186,7 @@ class RepeatStream(IterableDataset):
                     "%d rows of the stream have no text as `prompt` and are left out.", len(block) - len(usable)
                 )
             yield position, usable
-            position = Position(position.epoch, position.block + 1, 0, self.rows.state_dict())
+            position = Position(position.epoch, position.block + 1, 0, rows.state_dict())
 
     def _read(self, batches: Iterator[dict[str, list]], position: Position) -> dict[str, list] | None:
         try:
