@@ -91,6 +91,21 @@ def test_every_adapter_parameter_moves_and_no_base_parameter(flux_pipeline, tmp_
         assert torch.equal(before[name], after) == ("lora_" not in name), name
 
 
+@pytest.mark.parametrize("overrides", [{"kl_type": "log_ratio"}, {"sde_type": "cps", "noise_level": 0.8}, {}])
+def test_penalty_is_zero_at_the_base_and_grows_as_the_adapter_leaves_it(flux_pipeline, tmp_path, overrides):
+    trainer = trainer_for(flux_pipeline, tmp_path, beta=0.1, max_steps=3, **overrides)
+    trainer.train()
+    first, *later = history(trainer, "policy/kl")
+    assert first == 0.0
+    assert all(value != 0.0 for value in later)
+
+
+def test_without_a_penalty_the_divergence_is_still_measured(flux_pipeline, tmp_path):
+    trainer = trainer_for(flux_pipeline, tmp_path, beta=0.0, max_steps=4, logging_steps=2)
+    trainer.train()
+    assert len(history(trainer, "policy/kl")) == 2
+
+
 def test_encoders_and_autoencoder_do_not_move(flux_pipeline, tmp_path):
     frozen = (flux_pipeline.vae, flux_pipeline.text_encoder, flux_pipeline.text_encoder_2)
     before = [parameters(model) for model in frozen]
