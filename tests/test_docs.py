@@ -200,7 +200,12 @@ def test_quickstart_leaves_what_the_pages_say(workplace):
     page = (ROOT / "docs" / "source" / "quickstart.md").read_text(encoding="utf-8")
     section = page.partition("## 4.")[2].partition("```")[0]
     said = set(re.findall(r"^- `([\w./-]+?)/?`", section, re.MULTILINE))
-    left = {re.sub(r"-\d+$", "-N", path.name) for path in (workplace / "outputs" / "quickstart").iterdir()}
+    # SQLite keeps two more files beside the store while this process has it open
+    left = {
+        re.sub(r"-\d+$", "-N", path.name)
+        for path in (workplace / "outputs" / "quickstart").iterdir()
+        if not path.name.startswith("judge.sqlite-")
+    }
     assert said == left
 
 

@@ -122,7 +122,7 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for():
         (Answer(status=400, body=b'{"error": {"message": "too long"}}'), "bad_request", 1),
         (Answer(text=""), "empty", 1),
         (Answer(text=None), "empty", 1),
-        (Answer(body=b'{"choices": []}'), "empty", 1),
+        (Answer(body=b'{"choices": []}'), "server", 1),
         (Answer(text='{"a"', finish_reason="length"), "truncated", 1),
         (Answer(text="", finish_reason="content_filter"), "refusal", 1),
     ],

@@ -68,7 +68,14 @@ def closed_port() -> int:
     (["--output_dir", "/proc/nowhere"], "output_dir=/proc/nowhere cannot be written to"),
     (["--reward_funcs", "no.such.function"], "'no.such.function' cannot be imported"),
     (["--judge_model", "some-vlm"], "`judge_model=some-vlm` needs `base_url`"),
-    (["--no_such_option", "1"], "no_such_option"),
+    (["--learning_ratee", "1"], "There is no option `learning_ratee`; did you mean `learning_rate`?"),
+    (["--learning_rate", "inf"], "learning_rate=inf has to be a finite number"),
+    (["--eval_num_inference_steps", "0"], "eval_num_inference_steps=0 has to be at least 1."),
+    (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps=0 has to be at least 1."),
+    (["--sde_window_range", "3"], "sde_window_range=[3] has to be two whole numbers"),
+    (["--adapter_subfolder", "../elsewhere"], "adapter_subfolder='../elsewhere' has to be a plain folder name"),
+    (["--lora_r", "0"], "The LoRA rank r=0 has to be at least 1."),
+    (["--reward_funcs", "math.pi"], "3.141592653589793 cannot be called"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
     argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL, *flags]
@@ -78,6 +85,27 @@ def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
     shown = capsys.readouterr().err
     assert sentence in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("content", "sentence"), [
+    ("", "prompts.jsonl is empty"),
+    ("not json", "prompts.jsonl cannot be read as jsonl"),
+])  # fmt: skip
+def test_broken_prompt_file_is_one_sentence(tmp_path, capsys, content, sentence):
+    (tmp_path / "prompts.jsonl").write_text(content)
+    argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--dataset_name", str(tmp_path / "prompts.jsonl")])
+    assert stopped.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_broken_yaml_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("a: [1,\nb: }")
+    with pytest.raises(SystemExit) as stopped:
+        main(["rpo", f"--config={tmp_path / 'config.yaml'}"])
+    assert stopped.value.code == 2
+    assert "config.yaml is not readable as YAML" in capsys.readouterr().err
 
 
 def test_missing_prompt_column_is_one_sentence(tmp_path, capsys):

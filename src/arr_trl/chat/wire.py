@@ -20,7 +20,9 @@ def read_output(output: Any, request: ChatRequest) -> ChatReply:
     if output.usage:
         usage = ChatUsage(output.usage.prompt_tokens or 0, output.usage.completion_tokens or 0)
     if not output.choices:
-        return ChatReply(failure=ChatFailure("empty", "The reply holds no choice."), usage=usage)
+        return ChatReply(
+            failure=ChatFailure("server", "The server sent no chat completion; check `base_url`."), usage=usage
+        )
     choice = output.choices[0]
     message = choice.message or {}
     if request.choices is not None:

@@ -1,5 +1,6 @@
 """`arr-trl rpo`: train, evaluate, and write the release. The same steps stand in examples/scripts/rpo_flux.py."""
 
+import difflib
 import os
 import sys
 import warnings
@@ -10,10 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from transformers.utils import logging as transformers_logging
 
 
 if TYPE_CHECKING:
+    from trl import TrlParser
+
     from ..judges import RubricJudge
     from ..trainer import RPOConfig, RPOTrainer
 
@@ -125,7 +129,7 @@ def run(argv: list[str]) -> int:
     sys.path.insert(0, os.getcwd())
     parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
     with explained():
-        script_args, training_args = parser.parse_args_and_config(argv)
+        script_args, training_args = parse(parser, argv)
         trainer = build_trainer(script_args, training_args)
     transformers_logging.set_verbosity(verbosity)
     print(trainer.batch_arithmetic())
@@ -175,6 +179,33 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
         print(
             f"Wrote {trainer.adapter_folder}, README.md, samples.png and results.json to {training_args.output_dir}."
         )
+
+
+def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RPOConfig"]:
+    """
+    Arguments of the command line over those of the YAML file.
+
+    Raises:
+        `ValueError`: when the file cannot be read, or an option does not exist; the message names the nearest one.
+    """
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
+        raise ValueError("`--config` takes one YAML file.")
+    try:
+        script_args, training_args, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        path = argv[argv.index("--config") + 1]
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+    for name in (word.lstrip("-") for word in unknown if word.startswith("--")):
+        known = [action.dest for action in parser._actions]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"There is no option `{name}`"
+            + (f"; did you mean `{nearest[0]}`?" if nearest else "; see `arr-trl rpo --help`.")
+        )
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
+    return script_args, training_args
 
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":

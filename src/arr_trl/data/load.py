@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from pyarrow import ArrowInvalid
 
 
 # How local files are read, by the end of their name; a text file holds one prompt a line.
@@ -80,7 +82,15 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
             raise FileNotFoundError(f"There is no prompt file at {path}; check `dataset_name`.")
         if path.suffix not in _BUILDERS:
             raise ValueError(f"{path} does not end in {', '.join(_BUILDERS)}, the formats that prompts are read from.")
-        return load_dataset(_BUILDERS[path.suffix], data_files=name, split=split, streaming=streaming)
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty; it needs at least one row with a `prompt`.")
+        try:
+            return load_dataset(_BUILDERS[path.suffix], data_files=name, split=split, streaming=streaming)
+        except (DatasetGenerationError, ArrowInvalid, StopIteration) as error:
+            cause = error.__cause__ or error
+            raise ValueError(
+                f"{path} cannot be read as {path.suffix[1:]} ({type(cause).__name__}: {cause}); repair the file."
+            ) from error
     return load_dataset(name, config, data_files=data_files, split=split, streaming=streaming)
 
 

@@ -39,9 +39,12 @@ def load_policy(model: str, height: int, width: int, max_sequence_length: int, *
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
-        `ValueError`: when the pipeline cannot make pictures of this size.
+        `ValueError`: when there is no pipeline at `model`, or it cannot make pictures of this size.
     """
-    policy_class = _policy_class(DiffusionPipeline.load_config(model)["_class_name"])
+    name = DiffusionPipeline.load_config(model).get("_class_name")
+    if name is None:
+        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
+    policy_class = _policy_class(name)
     vae_config = AutoencoderKL.load_config(model, subfolder="vae")
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.pipeline_class.from_pretrained(model, **init_kwargs)

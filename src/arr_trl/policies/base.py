@@ -98,7 +98,7 @@ class FlowPolicy(ABC):
         """
         for name, value in (("height", height), ("width", width)):
             if value < multiple or value % multiple:
-                below = value // multiple * multiple
+                below = max(value, 0) // multiple * multiple
                 options = f"{below} or {below + multiple}" if below else f"{multiple}"
                 raise ValueError(
                     f"{name}={value} does not divide by {multiple}, the latent patch of "

@@ -40,6 +40,8 @@ def check_lora_config(config: PeftConfig) -> None:
         raise ValueError(
             f"`peft_config` is a {type(config).__name__}; diffusers loads LoRA adapters, so pass a `peft.LoraConfig`."
         )
+    if config.r < 1:
+        raise ValueError(f"The LoRA rank r={config.r} has to be at least 1.")
     for name, allowed in (("modules_to_save", None), ("bias", "none"), ("trainable_token_indices", None)):
         found = getattr(config, name)
         if found != allowed and found:

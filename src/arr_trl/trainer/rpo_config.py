@@ -1,5 +1,7 @@
 """Every decision of an RPO run."""
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,6 +242,29 @@ class RPOConfig(_BaseConfig):
         super().__post_init__()
         # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
         self.accelerator_config.dispatch_batches = False
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "num_iterations",
+            "eval_num_inference_steps",
+            "max_sequence_length",
+            "steps_per_generation",
+            "rollout_batch_size",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} has to be at least 1.")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
+        name = self.adapter_subfolder
+        reserved = ("README.md", "samples", "samples.png", "completions", "results.json")
+        if name is not None and (
+            not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
+        ):
+            raise ValueError(
+                f"adapter_subfolder={name!r} has to be a plain folder name without slashes, such as 'ARR-FLUX.1-dev'."
+            )
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations={self.num_generations} leaves nothing to compare; RPO needs at least 2 candidates "
@@ -282,7 +307,12 @@ class RPOConfig(_BaseConfig):
         last = self.num_inference_steps - 1
         if self.sde_window_range is None:
             self.sde_window_range = [0, last]
-        start, end = self.sde_window_range
+        window = self.sde_window_range
+        if not isinstance(window, list | tuple) or len(window) != 2 or any(type(step) is not int for step in window):
+            raise ValueError(
+                f"sde_window_range={window!r} has to be two whole numbers, the first step and the end, such as 0 3."
+            )
+        start, end = window
         if not 0 <= start < end <= last:
             raise ValueError(
                 f"sde_window_range={self.sde_window_range} is not inside the schedule: with num_inference_steps="

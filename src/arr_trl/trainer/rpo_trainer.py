@@ -200,6 +200,9 @@ class RPOTrainer(ResumableTrainer):
                 f"reward_weights has {len(args.reward_weights)} entries for {len(self.reward_funcs)} reward functions "
                 f"({', '.join(self.reward_func_names)}); give one weight for each."
             )
+        for func in [*self.reward_funcs, *self.eval_funcs]:
+            if not callable(func):
+                raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
         if train_dataset is None:
             raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
         check_prompts(train_dataset, "train_dataset")
@@ -455,6 +458,11 @@ class RPOTrainer(ResumableTrainer):
         for i, name in enumerate(self.reward_func_names):
             metrics[f"rewards/{name}/mean"].append(rewards_NF[:, i].nanmean().item())
             metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
+        if rewards_NF.isnan().all():
+            logger.warning(
+                "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
+                len(rows),
+            )
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self._logging_due() and self.accelerator.is_main_process:
