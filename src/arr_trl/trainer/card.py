@@ -47,7 +47,7 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
             "height": args.height,
             "width": args.width,
             "num_inference_steps": args.eval_num_inference_steps,
-            "guidance_scale": args.guidance_scale,
+            trainer.policy.guidance_argument: args.guidance_scale,
             **trainer.policy.call_kwargs,
         },
         dtype=str(trainer.policy.dtype).removeprefix("torch."),

@@ -28,7 +28,7 @@ from ..data import RepeatSampler, RepeatStream
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
 from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, load_policy, policy_for
+from ..policies import FlowPolicy, concatenate, load_policy, policy_for
 from ..release import save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
 from .card import adapter_card
@@ -126,15 +126,14 @@ class RPOTrainer(ResumableTrainer):
             args, self.reward_funcs, self.reward_func_names, self.eval_funcs, train_dataset, eval_dataset, peft_config
         )
 
+        policy_kwargs = {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
-            self.policy = load_policy(
-                str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
-            )
+            self.policy = load_policy(str(model), args.height, args.width, policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
-            self.policy = policy_for(model, max_sequence_length=args.max_sequence_length)
+            self.policy = policy_for(model, **policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
@@ -304,7 +303,7 @@ class RPOTrainer(ResumableTrainer):
         self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
-        buffer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        buffer = concatenate(parts)
         buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
         return buffer
 
