@@ -105,7 +105,7 @@ def test_bad_size_is_refused_before_weights_are_read(saved_flux_pipeline, height
     for weights in saved_flux_pipeline.rglob("*.safetensors"):
         weights.unlink()
     with pytest.raises(ValueError) as error:
-        load_policy(str(saved_flux_pipeline), height, width, max_sequence_length=12)
+        load_policy(str(saved_flux_pipeline), height, width)
     assert str(error.value) == message
 
 

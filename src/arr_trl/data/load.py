@@ -7,6 +7,8 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
+from .prompt_sets import find_prompt_set, load_prompt_set
+
 
 # How local files are read, by the end of their name; a text file holds one prompt a line.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -31,7 +33,8 @@ def load_prompts(
     Args:
         name (`str` or `Sequence[str]`):
             Dataset on the Hub; local .jsonl, .json, .csv, .parquet or .txt file; folder of such files, or of pictures
-            with a `metadata.jsonl` or `metadata.csv`. Several names make one dataset.
+            with a `metadata.jsonl` or `metadata.csv`; or a benchmark of [`PROMPT_SETS`], such as `"geneval"`, of which
+            `data_files` may name a local copy. Several names make one dataset.
         config (`str`, *optional*):
             Configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`):
@@ -76,6 +79,10 @@ def load_prompts(
 
 def _load(name, config, split, streaming, data_files) -> Dataset | IterableDataset:
     path = Path(name)
+    if find_prompt_set(name) is not None and not path.exists():
+        copy = data_files if data_files is None or isinstance(data_files, str) else data_files[0]
+        prompts = load_prompt_set(name, copy)
+        return prompts.to_iterable_dataset() if streaming else prompts
     # a repository may be called `user/prompts.json`, so a name that could be one is a file only where there is one
     if path.is_file() or path.suffix in _BUILDERS:
         if not path.is_file():

@@ -1,6 +1,20 @@
-from .auto import load_policy, policy_for
-from .base import Conditioning, FlowPolicy
+from .auto import POLICIES, load_policy, policy_for
+from .base import FlowPolicy
+from .batching import Conditioning, concatenate
 from .flux import FluxPolicy
+from .qwen_image import QwenImagePolicy
+from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 
 
-__all__ = ["Conditioning", "FlowPolicy", "FluxPolicy", "load_policy", "policy_for"]
+__all__ = [
+    "POLICIES",
+    "Conditioning",
+    "FlowPolicy",
+    "FluxPolicy",
+    "QwenImageEditPlusPolicy",
+    "QwenImageEditPolicy",
+    "QwenImagePolicy",
+    "concatenate",
+    "load_policy",
+    "policy_for",
+]

@@ -23,8 +23,8 @@ class RPOConfig(_BaseConfig):
         model_init_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the pipeline's `from_pretrained`, used when `model` of [`RPOTrainer`] is a string.
             `dtype` defaults to bfloat16 when `bf16` is set and to float32 otherwise.
-        max_sequence_length (`int`, *optional*, defaults to `512`):
-            Text tokens per prompt, as in the pipeline's `__call__`.
+        max_sequence_length (`int`, *optional*):
+            Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own `__call__`.
 
         > Parameters that control the rollout
 
@@ -123,8 +123,12 @@ class RPOConfig(_BaseConfig):
             "defaults to bfloat16 when `bf16` is set and to float32 otherwise."
         },
     )
-    max_sequence_length: int = field(
-        default=512, metadata={"help": "Text tokens per prompt, as in the pipeline's `__call__`."}
+    max_sequence_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own "
+            "`__call__`."
+        },
     )
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})

@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,19 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
-from ..data import RepeatSampler, RepeatStream, check_prompts
+from ..data import RepeatSampler, RepeatStream
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
-from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, RubricJudge
+from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, load_policy, policy_for
-from ..release import AdapterCard, base_license, check_lora_config, save_adapter, training_settings, write_model_card
-from ..sampling import denoise, log_prob, rollout, transition
-from .checkpoints import CheckpointError, check_writable
+from ..policies import FlowPolicy, concatenate, load_policy, policy_for
+from ..release import save_adapter, write_model_card
+from ..sampling import denoise, log_prob, transition
+from .card import adapter_card
+from .checkpoints import CheckpointError
+from .checks import check_arguments
 from .completions import log_completions
 from .resumable_trainer import ResumableTrainer
+from .rollouts import Buffer, conditioning_of, draw_window, sample_candidates, split_buffer
 from .rpo_config import RPOConfig
 
 
@@ -120,17 +122,18 @@ class RPOTrainer(ResumableTrainer):
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
         peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
-        self._check_arguments(args, train_dataset, eval_dataset, peft_config)
+        check_arguments(
+            args, self.reward_funcs, self.reward_func_names, self.eval_funcs, train_dataset, eval_dataset, peft_config
+        )
 
+        policy_kwargs = {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
-            self.policy = load_policy(
-                str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
-            )
+            self.policy = load_policy(str(model), args.height, args.width, policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
-            self.policy = policy_for(model, max_sequence_length=args.max_sequence_length)
+            self.policy = policy_for(model, **policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
@@ -178,7 +181,7 @@ class RPOTrainer(ResumableTrainer):
         self._generator = torch.Generator().manual_seed(args.seed + 1000 * self.accelerator.process_index)
         self._window_random = random.Random(args.seed)  # the same window on every rank
         self._step = 0  # micro-steps taken
-        self._buffered_inputs: list[dict[str, torch.Tensor]] = []
+        self._buffered_inputs: list[Buffer] = []
         self._stream: RepeatStream | None = None
 
         self._mode = "train"
@@ -191,41 +194,6 @@ class RPOTrainer(ResumableTrainer):
         self._train_seconds: float | None = None
         self._train_forwards = 0
         self._train_started = (0.0, 0)
-
-    # Checks that cost nothing, before anything is loaded
-
-    def _check_arguments(self, args, train_dataset, eval_dataset, peft_config) -> None:
-        if args.reward_weights is not None and len(args.reward_weights) != len(self.reward_funcs):
-            raise ValueError(
-                f"reward_weights has {len(args.reward_weights)} entries for {len(self.reward_funcs)} reward functions "
-                f"({', '.join(self.reward_func_names)}); give one weight for each."
-            )
-        for func in [*self.reward_funcs, *self.eval_funcs]:
-            if not callable(func):
-                raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
-        if train_dataset is None:
-            raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
-        check_prompts(train_dataset, "train_dataset")
-        if eval_dataset is not None:
-            check_prompts(eval_dataset, "eval_dataset")
-        world_size = args.world_size
-        needed = args.prompts_per_rollout * world_size
-        if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
-            raise ValueError(
-                f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
-                f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
-                "per_device_train_batch_size × steps_per_generation."
-            )
-        for func in self.reward_funcs:
-            if isinstance(func, JudgeReward):
-                func.check()
-        check_lora_config(peft_config)
-        if peft_config.lora_dropout:
-            raise ValueError(
-                f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
-                "that sampled; set it to 0."
-            )
-        check_writable(args.output_dir)
 
     def _send_telemetry(self) -> None:
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
@@ -285,10 +253,12 @@ class RPOTrainer(ResumableTrainer):
 
     # Rollout
 
-    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self._repeats() == 0 or not self._buffered_inputs:
-            self._buffered_inputs = self._split(self._generate_and_score(rows))
+            self._buffered_inputs = split_buffer(
+                self._generate_and_score(rows), self.args.steps_per_generation, self._generator
+            )
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -296,11 +266,11 @@ class RPOTrainer(ResumableTrainer):
         self._step += 1
         return loss
 
-    def _generate_and_score(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _generate_and_score(self, rows: list[dict[str, Any]]) -> Buffer:
         """One row per (candidate, step), each with all that its loss needs."""
         n = self.args.num_generations
         random_state = self._generator.get_state(), self._window_random.getstate()
-        window = self._draw_window()
+        window = draw_window(self.args, self._window_random)
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
@@ -308,18 +278,13 @@ class RPOTrainer(ResumableTrainer):
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
-            conditioning, sampled = self._rollout(some, window)
-            decoded = self.policy.decode(sampled.latents, self.args.height, self.args.width)
+            decoded, part = sample_candidates(
+                self.policy, self.model_wrapped, some, window, self.args, self._generator
+            )
             # judges read these while the next chunk is sampled
             for judge in judges:
                 judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
             images += decoded
-            # [P·n, W, ...] becomes one row per transition, [P·n·W, ...]
-            part = {name: tensor.flatten(0, 1) for name, tensor in sampled.transitions.items()}
-            part |= {
-                f"conditioning.{name}": tensor.repeat_interleave(n * len(window), 0)
-                for name, tensor in conditioning.items()
-            }
             parts.append(part)
         sampled_at = time.perf_counter()
         try:
@@ -338,48 +303,9 @@ class RPOTrainer(ResumableTrainer):
         self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
-        buffer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        buffer = concatenate(parts)
         buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
         return buffer
-
-    def _draw_window(self) -> range:
-        start, end = self.args.sde_window_range
-        size = self.args.window_size
-        first = self._window_random.randint(start, end - size)
-        return range(first, first + size)
-
-    def _rollout(self, rows: list[dict[str, Any]], window: range):
-        args = self.args
-        conditioning = self.policy.encode(rows, args.height, args.width)
-        sigmas = self.policy.sigmas(args.num_inference_steps, args.height, args.width).to(self.accelerator.device)
-        noise_rows = len(rows) if args.share_initial_noise else len(rows) * args.num_generations
-        sampled = rollout(
-            self.policy,
-            self.model_wrapped,
-            self.policy.initial_noise(noise_rows, args.height, args.width, self._generator),
-            sigmas,
-            conditioning,
-            args.num_generations,
-            window,
-            args.sde_type,
-            args.noise_level,
-            args.guidance_scale,
-            self._generator,
-        )
-        return conditioning, sampled
-
-    def _split(self, buffer: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """The buffer as one batch per micro-step, without the rows whose pair was masked: they have no gradient."""
-        active = (~buffer["advantages"].isnan()).nonzero().flatten()
-        if self.args.steps_per_generation > 1:
-            active = active[torch.randperm(len(active), generator=self._generator).to(active.device)]
-        batches = []
-        for index in active.tensor_split(self.args.steps_per_generation):
-            if len(index) == 0:
-                # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
-                index = buffer["advantages"].isnan().nonzero().flatten()[:1]
-            batches.append({name: tensor[index] for name, tensor in buffer.items()})
-        return batches
 
     # Rewards
 
@@ -395,21 +321,19 @@ class RPOTrainer(ResumableTrainer):
         """
         judging = judging or {}
         repeated = [row for row in rows for _ in range(num_generations)]
-        columns = {key: [row[key] for row in repeated] for key in rows[0] if key != "prompt"}
-        columns |= {
+        columns = _columns(repeated) | {
             "num_generations": num_generations,
             "trainer_state": self.state,
             "log_extra": self._log_extra,
             "log_metric": self._log_metric,
         }
-        prompts = [row["prompt"] for row in repeated]
         rewards = torch.full((len(images), len(self.reward_funcs)), torch.nan)
         self._extra_logs.clear()
         for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
             if func in judging:
                 output = func.collect(judging[func], self._log_metric, self._log_extra)
             else:
-                output = func(prompts=prompts, completions=images, **columns)
+                output = func(completions=images, **columns)
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait_for(output))
             if len(output) != len(images):
@@ -486,7 +410,7 @@ class RPOTrainer(ResumableTrainer):
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: Buffer,
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
@@ -494,11 +418,7 @@ class RPOTrainer(ResumableTrainer):
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
         active_B = ~inputs["advantages"].isnan()
         advantages = inputs["advantages"].nan_to_num()
-        conditioning = {
-            name.removeprefix("conditioning."): tensor
-            for name, tensor in inputs.items()
-            if name.startswith("conditioning.")
-        }
+        conditioning = conditioning_of(inputs)
         velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
         log_prob_B = log_prob(inputs["next_latents"], mean, std)
@@ -627,10 +547,10 @@ class RPOTrainer(ResumableTrainer):
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
         """What `eval_funcs` found in each picture, the criteria of all of them in one dictionary."""
-        columns = {key: [row[key] for row in rows] for key in rows[0] if key != "prompt"}
+        columns = _columns(rows)
         checks: list[dict[str, bool]] = [{} for _ in images]
         for func in self.eval_funcs:
-            output = func(prompts=[row["prompt"] for row in rows], completions=images, **columns)
+            output = func(completions=images, **columns)
             for check, found in zip(checks, output, strict=True):
                 check.update(found)
         return checks
@@ -696,49 +616,7 @@ class RPOTrainer(ResumableTrainer):
             return
         if dataset_name is not None:  # kept for the cards of later pushes
             self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
-        lora = self.model.peft_config["default"]
-        judges = [func for func in self.reward_funcs if isinstance(func, RubricJudge)]
-        args = self.args
-        curve = [
-            {"step": entry["step"], "win rate": entry["eval_win_rate"]}
-            | ({"all criteria": entry["eval_success_all"]} if "eval_success_all" in entry else {})
-            for entry in self.state.log_history
-            if entry.get("eval_win_rate") is not None
-        ]
-        # the last step may have been evaluated twice
-        curve = list({row["step"]: row for row in curve}.values())
-        card = AdapterCard(
-            subfolder=args.adapter_subfolder,
-            base_model=self.base_model,
-            pipeline_class=self.policy.pipeline_class.__name__,
-            prompt=next(iter(self.eval_dataset if self.eval_dataset is not None else self.train_dataset))["prompt"],
-            lora_r=lora.r,
-            lora_alpha=lora.lora_alpha,
-            target_modules=lora.target_modules,
-            inference={
-                "height": args.height,
-                "width": args.width,
-                "num_inference_steps": args.eval_num_inference_steps,
-                "guidance_scale": args.guidance_scale,
-                **self.policy.call_kwargs,
-            },
-            dtype=str(self.policy.dtype).removeprefix("torch."),
-            training=training_settings(args),
-            rewards=self.reward_func_names,
-            rubric=judges[0].rubric if judges else None,
-            judge=judges[0].model.model if judges else None,
-            datasets=self._dataset_names,
-            results=self.evaluation,
-            learning_curve=curve,
-            samples="samples.png" if self.evaluation is not None else None,
-            train_seconds=self._train_seconds,
-            hardware=_hardware(self.accelerator.num_processes),
-            versions={
-                name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")
-            },
-            **base_license(self.base_model),
-        )
-        write_model_card(args.output_dir, card)
+        write_model_card(self.args.output_dir, adapter_card(self, self._dataset_names, self._train_seconds))
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -789,6 +667,11 @@ class RPOTrainer(ResumableTrainer):
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
 
 
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The rows as keyword arguments of a reward function: the prompts, and the dataset's other columns by name."""
+    return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
+
+
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
     """The candidates of each row, as a judge takes them."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
@@ -797,12 +680,6 @@ def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_gener
 
 async def _wait_for(rewards: Awaitable[list[float | None]]) -> list[float | None]:
     return await rewards
-
-
-def _hardware(num_processes: int) -> str:
-    if torch.cuda.is_available():
-        return f"{num_processes} × {torch.cuda.get_device_name()}"
-    return f"{num_processes * torch.get_num_threads()} CPU threads"
 
 
 def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:
