@@ -1,4 +1,4 @@
-from .edit_pipeline import CONDITION_SIZE, EDIT_BASE_MODEL, build_edit_pipeline, load_edit_pipeline
+from .edit_pipeline import CONDITION_SIZE, EDIT_BASE_MODEL, build_edit_pipeline, edit_pictures, load_edit_pipeline
 from .edits import Edit, check_edit, edits
 from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
@@ -20,6 +20,7 @@ __all__ = [
     "captions",
     "check",
     "check_edit",
+    "edit_pictures",
     "edit_prompts",
     "edit_success",
     "edits",

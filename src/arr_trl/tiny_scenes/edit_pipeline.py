@@ -15,30 +15,56 @@ from diffusers import (
     QwenImageEditPipeline,
     QwenImageTransformer2DModel,
 )
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLProcessor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from ..policies.qwen_image_edit import ImageOnlyProcessor, QwenImageEditPolicy
+from ..sampling import denoise
 from .edits import all_instructions
 from .scenes import SIZE
 
 
 EDIT_BASE_MODEL = Path(__file__).parent / "tiny-qwen-edit"
-# The pipeline resizes every source to a square of this area before it looks at it.
+# Side of the sources in pixels; the pipeline's own is 1024.
 CONDITION_SIZE = SIZE
-
-
-class ImageOnlyProcessor(Qwen2VLProcessor):
-    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
 
 
 def load_edit_pipeline(path: str | Path = EDIT_BASE_MODEL) -> QwenImageEditPipeline:
     """The pre-trained TinyScenes editor, in float32 on the CPU."""
-    processor = ImageOnlyProcessor.from_pretrained(path, subfolder="processor")
-    pipeline = QwenImageEditPipeline.from_pretrained(path, processor=processor, dtype=torch.float32)
+    pipeline = QwenImageEditPolicy.load_pipeline(str(path), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def edit_pictures(
+    pipeline: QwenImageEditPipeline,
+    prompts: list[str],
+    sources: list[Image.Image],
+    generator: torch.Generator | None = None,
+    num_inference_steps: int = 8,
+) -> list[Image.Image]:
+    """
+    Edit pictures of TinyScenes. The pipeline's own call would enlarge every source to a megapixel first, which the
+    editor has never seen; the policy leaves them at 32 pixels, as training does.
+
+    Args:
+        pipeline ([`~diffusers.QwenImageEditPipeline`]): the editor, with an adapter or without.
+        prompts (`list[str]`): instructions.
+        sources (`list[PIL.Image.Image]`): one 32x32 picture for each.
+        generator (`torch.Generator`, *optional*): draws the initial noise.
+        num_inference_steps (`int`, *optional*, defaults to `8`): denoising steps.
+
+    Returns:
+        `list[PIL.Image.Image]`: one 32x32 picture for each instruction.
+    """
+    policy = QwenImageEditPolicy(pipeline, condition_size=CONDITION_SIZE, negative_prompt=None)
+    rows = [{"prompt": p, "source_image": source} for p, source in zip(prompts, sources, strict=True)]
+    noise = policy.initial_noise(len(rows), SIZE, SIZE, generator)
+    sigmas = policy.sigmas(num_inference_steps, SIZE, SIZE)
+    latents = denoise(policy, pipeline.transformer, noise, sigmas, policy.encode(rows, SIZE, SIZE), guidance_scale=1.0)
+    return policy.decode(latents, SIZE, SIZE)
 
 
 def build_edit_pipeline(seed: int = 0) -> QwenImageEditPipeline:
