@@ -120,7 +120,7 @@ def run(argv: list[str]) -> int:
     from safetensors import SafetensorError
     from trl import TrlParser
 
-    from ..data import StreamError
+    from ..data import RowError, StreamError
     from ..judges import JudgeFailureError
     from ..release import PushError
     from ..trainer import CheckpointError, RPOConfig
@@ -135,7 +135,7 @@ def run(argv: list[str]) -> int:
     print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RowError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:

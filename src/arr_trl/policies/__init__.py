@@ -16,5 +16,6 @@ __all__ = [
     "QwenImagePolicy",
     "concatenate",
     "load_policy",
+    "policy_class_of",
     "policy_for",
 ]

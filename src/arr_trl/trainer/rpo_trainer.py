@@ -24,11 +24,20 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
-from ..data import RepeatSampler, RepeatStream
+from ..data import (
+    SOURCE_COLUMN,
+    RepeatSampler,
+    RepeatStream,
+    RowError,
+    check_sources,
+    decode_sources,
+    load_image,
+    undecoded,
+)
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
 from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, concatenate, load_policy, policy_for
+from ..policies import FlowPolicy, concatenate, load_policy, policy_class_of, policy_for
 from ..release import save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
 from .card import adapter_card
@@ -80,7 +89,9 @@ class RPOTrainer(ResumableTrainer):
         args ([`RPOConfig`], *optional*):
             Configuration. If `None`, a default one is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt` column of text. Other columns pass through to the reward functions.
+            Rows with a `prompt` column of text. Pipelines that edit pictures need a `source_image` column, with a
+            picture of any kind that [`~arr_trl.data.load_image`] takes, or a list of them for several references.
+            Other columns pass through to the reward functions.
         eval_dataset ([`~datasets.Dataset`], *optional*):
             Rows on which the trained model is compared with the base, under fixed noise.
         eval_funcs (`Callable` or `list[Callable]`, *optional*):
@@ -122,9 +133,20 @@ class RPOTrainer(ResumableTrainer):
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
         peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
+        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
         check_arguments(
-            args, self.reward_funcs, self.reward_func_names, self.eval_funcs, train_dataset, eval_dataset, peft_config
+            args,
+            self.reward_funcs,
+            self.reward_func_names,
+            self.eval_funcs,
+            train_dataset,
+            eval_dataset,
+            peft_config,
         )
+        if policy_class_of(model).editing:
+            check_sources(train_dataset, "train_dataset")
+            if eval_dataset is not None:
+                check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
 
         policy_kwargs = {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
         if isinstance(model, str | os.PathLike):
@@ -269,6 +291,7 @@ class RPOTrainer(ResumableTrainer):
     def _generate_and_score(self, rows: list[dict[str, Any]]) -> Buffer:
         """One row per (candidate, step), each with all that its loss needs."""
         n = self.args.num_generations
+        rows = self._usable(rows)
         random_state = self._generator.get_state(), self._window_random.getstate()
         window = draw_window(self.args, self._window_random)
         chunk = self.args.rollout_batch_size or len(rows)
@@ -306,6 +329,24 @@ class RPOTrainer(ResumableTrainer):
         buffer = concatenate(parts)
         buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
         return buffer
+
+    def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with their sources decoded, once it is known that all of them can be encoded."""
+        failure = None
+        try:
+            rows = decode_sources(rows)
+            chunk = self.args.rollout_batch_size or len(rows)
+            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
+                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
+        except ValueError as error:
+            failure = error
+        if self._largest(int(failure is not None)):  # all ranks stop together
+            self._save_unless_saved()
+            raise RowError(
+                f"{failure or 'A row of another process cannot be used.'} Training stopped after step "
+                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
+            ) from failure
+        return rows
 
     # Rewards
 
@@ -396,6 +437,7 @@ class RPOTrainer(ResumableTrainer):
                 self.state.global_step,
                 [row["prompt"] for row in rows],
                 images,
+                _sources(rows),
                 {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
                 self.args.num_eval_samples,
                 self.args.report_to,
@@ -475,7 +517,7 @@ class RPOTrainer(ResumableTrainer):
         # that training goes on with.
         world_size = self.accelerator.num_processes
         indices = range(self.accelerator.process_index, len(dataset), world_size)
-        rows = [dataset[i] for i in indices]
+        rows = decode_sources([undecoded(dataset)[i] for i in indices])
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
 
@@ -508,10 +550,11 @@ class RPOTrainer(ResumableTrainer):
         )
         if self.accelerator.is_main_process:
             shown = slice(self.args.num_eval_samples)
+            sources = _sources(rows[shown])
             save_samples(
                 Path(self.args.output_dir) / "samples.png",
                 [row["prompt"] for row in rows[shown]],
-                {"base": base[shown], "trained": trained[shown]},
+                ({} if sources is None else {"source": sources}) | {"base": base[shown], "trained": trained[shown]},
             )
         metrics = {
             "win_rate": judged.win_rate,
@@ -672,10 +715,14 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
     return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
 
 
+def _sources(rows: list[dict[str, Any]]) -> list[Image.Image | list[Image.Image]] | None:
+    return [row[SOURCE_COLUMN] for row in rows] if SOURCE_COLUMN in rows[0] else None
+
+
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
     """The candidates of each row, as a judge takes them."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
-    return [JudgeRow(r["prompt"], group, r.get("source_image")) for r, group in zip(rows, groups, strict=True)]
+    return [JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN)) for r, group in zip(rows, groups, strict=True)]
 
 
 async def _wait_for(rewards: Awaitable[list[float | None]]) -> list[float | None]:
