@@ -8,11 +8,25 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 
 from .base import FlowPolicy
 from .flux import FluxPolicy
+from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux_kontext import FluxKontextPolicy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
+from .sd3 import StableDiffusion3Policy
+from .z_image import ZImagePolicy
 
 
-POLICIES: tuple[type[FlowPolicy], ...] = (FluxPolicy, QwenImagePolicy, QwenImageEditPolicy, QwenImageEditPlusPolicy)
+POLICIES: tuple[type[FlowPolicy], ...] = (
+    FluxPolicy,
+    FluxKontextPolicy,
+    Flux2Policy,
+    Flux2KleinPolicy,
+    QwenImagePolicy,
+    QwenImageEditPolicy,
+    QwenImageEditPlusPolicy,
+    StableDiffusion3Policy,
+    ZImagePolicy,
+)
 
 
 def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy) -> type[FlowPolicy]:

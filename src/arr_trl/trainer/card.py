@@ -49,7 +49,7 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
             "width": args.width,
             "num_inference_steps": args.eval_num_inference_steps,
             trainer.policy.guidance_argument: args.guidance_scale,
-            **trainer.policy.call_kwargs,
+            **trainer.policy.call_kwargs(args.height, args.width),
         },
         dtype=str(trainer.policy.dtype).removeprefix("torch."),
         training=training_settings(args),

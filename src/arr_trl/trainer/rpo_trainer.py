@@ -178,9 +178,7 @@ class RPOTrainer(ResumableTrainer):
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
-        peft_model.config = PretrainedConfig(
-            hidden_size=transformer.config.num_attention_heads * transformer.config.attention_head_dim
-        )
+        peft_model.config = PretrainedConfig(hidden_size=self.policy.hidden_size)
         peft_model.config._name_or_path = self.base_model
 
         # Counts pictures times denoising steps that went through the transformer, wherever they came from.
@@ -222,7 +220,8 @@ class RPOTrainer(ResumableTrainer):
         return
 
     def _count_forward(self, module, args, kwargs) -> None:
-        self.transformer_forwards += len(kwargs["hidden_states"])
+        # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
+        self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))
 
     # Data
 
