@@ -151,6 +151,6 @@ def test_encoding_leaves_the_global_random_state_alone(policy):
 
 def test_without_a_negative_prompt_there_is_no_guidance(policy):
     plain = QwenImageEditPolicy(policy.pipeline, condition_size=CONDITION_SIZE, negative_prompt=None)
-    assert plain.call_kwargs == {}
+    assert plain.call_kwargs(48, 80) == {}
     guided = sample(plain, ROWS[:1], 48, 80, 2, 4.0, [0])
     assert torch.equal(guided, sample(plain, ROWS[:1], 48, 80, 2, 1.0, [0]))

@@ -1,17 +1,50 @@
 """From a model id or a pipeline to its policy."""
 
 import inspect
+import os
 from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from .base import FlowPolicy
 from .flux import FluxPolicy
+from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux_kontext import FluxKontextPolicy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
+from .sd3 import StableDiffusion3Policy
+from .z_image import ZImagePolicy
 
 
-POLICIES: tuple[type[FlowPolicy], ...] = (FluxPolicy, QwenImagePolicy, QwenImageEditPolicy, QwenImageEditPlusPolicy)
+POLICIES: tuple[type[FlowPolicy], ...] = (
+    FluxPolicy,
+    FluxKontextPolicy,
+    Flux2Policy,
+    Flux2KleinPolicy,
+    QwenImagePolicy,
+    QwenImageEditPolicy,
+    QwenImageEditPlusPolicy,
+    StableDiffusion3Policy,
+    ZImagePolicy,
+)
+
+
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy) -> type[FlowPolicy]:
+    """
+    The policy's class, from a configuration file where `model` is a model id or a folder.
+
+    Raises:
+        `TypeError`: when no policy knows the pipeline.
+        `ValueError`: when there is no pipeline at `model`.
+    """
+    if isinstance(model, FlowPolicy):
+        return type(model)
+    if not isinstance(model, str | os.PathLike):
+        return _policy_class(type(model).__name__)
+    name = DiffusionPipeline.load_config(model).get("_class_name")
+    if name is None:
+        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
+    return _policy_class(name)
 
 
 def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
@@ -26,7 +59,7 @@ def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
         `TypeError`: when no policy knows the pipeline; the message lists those that are supported.
         `ValueError`: when the family has no such argument.
     """
-    policy_class = _policy_class(type(pipeline).__name__)
+    policy_class = policy_class_of(pipeline)
     _check_arguments(policy_class, policy_kwargs)
     return policy_class(pipeline, **policy_kwargs)
 
@@ -51,10 +84,7 @@ def load_policy(
             when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
             argument.
     """
-    name = DiffusionPipeline.load_config(model).get("_class_name")
-    if name is None:
-        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
-    policy_class = _policy_class(name)
+    policy_class = policy_class_of(model)
     _check_arguments(policy_class, policy_kwargs or {})
     vae_config = AutoencoderKL.load_config(model, subfolder="vae")
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))

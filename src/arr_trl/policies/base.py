@@ -41,6 +41,11 @@ class FlowPolicy(ABC):
     editing: ClassVar[bool] = False
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
+    # The scale up to which the family does without classifier-free guidance; `None` where the scale is an input of the
+    # network and costs nothing.
+    cfg_off_scale: ClassVar[float | None] = None
+    # What classifier-free guidance leads away from; `None` for none.
+    negative_prompt: str | None = None
 
     def __init__(
         self, pipeline: DiffusionPipeline, max_sequence_length: int | None = None, max_cached_prompts: int = 1024
@@ -155,10 +160,25 @@ class FlowPolicy(ABC):
             self._cache.popitem(last=False)
         return batch
 
+    def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
+        """
+        Arguments that the pipeline's own `__call__` needs, besides size and guidance, to make the pictures that this
+        policy makes.
+        """
+        length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
+        return length | ({} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt})
+
+    def uses_cfg(self, guidance_scale: float) -> bool:
+        """Whether a forward at this scale has a second branch, which doubles its cost."""
+        return (
+            self.cfg_off_scale is not None and self.negative_prompt is not None and guidance_scale > self.cfg_off_scale
+        )
+
     @property
-    def call_kwargs(self) -> dict[str, Any]:
-        """Arguments that the pipeline's own `__call__` needs to make the pictures that this policy makes."""
-        return {}
+    def hidden_size(self) -> int:
+        """Width of the transformer, which DeepSpeed's "auto" values follow."""
+        config = self.pipeline.transformer.config
+        return config.num_attention_heads * config.attention_head_dim
 
     def cache_key(self, row: dict[str, Any]) -> Any:
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
@@ -187,9 +207,21 @@ class FlowPolicy(ABC):
         scheduler.set_timesteps(num_steps, **kwargs)
         return scheduler.sigmas.float()
 
-    def to(self, device: torch.device | str) -> "FlowPolicy":
-        """Move the frozen parts and the transformer to `device`; encoded prompts are forgotten."""
-        self.pipeline.to(device)
+    def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
+        """
+        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten.
+
+        Args:
+            device (`torch.device` or `str`): the device.
+            offload_encoders (`bool`, *optional*, defaults to `False`):
+                Leave encoders and autoencoder in CPU memory; diffusers brings each layer to `device` for its forward.
+        """
+        if offload_encoders:
+            self.pipeline.enable_group_offload(
+                torch.device(device), offload_type="leaf_level", exclude_modules=[self.pipeline.transformer_name]
+            )
+        else:
+            self.pipeline.to(device)
         self._cache.clear()
         return self
 

@@ -51,10 +51,6 @@ class FluxPolicy(FlowPolicy):
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
         return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
 
-    @property
-    def call_kwargs(self) -> dict[str, Any]:
-        return {"max_sequence_length": self.max_sequence_length}
-
     def num_tokens(self, prompt: str) -> int:
         return len(self.pipeline.tokenizer_2(prompt)["input_ids"])
 

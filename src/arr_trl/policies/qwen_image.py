@@ -32,6 +32,7 @@ class QwenImagePolicy(FlowPolicy):
 
     pipeline_class = QwenImagePipeline
     guidance_argument = "true_cfg_scale"
+    cfg_off_scale = 1.0
     # Those of the published ARR-Qwen-Image-Edit adapter, which has the same transformer.
     target_modules = (
         "attn.to_q",
@@ -58,11 +59,6 @@ class QwenImagePolicy(FlowPolicy):
     @staticmethod
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
         return 2 * 2 ** len(vae_config["temperal_downsample"])  # the patch of 2 times the autoencoder's factor
-
-    @property
-    def call_kwargs(self) -> dict[str, Any]:
-        length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
-        return length | ({} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt})
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
@@ -113,9 +109,7 @@ class QwenImagePolicy(FlowPolicy):
             if len(shapes) > 1:
                 num_tokens = sum(height * width for _, height, width in shapes[1:])
                 hidden_states = torch.cat([hidden_states, conditioning["source_latents"][:, :num_tokens]], 1)
-            branches = ["prompt"]
-            if guidance_scale > 1 and "negative_embeds" in conditioning:
-                branches.append("negative")
+            branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
             texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
             embeds, mask = trim(**concatenate(texts))
             predictions = model(

@@ -60,7 +60,7 @@ def sample_candidates(
         window,
         args.sde_type,
         args.noise_level,
-        args.guidance_scale,
+        args.guidance_scale if args.cfg != "off" else without_cfg(policy, args.guidance_scale),
         generator,
     )
     images = policy.decode(sampled.latents, args.height, args.width)
@@ -69,6 +69,36 @@ def sample_candidates(
     repeats = args.num_generations * len(window)
     buffer |= {_CONDITIONING + name: tensor.repeat_interleave(repeats, 0) for name, tensor in conditioning.items()}
     return images, buffer
+
+
+def without_cfg(policy: FlowPolicy, guidance_scale: float) -> float:
+    """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
+    return policy.cfg_off_scale if policy.uses_cfg(guidance_scale) else guidance_scale
+
+
+def training_guidance(policy: FlowPolicy, args: RPOConfig) -> float:
+    """The scale at which the loss takes the velocity."""
+    return args.guidance_scale if args.cfg == "both" else without_cfg(policy, args.guidance_scale)
+
+
+def forwards_in_words(policy: FlowPolicy, args: RPOConfig, num_prompts: int) -> str:
+    """What a rollout and its loss cost in forwards of the transformer, counted per picture."""
+    images = num_prompts * args.num_generations
+    # the steps before the window, which shared noise makes equal for all candidates; the window begins later at times
+    prefix = args.sde_window_range[0]
+    sampling = images * (args.num_inference_steps - prefix)
+    sampling += prefix * (num_prompts if args.share_initial_noise else images)
+    training = images * args.window_size * (2 if args.beta > 0 else 1) * args.num_iterations
+    guided = policy.uses_cfg(args.guidance_scale)
+    in_rollout, in_loss = guided and args.cfg != "off", guided and args.cfg == "both"
+    words = (
+        f"Forwards of the transformer: {sampling * (2 if in_rollout else 1)} to sample, "
+        f"{training * (2 if in_loss else 1)} in the loss{' and its reference' if args.beta > 0 else ''}"
+    )
+    if guided:
+        where = {"both": "doubles both", "rollout": "doubles the former", "off": "is off until evaluation"}[args.cfg]
+        words += f"; classifier-free guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where}"
+    return words + "."
 
 
 def conditioning_of(inputs: Buffer) -> Conditioning:
