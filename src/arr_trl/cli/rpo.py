@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from ..trainer import RPOConfig, RPOTrainer
 
 TINY_SCENES = "tiny_scenes"
+TINY_SCENES_EDIT = "tiny_scenes_edit"
 
 
 @dataclass
 class RPOScriptArguments:
     """
     What `arr-trl rpo` takes beside [`RPOConfig`]. The name `tiny_scenes` stands for the world that ships with the
-    package, wherever a model, a dataset or a judge is asked for.
+    package, wherever a model, a dataset or a judge is asked for; `tiny_scenes_edit` for the model and the dataset of its
+    edits.
     """
 
     model_name_or_path: str | None = field(
@@ -162,7 +164,7 @@ def run(argv: list[str]) -> int:
 
 
 def _on_the_hub(names: list[str]) -> list[str]:
-    return [name for name in names if name != TINY_SCENES and not Path(name).exists()]
+    return [name for name in names if name not in (TINY_SCENES, TINY_SCENES_EDIT) and not Path(name).exists()]
 
 
 def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
@@ -228,10 +230,10 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     from ..trainer import RPOTrainer
 
     def load(names: list[str], split: str, streaming: bool = False, **choice):
-        if names == [TINY_SCENES]:
-            from ..tiny_scenes import prompts
+        if names in ([TINY_SCENES], [TINY_SCENES_EDIT]):
+            from ..tiny_scenes import edit_prompts, prompts
 
-            return prompts(split)
+            return prompts(split) if names == [TINY_SCENES] else edit_prompts(split)
         columns = {"prompt_column": script_args.prompt_column, "source_column": script_args.source_column}
         return load_prompts(names, script_args.dataset_config, split, streaming, **columns, **choice)
 
@@ -239,10 +241,10 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     eval_name = script_args.eval_dataset_name
     eval_names = script_args.dataset_name if eval_name is None else [eval_name]
     model = script_args.model_name_or_path
-    if model == TINY_SCENES:
-        from ..tiny_scenes import BASE_MODEL
+    if model in (TINY_SCENES, TINY_SCENES_EDIT):
+        from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
 
-        model = str(BASE_MODEL)
+        model = str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)
     return RPOTrainer(
         model=model,
         reward_funcs=reward_funcs,

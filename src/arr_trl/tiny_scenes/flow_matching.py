@@ -66,6 +66,7 @@ def train_flow(
     batch_size: int,
     learning_rate: float,
     generator: torch.Generator,
+    mean_logit: float = 0.3,
 ) -> None:
     """
     Flow matching; leaves the exponential moving average of the parameters in place.
@@ -79,6 +80,8 @@ def train_flow(
         batch_size (`int`): pictures of each.
         learning_rate (`float`): its maximum, after a tenth of the steps.
         generator (`torch.Generator`): draws pictures, noise and noise levels.
+        mean_logit (`float`, *optional*, defaults to `0.3`):
+            Mean of the logit-normal distribution of noise levels; higher ones are drawn more often when it is larger.
     """
     parameters = [p for model in models for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
@@ -90,7 +93,7 @@ def train_flow(
         pick = torch.randint(len(latents_NLC), (batch_size,), generator=generator)
         x0 = latents_NLC[pick]
         noise = torch.randn(x0.shape, generator=generator)
-        sigma = torch.sigmoid(torch.randn(batch_size, generator=generator) + 0.3)
+        sigma = torch.sigmoid(torch.randn(batch_size, generator=generator) + mean_logit)
         x = (1 - sigma)[:, None, None] * x0 + sigma[:, None, None] * noise
         loss = torch.nn.functional.mse_loss(velocity(pick, x, sigma), noise - x0)
         optimizer.zero_grad()

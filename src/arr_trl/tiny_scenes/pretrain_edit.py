@@ -42,6 +42,7 @@ from .scenes import COLORS, SHAPES, read
 
 # How often the picture of an instruction shows another edit, or none, and how often it changes something besides.
 WRONG_EDIT, DAMAGE = 0.3, 0.1
+MEAN_LOGIT = 1.0  # what becomes of each object is settled where there is much noise
 MAX_TEXT_TOKENS = 20  # of the longest instruction, with four of the picture and eleven of the template
 
 PHASES = (
@@ -146,10 +147,11 @@ def train(
     batch_size: int,
     learning_rate: float,
     generator: torch.Generator,
+    with_language_model: bool,
 ) -> None:
     """
-    Flow matching on the transformer and the language model. The vision tower stays as it is: the transformer sees the
-    source in its latents.
+    Flow matching on the transformer, and on the language model until it has the words. The vision tower stays as it is:
+    the transformer sees the source in its latents.
     """
     transformer, text_encoder = pipeline.transformer, pipeline.text_encoder.model
     text_encoder.visual.requires_grad_(False)
@@ -175,23 +177,30 @@ def train(
     first = int((ids_NS[0] == pipeline.text_encoder.config.image_token_id).nonzero()[0])
     last = first + seen_NPD.shape[1]
 
-    def velocity(pick: torch.Tensor, x_BLC: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
+    def embeds(pick: torch.Tensor) -> torch.Tensor:
         words = text_encoder.language_model.embed_tokens(ids_NS[pick])
         hidden = text_encoder.language_model(
             inputs_embeds=torch.cat([words[:, :first], seen_NPD[pick], words[:, last:]], dim=1),
             attention_mask=mask_NS[pick],
         ).last_hidden_state
+        return hidden[:, drop:]
+
+    if not with_language_model:
+        with torch.no_grad():
+            fixed_NSD = torch.cat([embeds(pick) for pick in torch.arange(len(texts)).split(500)])
+
+    def velocity(pick: torch.Tensor, x_BLC: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
         return transformer(
             hidden_states=torch.cat([x_BLC, source_NLC[pick]], dim=1),
             timestep=sigma_B,
-            encoder_hidden_states=hidden[:, drop:],
+            encoder_hidden_states=embeds(pick) if with_language_model else fixed_NSD[pick],
             encoder_hidden_states_mask=mask_NS[pick][:, drop:].bool(),
             img_shapes=[[(1, side, side)] * 2] * len(pick),
             return_dict=False,
         )[0][:, : x_BLC.shape[1]]
 
-    models = (transformer, text_encoder)
-    train_flow(models, edited_NLC, velocity, steps, batch_size, learning_rate, generator)
+    models = (transformer, text_encoder) if with_language_model else (transformer,)
+    train_flow(models, edited_NLC, velocity, steps, batch_size, learning_rate, generator, MEAN_LOGIT)
 
 
 def measure(pipeline: QwenImageEditPipeline) -> dict[str, float]:
@@ -209,6 +218,15 @@ def measure(pipeline: QwenImageEditPipeline) -> dict[str, float]:
     ]
     rates = {name: sum(c[name] for c in checks) / len(checks) for name in EDIT_CRITERIA}
     return {**rates, "all": sum(all(c.values()) for c in checks) / len(checks)}
+
+
+def save(pipeline: QwenImageEditPipeline, folder: Path) -> None:
+    """Write the pipeline with the processor class that Qwen-Image-Edit names, so that stock diffusers can read it."""
+    pipeline.save_pretrained(folder)
+    ours = type(pipeline.processor)
+    for path in folder.rglob("*.json"):
+        text = path.read_text()
+        path.write_text(text.replace(ours.__name__, "Qwen2VLProcessor").replace(ours.__module__, "transformers"))
 
 
 def main() -> None:
@@ -231,7 +249,7 @@ def main() -> None:
         train(pipeline, texts, sources, edited, steps, args.batch_size, phase.learning_rate, generator)
         rates = {name: round(rate, 3) for name, rate in measure(pipeline).items()}
         print(f"phase {number + 1} of {len(PHASES)}: {rates} after {time.time() - started:.0f} s", flush=True)
-    pipeline.save_pretrained(args.output)
+    save(pipeline, args.output)
     print(f"wrote {args.output}")
 
 
