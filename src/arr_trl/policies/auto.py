@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
-from .base import FlowPolicy
+from .base import FlowPolicy, hub_kwargs
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
@@ -65,12 +65,13 @@ def load_policy(
             when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
             argument.
     """
-    name = DiffusionPipeline.load_config(model).get("_class_name")
+    hub = hub_kwargs(init_kwargs)
+    name = DiffusionPipeline.load_config(model, **hub).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     policy_class = _policy_class(name)
     _check_arguments(policy_class, policy_kwargs or {})
-    vae_config = AutoencoderKL.load_config(model, subfolder="vae")
+    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub)
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)
