@@ -7,11 +7,12 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
+from .images import SOURCE_COLUMN, anchored
+from .prompt_sets import find_prompt_set, load_prompt_set
+
 
 # How local files are read, by the end of their name; a text file holds one prompt a line.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-# What policies and judges call the picture that an instruction edits.
-SOURCE_COLUMN = "source_image"
 
 
 def load_prompts(
@@ -31,7 +32,8 @@ def load_prompts(
     Args:
         name (`str` or `Sequence[str]`):
             Dataset on the Hub; local .jsonl, .json, .csv, .parquet or .txt file; folder of such files, or of pictures
-            with a `metadata.jsonl` or `metadata.csv`. Several names make one dataset.
+            with a `metadata.jsonl` or `metadata.csv`; or a benchmark of [`PROMPT_SETS`], such as `"geneval"`, of which
+            `data_files` may name a local copy. Several names make one dataset.
         config (`str`, *optional*):
             Configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`):
@@ -42,7 +44,8 @@ def load_prompts(
         prompt_column (`str`, *optional*, defaults to `"prompt"`):
             Column that holds the prompts; it is renamed. A dataset that has only a `text` column needs no name for it.
         source_column (`str`, *optional*):
-            Column that holds the pictures to edit; it is renamed.
+            Column that holds the pictures to edit, of any kind that [`load_image`] takes; it is renamed. Paths in a
+            local file are relative to the file.
         data_files (`str` or `Sequence[str]`, *optional*):
             Files of the dataset to read, as paths, patterns or URLs; by default those that its card or layout names.
         weights (`Sequence[float]`, *optional*):
@@ -76,6 +79,10 @@ def load_prompts(
 
 def _load(name, config, split, streaming, data_files) -> Dataset | IterableDataset:
     path = Path(name)
+    if find_prompt_set(name) is not None and not path.exists():
+        copy = data_files if data_files is None or isinstance(data_files, str) else data_files[0]
+        prompts = load_prompt_set(name, copy)
+        return prompts.to_iterable_dataset() if streaming else prompts
     # a repository may be called `user/prompts.json`, so a name that could be one is a file only where there is one
     if path.is_file() or path.suffix in _BUILDERS:
         if not path.is_file():
@@ -111,4 +118,6 @@ def _rename(
             if new in columns:
                 dataset = dataset.remove_columns(new)
             dataset = dataset.rename_column(old, new)
+    if Path(name).is_file() and (source_column or SOURCE_COLUMN in columns):
+        dataset = anchored(dataset, Path(name).parent)
     return dataset

@@ -1,4 +1,4 @@
-from .auto import POLICIES, load_policy, policy_for
+from .auto import POLICIES, load_policy, policy_class_of, policy_for
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate
 from .flux import FluxPolicy
@@ -25,5 +25,6 @@ __all__ = [
     "ZImagePolicy",
     "concatenate",
     "load_policy",
+    "policy_class_of",
     "policy_for",
 ]

@@ -1,6 +1,7 @@
 """From a model id or a pipeline to its policy."""
 
 import inspect
+import os
 from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -28,6 +29,25 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
 )
 
 
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **hub_kwargs: Any) -> type[FlowPolicy]:
+    """
+    The policy's class, from a configuration file where `model` is a model id or a folder; `hub_kwargs` say where the
+    file is (`revision`, `token`, `cache_dir`).
+
+    Raises:
+        `TypeError`: when no policy knows the pipeline.
+        `ValueError`: when there is no pipeline at `model`.
+    """
+    if isinstance(model, FlowPolicy):
+        return type(model)
+    if not isinstance(model, str | os.PathLike):
+        return _policy_class(type(model).__name__)
+    name = DiffusionPipeline.load_config(model, **hub_kwargs).get("_class_name")
+    if name is None:
+        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
+    return _policy_class(name)
+
+
 def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
     """
     The policy of a pipeline's class.
@@ -40,7 +60,7 @@ def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
         `TypeError`: when no policy knows the pipeline; the message lists those that are supported.
         `ValueError`: when the family has no such argument.
     """
-    policy_class = _policy_class(type(pipeline).__name__)
+    policy_class = policy_class_of(pipeline)
     _check_arguments(policy_class, policy_kwargs)
     return policy_class(pipeline, **policy_kwargs)
 
@@ -66,10 +86,7 @@ def load_policy(
             argument.
     """
     hub = hub_kwargs(init_kwargs)
-    name = DiffusionPipeline.load_config(model, **hub).get("_class_name")
-    if name is None:
-        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
-    policy_class = _policy_class(name)
+    policy_class = policy_class_of(model, **hub)
     _check_arguments(policy_class, policy_kwargs or {})
     vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub)
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))

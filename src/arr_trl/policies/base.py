@@ -178,9 +178,21 @@ class FlowPolicy(ABC):
         """Tokens of a prompt as `max_sequence_length` counts them."""
         return len(self.pipeline.tokenizer(prompt)["input_ids"])
 
-    def to(self, device: torch.device | str) -> "FlowPolicy":
-        """Move the frozen parts and the transformer to `device`; encoded prompts are forgotten."""
-        self.pipeline.to(device)
+    def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
+        """
+        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten.
+
+        Args:
+            device (`torch.device` or `str`): the device.
+            offload_encoders (`bool`, *optional*, defaults to `False`):
+                Leave encoders and autoencoder in CPU memory; diffusers brings each layer to `device` for its forward.
+        """
+        if offload_encoders:
+            self.pipeline.enable_group_offload(
+                torch.device(device), offload_type="leaf_level", exclude_modules=[self.pipeline.transformer_name]
+            )
+        else:
+            self.pipeline.to(device)
         self._cache.clear()
         return self
 

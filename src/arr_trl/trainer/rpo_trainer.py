@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,38 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
-from ..data import RepeatSampler, RepeatStream, check_prompts
+from ..data import (
+    SOURCE_COLUMN,
+    RepeatSampler,
+    RepeatStream,
+    RowError,
+    check_sources,
+    decode_sources,
+    load_image,
+    undecoded,
+)
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
-from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, RubricJudge
+from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, concatenate, load_policy, policy_for
-from ..release import AdapterCard, base_license, check_lora_config, save_adapter, training_settings, write_model_card
-from ..sampling import denoise, log_prob, rollout, transition
-from .checkpoints import CheckpointError, check_writable
+from ..policies import FlowPolicy, concatenate, load_policy, policy_class_of, policy_for
+from ..release import load_weights, read_adapter, save_adapter, write_model_card
+from ..sampling import denoise, log_prob, transition
+from .card import adapter_card
+from .checkpoints import CheckpointError
+from .checks import check_arguments
 from .completions import log_completions
+from .memory import compress_base
+from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
+from .rollouts import (
+    Buffer,
+    conditioning_of,
+    draw_window,
+    forwards_in_words,
+    sample_candidates,
+    split_buffer,
+    training_guidance,
+)
 from .rpo_config import RPOConfig
 
 
@@ -78,14 +99,16 @@ class RPOTrainer(ResumableTrainer):
         args ([`RPOConfig`], *optional*):
             Configuration. If `None`, a default one is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt` column of text. Other columns pass through to the reward functions.
+            Rows with a `prompt` column of text. Pipelines that edit pictures need a `source_image` column, with a
+            picture of any kind that [`~arr_trl.data.load_image`] takes, or a list of them for several references.
+            Other columns pass through to the reward functions.
         eval_dataset ([`~datasets.Dataset`], *optional*):
             Rows on which the trained model is compared with the base, under fixed noise.
         eval_funcs (`Callable` or `list[Callable]`, *optional*):
             Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
             checked. Reported as success rates of base and trained.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            The adapter; not with `adapter_path`. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
             published adapter are taken.
         callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
             Callbacks to customise the training loop.
@@ -119,17 +142,38 @@ class RPOTrainer(ResumableTrainer):
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        if args.adapter_path is not None and peft_config is not None:
+            raise ValueError(
+                "`adapter_path` names an adapter with a configuration of its own; leave `peft_config` out."
+            )
+        adapter = None
+        if args.adapter_path is not None:
+            peft_config, adapter = read_adapter(
+                args.adapter_path, policy_class_of(model).pipeline_class, args.hub_token
+            )
         peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
-        self._check_arguments(args, train_dataset, eval_dataset, peft_config)
+        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
+        check_arguments(
+            args,
+            self.reward_funcs,
+            self.reward_func_names,
+            self.eval_funcs,
+            train_dataset,
+            eval_dataset,
+            peft_config,
+        )
+        if policy_class_of(model).editing:
+            check_sources(train_dataset, "train_dataset")
+            if eval_dataset is not None:
+                check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
 
-        policy_kwargs = {} if args.max_sequence_length is None else {"max_sequence_length": args.max_sequence_length}
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
-            self.policy = load_policy(str(model), args.height, args.width, policy_kwargs, **init_kwargs)
+            self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
-            self.policy = policy_for(model, **policy_kwargs)
+            self.policy = policy_for(model, **args.policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
@@ -146,9 +190,14 @@ class RPOTrainer(ResumableTrainer):
             # diffusers' own switch: Trainer calls a method that only transformers' models have
             transformer.enable_gradient_checkpointing()
             args.gradient_checkpointing = args.activation_checkpointing = False
+        compress_base(transformer, args.base_precision, self.policy.dtype)
         set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
         # `get_peft_model` rather than `add_adapter`: it keeps the adapter in float32 and saves the adapter alone
         peft_model = get_peft_model(transformer, peft_config)
+        if adapter is not None:
+            load_weights(peft_model, adapter, "default", args.adapter_path)
+            if args.reference == "adapter":
+                add_reference(peft_model, adapter, args.adapter_path)
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
@@ -168,14 +217,20 @@ class RPOTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.policy.to(self.accelerator.device)
+        self.policy.to(self.accelerator.device, args.offload_encoders)
 
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
         self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+        if args.cfg == "rollout" and self.policy.uses_cfg(args.guidance_scale) and not self._on_policy:
+            raise ValueError(
+                "cfg='rollout' has no old log-probabilities, since another velocity drew the candidates: it needs one "
+                "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
+                "num_iterations, or cfg to 'both' or 'off'."
+            )
         self._generator = torch.Generator().manual_seed(args.seed + 1000 * self.accelerator.process_index)
         self._window_random = random.Random(args.seed)  # the same window on every rank
         self._step = 0  # micro-steps taken
-        self._buffered_inputs: list[dict[str, torch.Tensor]] = []
+        self._buffered_inputs: list[Buffer] = []
         self._stream: RepeatStream | None = None
 
         self._mode = "train"
@@ -188,41 +243,6 @@ class RPOTrainer(ResumableTrainer):
         self._train_seconds: float | None = None
         self._train_forwards = 0
         self._train_started = (0.0, 0)
-
-    # Checks that cost nothing, before anything is loaded
-
-    def _check_arguments(self, args, train_dataset, eval_dataset, peft_config) -> None:
-        if args.reward_weights is not None and len(args.reward_weights) != len(self.reward_funcs):
-            raise ValueError(
-                f"reward_weights has {len(args.reward_weights)} entries for {len(self.reward_funcs)} reward functions "
-                f"({', '.join(self.reward_func_names)}); give one weight for each."
-            )
-        for func in [*self.reward_funcs, *self.eval_funcs]:
-            if not callable(func):
-                raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
-        if train_dataset is None:
-            raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
-        check_prompts(train_dataset, "train_dataset")
-        if eval_dataset is not None:
-            check_prompts(eval_dataset, "eval_dataset")
-        world_size = args.world_size
-        needed = args.prompts_per_rollout * world_size
-        if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
-            raise ValueError(
-                f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
-                f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
-                "per_device_train_batch_size × steps_per_generation."
-            )
-        for func in self.reward_funcs:
-            if isinstance(func, JudgeReward):
-                func.check()
-        check_lora_config(peft_config)
-        if peft_config.lora_dropout:
-            raise ValueError(
-                f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
-                "that sampled; set it to 0."
-            )
-        check_writable(args.output_dir)
 
     def _send_telemetry(self) -> None:
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
@@ -278,15 +298,17 @@ class RPOTrainer(ResumableTrainer):
             f"{args.window_size} of {args.num_inference_steps} steps trained = {images * args.window_size} transitions, "
             f"{updates} optimizer step{'s' if updates > 1 else ''} of "
             f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes} "
-            "transitions."
+            f"transitions. {forwards_in_words(self.policy, args, prompts)}"
         )
 
     # Rollout
 
-    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self._repeats() == 0 or not self._buffered_inputs:
-            self._buffered_inputs = self._split(self._generate_and_score(rows))
+            self._buffered_inputs = split_buffer(
+                self._generate_and_score(rows), self.args.steps_per_generation, self._generator
+            )
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -294,11 +316,12 @@ class RPOTrainer(ResumableTrainer):
         self._step += 1
         return loss
 
-    def _generate_and_score(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _generate_and_score(self, rows: list[dict[str, Any]]) -> Buffer:
         """One row per (candidate, step), each with all that its loss needs."""
         n = self.args.num_generations
+        rows = self._usable(rows)
         random_state = self._generator.get_state(), self._window_random.getstate()
-        window = self._draw_window()
+        window = draw_window(self.args, self._window_random)
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
@@ -306,18 +329,13 @@ class RPOTrainer(ResumableTrainer):
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
-            conditioning, sampled = self._rollout(some, window)
-            decoded = self.policy.decode(sampled.latents, self.args.height, self.args.width)
+            decoded, part = sample_candidates(
+                self.policy, self.model_wrapped, some, window, self.args, self._generator
+            )
             # judges read these while the next chunk is sampled
             for judge in judges:
                 judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
             images += decoded
-            # [P·n, W, ...] becomes one row per transition, [P·n·W, ...]
-            part = {name: tensor.flatten(0, 1) for name, tensor in sampled.transitions.items()}
-            part |= {
-                f"conditioning.{name}": tensor.repeat_interleave(n * len(window), 0)
-                for name, tensor in conditioning.items()
-            }
             parts.append(part)
         sampled_at = time.perf_counter()
         try:
@@ -340,44 +358,23 @@ class RPOTrainer(ResumableTrainer):
         buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
         return buffer
 
-    def _draw_window(self) -> range:
-        start, end = self.args.sde_window_range
-        size = self.args.window_size
-        first = self._window_random.randint(start, end - size)
-        return range(first, first + size)
-
-    def _rollout(self, rows: list[dict[str, Any]], window: range):
-        args = self.args
-        conditioning = self.policy.encode(rows, args.height, args.width)
-        sigmas = self.policy.sigmas(args.num_inference_steps, args.height, args.width).to(self.accelerator.device)
-        noise_rows = len(rows) if args.share_initial_noise else len(rows) * args.num_generations
-        sampled = rollout(
-            self.policy,
-            self.model_wrapped,
-            self.policy.initial_noise(noise_rows, args.height, args.width, self._generator),
-            sigmas,
-            conditioning,
-            args.num_generations,
-            window,
-            args.sde_type,
-            args.noise_level,
-            args.guidance_scale,
-            self._generator,
-        )
-        return conditioning, sampled
-
-    def _split(self, buffer: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """The buffer as one batch per micro-step, without the rows whose pair was masked: they have no gradient."""
-        active = (~buffer["advantages"].isnan()).nonzero().flatten()
-        if self.args.steps_per_generation > 1:
-            active = active[torch.randperm(len(active), generator=self._generator).to(active.device)]
-        batches = []
-        for index in active.tensor_split(self.args.steps_per_generation):
-            if len(index) == 0:
-                # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
-                index = buffer["advantages"].isnan().nonzero().flatten()[:1]
-            batches.append({name: tensor[index] for name, tensor in buffer.items()})
-        return batches
+    def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with their sources decoded, once it is known that all of them can be encoded."""
+        failure = None
+        try:
+            rows = decode_sources(rows)
+            chunk = self.args.rollout_batch_size or len(rows)
+            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
+                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
+        except ValueError as error:
+            failure = error
+        if self._largest(int(failure is not None)):  # all ranks stop together
+            self._save_unless_saved()
+            raise RowError(
+                f"{failure or 'A row of another process cannot be used.'} Training stopped after step "
+                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
+            ) from failure
+        return rows
 
     # Rewards
 
@@ -393,21 +390,19 @@ class RPOTrainer(ResumableTrainer):
         """
         judging = judging or {}
         repeated = [row for row in rows for _ in range(num_generations)]
-        columns = {key: [row[key] for row in repeated] for key in rows[0] if key != "prompt"}
-        columns |= {
+        columns = _columns(repeated) | {
             "num_generations": num_generations,
             "trainer_state": self.state,
             "log_extra": self._log_extra,
             "log_metric": self._log_metric,
         }
-        prompts = [row["prompt"] for row in repeated]
         rewards = torch.full((len(images), len(self.reward_funcs)), torch.nan)
         self._extra_logs.clear()
         for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
             if func in judging:
                 output = func.collect(judging[func], self._log_metric, self._log_extra)
             else:
-                output = func(prompts=prompts, completions=images, **columns)
+                output = func(completions=images, **columns)
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait_for(output))
             if len(output) != len(images):
@@ -470,6 +465,7 @@ class RPOTrainer(ResumableTrainer):
                 self.state.global_step,
                 [row["prompt"] for row in rows],
                 images,
+                _sources(rows),
                 {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
                 self.args.num_eval_samples,
                 self.args.report_to,
@@ -484,7 +480,7 @@ class RPOTrainer(ResumableTrainer):
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: Buffer,
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
@@ -492,12 +488,9 @@ class RPOTrainer(ResumableTrainer):
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
         active_B = ~inputs["advantages"].isnan()
         advantages = inputs["advantages"].nan_to_num()
-        conditioning = {
-            name.removeprefix("conditioning."): tensor
-            for name, tensor in inputs.items()
-            if name.startswith("conditioning.")
-        }
-        velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+        conditioning = conditioning_of(inputs)
+        guidance_scale = training_guidance(self.policy, args)
+        velocity = self.policy.velocity(model, latents, sigma, conditioning, guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
         log_prob_B = log_prob(inputs["next_latents"], mean, std)
         # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
@@ -507,8 +500,8 @@ class RPOTrainer(ResumableTrainer):
         metrics = self._metrics["train"]
         # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
         if args.beta > 0 or self._logging_due():
-            with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-                ref_velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+            with torch.no_grad(), reference_policy(self.accelerator.unwrap_model(model), args.reference):
+                ref_velocity = self.policy.velocity(model, latents, sigma, conditioning, guidance_scale)
             # the difference stays outside `no_grad`, or the penalty would have no gradient
             ref_mean, _ = transition(latents, ref_velocity, sigma, sigma_next, args.noise_level, args.sde_type)
             if args.kl_type == "log_ratio":
@@ -553,7 +546,7 @@ class RPOTrainer(ResumableTrainer):
         # that training goes on with.
         world_size = self.accelerator.num_processes
         indices = range(self.accelerator.process_index, len(dataset), world_size)
-        rows = [dataset[i] for i in indices]
+        rows = decode_sources([undecoded(dataset)[i] for i in indices])
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
 
@@ -586,10 +579,11 @@ class RPOTrainer(ResumableTrainer):
         )
         if self.accelerator.is_main_process:
             shown = slice(self.args.num_eval_samples)
+            sources = _sources(rows[shown])
             save_samples(
                 Path(self.args.output_dir) / "samples.png",
                 [row["prompt"] for row in rows[shown]],
-                {"base": base[shown], "trained": trained[shown]},
+                ({} if sources is None else {"source": sources}) | {"base": base[shown], "trained": trained[shown]},
             )
         metrics = {
             "win_rate": judged.win_rate,
@@ -625,10 +619,10 @@ class RPOTrainer(ResumableTrainer):
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
         """What `eval_funcs` found in each picture, the criteria of all of them in one dictionary."""
-        columns = {key: [row[key] for row in rows] for key in rows[0] if key != "prompt"}
+        columns = _columns(rows)
         checks: list[dict[str, bool]] = [{} for _ in images]
         for func in self.eval_funcs:
-            output = func(prompts=[row["prompt"] for row in rows], completions=images, **columns)
+            output = func(completions=images, **columns)
             for check, found in zip(checks, output, strict=True):
                 check.update(found)
         return checks
@@ -694,49 +688,7 @@ class RPOTrainer(ResumableTrainer):
             return
         if dataset_name is not None:  # kept for the cards of later pushes
             self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
-        lora = self.model.peft_config["default"]
-        judges = [func for func in self.reward_funcs if isinstance(func, RubricJudge)]
-        args = self.args
-        curve = [
-            {"step": entry["step"], "win rate": entry["eval_win_rate"]}
-            | ({"all criteria": entry["eval_success_all"]} if "eval_success_all" in entry else {})
-            for entry in self.state.log_history
-            if entry.get("eval_win_rate") is not None
-        ]
-        # the last step may have been evaluated twice
-        curve = list({row["step"]: row for row in curve}.values())
-        card = AdapterCard(
-            subfolder=args.adapter_subfolder,
-            base_model=self.base_model,
-            pipeline_class=self.policy.pipeline_class.__name__,
-            prompt=next(iter(self.eval_dataset if self.eval_dataset is not None else self.train_dataset))["prompt"],
-            lora_r=lora.r,
-            lora_alpha=lora.lora_alpha,
-            target_modules=lora.target_modules,
-            inference={
-                "height": args.height,
-                "width": args.width,
-                "num_inference_steps": args.eval_num_inference_steps,
-                self.policy.guidance_argument: args.guidance_scale,
-                **self.policy.call_kwargs(args.height, args.width),
-            },
-            dtype=str(self.policy.dtype).removeprefix("torch."),
-            training=training_settings(args),
-            rewards=self.reward_func_names,
-            rubric=judges[0].rubric if judges else None,
-            judge=judges[0].model.model if judges else None,
-            datasets=self._dataset_names,
-            results=self.evaluation,
-            learning_curve=curve,
-            samples="samples.png" if self.evaluation is not None else None,
-            train_seconds=self._train_seconds,
-            hardware=_hardware(self.accelerator.num_processes),
-            versions={
-                name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")
-            },
-            **base_license(self.base_model),
-        )
-        write_model_card(args.output_dir, card)
+        write_model_card(self.args.output_dir, adapter_card(self, self._dataset_names, self._train_seconds))
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -787,20 +739,23 @@ class RPOTrainer(ResumableTrainer):
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
 
 
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The rows as keyword arguments of a reward function: the prompts, and the dataset's other columns by name."""
+    return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _sources(rows: list[dict[str, Any]]) -> list[Image.Image | list[Image.Image]] | None:
+    return [row[SOURCE_COLUMN] for row in rows] if SOURCE_COLUMN in rows[0] else None
+
+
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
     """The candidates of each row, as a judge takes them."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
-    return [JudgeRow(r["prompt"], group, r.get("source_image")) for r, group in zip(rows, groups, strict=True)]
+    return [JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN)) for r, group in zip(rows, groups, strict=True)]
 
 
 async def _wait_for(rewards: Awaitable[list[float | None]]) -> list[float | None]:
     return await rewards
-
-
-def _hardware(num_processes: int) -> str:
-    if torch.cuda.is_available():
-        return f"{num_processes} × {torch.cuda.get_device_name()}"
-    return f"{num_processes * torch.get_num_threads()} CPU threads"
 
 
 def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:

@@ -1,0 +1,69 @@
+"""What can be wrong with the arguments of a run, found before anything is loaded."""
+
+from collections.abc import Callable
+
+from datasets import Dataset, IterableDataset
+from peft import PeftConfig
+
+from ..data import check_prompts
+from ..judges import JudgeReward
+from ..release import check_lora_config
+from .checkpoints import check_writable
+from .rpo_config import RPOConfig
+
+
+def check_arguments(
+    args: RPOConfig,
+    reward_funcs: list[Callable],
+    reward_func_names: list[str],
+    eval_funcs: list[Callable],
+    train_dataset: Dataset | IterableDataset | None,
+    eval_dataset: Dataset | None,
+    peft_config: PeftConfig,
+) -> None:
+    """
+    Refuse a run that could not end well.
+
+    Args:
+        args ([`RPOConfig`]): the configuration.
+        reward_funcs (`list[Callable]`): reward functions.
+        reward_func_names (`list[str]`): what they are called.
+        eval_funcs (`list[Callable]`): ground truths.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows to train on.
+        eval_dataset ([`~datasets.Dataset`], *optional*): rows to evaluate on.
+        peft_config (`peft.PeftConfig`): the adapter.
+
+    Raises:
+        `ValueError` or `TypeError`: with a sentence that says what to change; and what a judge's `check` raises.
+    """
+    if args.reward_weights is not None and len(args.reward_weights) != len(reward_funcs):
+        raise ValueError(
+            f"reward_weights has {len(args.reward_weights)} entries for {len(reward_funcs)} reward functions "
+            f"({', '.join(reward_func_names)}); give one weight for each."
+        )
+    for func in [*reward_funcs, *eval_funcs]:
+        if not callable(func):
+            raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
+    if train_dataset is None:
+        raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
+    check_prompts(train_dataset, "train_dataset")
+    if eval_dataset is not None:
+        check_prompts(eval_dataset, "eval_dataset")
+    world_size = args.world_size
+    needed = args.prompts_per_rollout * world_size
+    if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
+            f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
+            "per_device_train_batch_size × steps_per_generation."
+        )
+    for func in reward_funcs:
+        if isinstance(func, JudgeReward):
+            func.check()
+    check_lora_config(peft_config)
+    if peft_config.lora_dropout:
+        raise ValueError(
+            f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
+            "that sampled; set it to 0."
+        )
+    check_writable(args.output_dir)

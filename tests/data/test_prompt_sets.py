@@ -1,0 +1,196 @@
+"""Each benchmark is read from a file in its authors' own form, written here by hand."""
+
+import csv
+import io
+import json
+
+import pytest
+from datasets import Dataset
+from PIL import Image
+
+from arr_trl.data import load_prompts
+from arr_trl.data.prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
+
+
+def png(color):
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), color).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def write_csv(path, rows, delimiter=","):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_parquet(path, rows):
+    Dataset.from_list(rows).to_parquet(path)
+    return path
+
+
+def test_geneval_prompts_keep_their_order_and_tag(tmp_path):
+    path = tmp_path / "evaluation_metadata.jsonl"
+    rows = [
+        {"tag": "two_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench and a cup"},
+        {"tag": "counting", "include": [{"class": "bird", "count": 3}], "prompt": "a photo of three birds"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = load_prompt_set("geneval", path)
+    assert dataset["prompt"][:] == [row["prompt"] for row in rows]
+    assert dataset["category"][:] == ["two_object", "counting"]
+
+
+def test_dpg_bench_prompt_comes_once_for_all_its_questions(tmp_path):
+    rows = [
+        {
+            "item_id": item,
+            "text": text,
+            "keywords": "",
+            "proposition_id": p,
+            "dependency": 0,
+            "category_broad": "entity",
+        }
+        for item, text in (("a", "A long prompt."), ("b", "Another, with a comma."))
+        for p in (1, 2, 3)
+    ]
+    dataset = load_prompt_set("dpg-bench", write_csv(tmp_path / "dpg_bench.csv", rows))
+    assert dataset["prompt"][:] == ["A long prompt.", "Another, with a comma."]
+
+
+def test_t2i_compbench_reads_one_file_a_category(tmp_path):
+    compbench = find_prompt_set("t2i-compbench")
+    for category in compbench.categories:
+        (tmp_path / f"{category}_val.txt").write_text(f"a {category} prompt\nanother {category} prompt\n")
+    dataset = load_prompt_set("t2i-compbench", tmp_path)
+    assert len(dataset) == 12
+    assert dataset[2] == {"prompt": "a shape prompt", "category": "shape"}
+
+
+def test_parti_prompts_are_separated_by_tabs(tmp_path):
+    rows = [{"Prompt": "bond, James bond", "Category": "Abstract", "Challenge": "Basic", "Note": ""}]
+    dataset = load_prompt_set("parti-prompts", write_csv(tmp_path / "PartiPrompts.tsv", rows, delimiter="\t"))
+    assert dataset[0] == {"prompt": "bond, James bond", "category": "Abstract"}
+
+
+def test_drawbench(tmp_path):
+    path = write_csv(tmp_path / "drawbench.csv", [{"Prompts": "A red colored car.", "Category": "Colors"}])
+    assert load_prompt_set("drawbench", path)[0] == {"prompt": "A red colored car.", "category": "Colors"}
+
+
+def test_unigenbench(tmp_path):
+    points = json.dumps({"Testpoints": ["Attribute - Color"], "Testpoint Description": ["it is blue"]})
+    path = write_csv(tmp_path / "test.csv", [{"index": 0, "prompt_en": "A blue dog.", "sub_dims_en": points}])
+    assert load_prompt_set("unigenbench", path)[0] == {"prompt": "A blue dog.", "category": "Attribute - Color"}
+
+
+def test_gedit_bench_leaves_out_chinese_rows(tmp_path):
+    rows = [
+        {"key": "1", "task_type": "color_alter", "instruction": text, "instruction_language": language}
+        | {"input_image": png("red"), "input_image_raw": png("blue")}
+        for text, language in (("Make it green.", "en"), ("把它变绿", "cn"))
+    ]
+    dataset = load_prompt_set("gedit-bench", write_parquet(tmp_path / "gedit.parquet", rows))
+    assert dataset["prompt"][:] == ["Make it green."]
+    assert dataset[0]["source_image"].getpixel((0, 0)) == (0, 0, 255)  # the raw one
+
+
+def test_imgedit_pictures_stand_beside_the_file(tmp_path):
+    (tmp_path / "animal").mkdir()
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "animal" / "1.png")
+    path = tmp_path / "singleturn.json"
+    path.write_text(json.dumps({"1": {"id": "animal/1.png", "prompt": "Remove the dog.", "edit_type": "remove"}}))
+    row = load_prompt_set("imgedit", path)[0]
+    assert row["prompt"] == "Remove the dog."
+    assert row["source_image"].getpixel((0, 0)) == (255, 0, 0)
+
+
+def winner(row):
+    """The color of the better picture, from a row in the form that `read_preferences` takes."""
+    better = row["images"][row["label_rank"].index(1)]
+    return Image.open(io.BytesIO(better["bytes"])).getpixel((0, 0))
+
+
+@pytest.mark.parametrize(("chosen", "color"), [("A", (255, 0, 0)), ("B", (0, 0, 255))])
+def test_mmrb2_edit(tmp_path, chosen, color):
+    row = {"pair_id": "1", "prompt_text": "Edit it.", "prompt_images": [png("white")], "chosen": chosen}
+    row |= {"response_a_images": [png("red")], "response_b_images": [png("blue")], "prompt_source": "x"}
+    path = write_parquet(tmp_path / "edit.parquet", [row])
+    (read,) = read_prompt_set(find_prompt_set("mmrb2-edit"), path)
+    assert winner(read) == color
+    assert read["source_image"]["bytes"] == png("white")["bytes"]
+    assert load_prompt_set("mmrb2-edit", path)["prompt"][:] == ["Edit it."]
+
+
+def test_hpdv3_first_path_is_the_better_one(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(
+        json.dumps([{"prompt": "A cat.", "path1": "images/a.jpg", "path2": "images/b.jpg", "model1": "flux"}])
+    )
+    (row,) = read_prompt_set(find_prompt_set("hpdv3"), path)
+    assert row["images"] == [str(tmp_path / "images/a.jpg"), str(tmp_path / "images/b.jpg")]
+    assert row["label_rank"] == [1, 2]
+
+
+def test_the_two_editreward_benches_are_told_apart(tmp_path):
+    pair = {
+        "instruction": "Edit it.",
+        "source_image": png("white"),
+        "candidate_1": png("red"),
+        "candidate_2": png("blue"),
+    }
+    rows = [
+        pair | {"dataset": "2pair", "ranking": "B>A", "comparison_type": None},
+        pair | {"dataset": "2pair", "ranking": "A=B", "comparison_type": None},
+        pair | {"dataset": "3pair", "ranking": "B>C", "comparison_type": "BvsC"},
+    ]
+    path = write_parquet(tmp_path / "bench.parquet", rows)
+    read = list(read_prompt_set(find_prompt_set("editreward-bench"), path))
+    assert [winner(row) for row in read] == [(0, 0, 255), (255, 0, 0)]  # the level one is left out
+
+    row = {"key": ["1", "2"], "instruction": "Edit it.", "task_type": "color_alter", "input_image": png("white")}
+    row |= {"output_images": [png("red"), png("blue")]}
+    rows = [row | {"dimension": dimension} for dimension in ("overall", "consistency")]
+    path = write_parquet(tmp_path / "editscore.parquet", rows)
+    read = list(read_prompt_set(find_prompt_set("editscore-bench"), path))
+    assert [winner(row) for row in read] == [(255, 0, 0)]
+
+
+def test_mj_bench_label_names_the_better_picture(tmp_path):
+    for category in find_prompt_set("mj-bench").categories:
+        row = {"caption": "A cat.", "image0": png("red"), "image1": png("blue"), "label": 1, "info": "object"}
+        write_parquet(tmp_path / f"{category}.parquet", [row])
+    read = list(read_prompt_set(find_prompt_set("mj-bench"), tmp_path))
+    assert [row["category"] for row in read] == ["alignment", "safety", "quality"]
+    assert winner(read[0]) == (0, 0, 255)
+
+
+def test_unknown_set_is_told_those_there_are():
+    with pytest.raises(ValueError, match="there are geneval, dpg-bench"):
+        load_prompt_set("gen-eval")
+
+
+@pytest.mark.parametrize("name", [prompt_set.name for prompt_set in PROMPT_SETS])
+def test_unreachable_set_says_what_to_download(name, monkeypatch):
+    # what the tests run under; no set can be reached
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if (find_prompt_set(name).url or "").startswith("https://"):
+        pytest.skip("would ask the network")
+    with pytest.raises(FileNotFoundError, match="get "):
+        load_prompt_set(name)
+
+
+def test_changed_columns_are_named(tmp_path):
+    path = write_csv(tmp_path / "drawbench.csv", [{"text": "A red colored car."}])
+    with pytest.raises(ValueError, match=r"has text and cannot be read .*; expected was csv: `Prompts`"):
+        load_prompt_set("drawbench", path)
+
+
+def test_a_set_is_named_where_a_dataset_is(tmp_path):
+    path = write_csv(tmp_path / "drawbench.csv", [{"Prompts": "A red colored car.", "Category": "Colors"}])
+    assert load_prompts("drawbench", data_files=[str(path)])["prompt"][:] == ["A red colored car."]
+    assert [row["prompt"] for row in load_prompts("drawbench", streaming=True, data_files=str(path))] == [
+        "A red colored car."
+    ]
