@@ -27,19 +27,28 @@ def to_tensor(pictures: Iterable[Image.Image]) -> torch.Tensor:
     return pictures_NHWC.permute(0, 3, 1, 2).contiguous()
 
 
-def train_vae(vae: ModelMixin, pictures: torch.Tensor, steps: int, generator: torch.Generator) -> torch.Tensor:
+def train_vae(
+    vae: ModelMixin,
+    pictures: torch.Tensor,
+    steps: int,
+    generator: torch.Generator,
+    decoder_only: bool = False,
+) -> torch.Tensor:
     """
-    Fit an autoencoder to `pictures`, batch first in the shape that it takes.
+    Fit an autoencoder to `pictures`, batch first in the shape that it takes; with `decoder_only` its latents stay as
+    they are.
 
     Returns:
         `torch.Tensor`: the latents of 2000 pictures, from which the caller sets the scaling.
     """
     vae.train()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=0.0)
+    trained = vae.decoder if decoder_only else vae
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=2e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
     for step in range(steps):
         batch = pictures[torch.randint(len(pictures), (64,), generator=generator)]
-        posterior = vae.encode(batch).latent_dist
+        with torch.set_grad_enabled(not decoder_only):
+            posterior = vae.encode(batch).latent_dist
         loss = torch.nn.functional.mse_loss(vae.decode(posterior.sample(generator)).sample, batch)
         loss = loss + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
         optimizer.zero_grad()
