@@ -76,6 +76,9 @@ class RPOConfig(_BaseConfig):
         beta (`float`, *optional*, defaults to `0.01`):
             Weight of the KL penalty against the model without the adapter. 0 saves a forward pass per transition; the
             divergence is then measured once every `logging_steps` steps.
+        kl_fraction (`float`, *optional*, defaults to `1.0`):
+            Share of the trained rows that the penalty is computed on, drawn at random; it is scaled up to all of them.
+            Each row left out saves a forward pass of the reference.
         kl_type (`str`, *optional*, defaults to `"closed_form"`):
             `"closed_form"` (KL of two Gaussians; with `sde_type="cps"` the squared velocity difference, since the
             step's deviation goes to 0) or `"log_ratio"` (the estimate of the ARR release, which has zero expected
@@ -206,6 +209,12 @@ class RPOConfig(_BaseConfig):
             "transition."
         },
     )
+    kl_fraction: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the trained rows, drawn at random, that the penalty is computed on and scaled up from."
+        },
+    )
     kl_type: str = field(
         default="closed_form",
         metadata={
@@ -283,6 +292,11 @@ class RPOConfig(_BaseConfig):
         for name in ("beta", "negative_reward"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0; it is a magnitude.")
+        if not 0 < self.kl_fraction <= 1:
+            raise ValueError(
+                f"kl_fraction={self.kl_fraction} is a share of the trained rows, greater than 0 and at most 1; switch "
+                "the penalty off with beta=0."
+            )
         if self.sde_type == "cps" and self.noise_level > 1:
             raise ValueError(f"noise_level={self.noise_level} must be at most 1 with sde_type='cps'; 0.8 is usual.")
         if self.sde_type not in ("flow", "dance", "cps"):

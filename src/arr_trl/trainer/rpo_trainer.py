@@ -5,7 +5,6 @@ import inspect
 import logging
 import math
 import os
-import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,7 +35,16 @@ from .checkpoints import CheckpointError
 from .checks import check_arguments
 from .completions import log_completions
 from .resumable_trainer import ResumableTrainer
-from .rollouts import Buffer, conditioning_of, draw_window, sample_candidates, split_buffer
+from .rollouts import (
+    Buffer,
+    conditioning_of,
+    draw_window,
+    join_buffers,
+    place_random,
+    prompt_generators,
+    sample_candidates,
+    split_buffer,
+)
 from .rpo_config import RPOConfig
 
 
@@ -179,8 +187,6 @@ class RPOTrainer(ResumableTrainer):
 
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
         self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
-        self._generator = torch.Generator().manual_seed(args.seed + 1000 * self.accelerator.process_index)
-        self._window_random = random.Random(args.seed)  # the same window on every rank
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._stream: RepeatStream | None = None
@@ -257,9 +263,7 @@ class RPOTrainer(ResumableTrainer):
     def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self._repeats() == 0 or not self._buffered_inputs:
-            self._buffered_inputs = split_buffer(
-                self._generate_and_score(rows), self.args.steps_per_generation, self._generator
-            )
+            self._buffered_inputs = self._generate_and_score(rows)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -267,11 +271,13 @@ class RPOTrainer(ResumableTrainer):
         self._step += 1
         return loss
 
-    def _generate_and_score(self, rows: list[dict[str, Any]]) -> Buffer:
-        """One row per (candidate, step), each with all that its loss needs."""
+    def _generate_and_score(self, rows: list[dict[str, Any]]) -> list[Buffer]:
+        """What each micro-step of the rollout trains on."""
         n = self.args.num_generations
-        random_state = self._generator.get_state(), self._window_random.getstate()
-        window = draw_window(self.args, self._window_random)
+        place = self.args.seed, self._step // self._repeats()
+        random = place_random(*place)
+        window = draw_window(self.args, random)
+        generators = prompt_generators(*place, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
@@ -280,8 +286,9 @@ class RPOTrainer(ResumableTrainer):
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
             decoded, part = sample_candidates(
-                self.policy, self.model_wrapped, some, window, self.args, self._generator
+                self.policy, self.model_wrapped, some, window, self.args, generators[start : start + chunk]
             )
+            part["prompt"] += start
             # judges read these while the next chunk is sampled
             for judge in judges:
                 judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
@@ -293,8 +300,6 @@ class RPOTrainer(ResumableTrainer):
         except JudgeFailureError as error:
             rewards_NF, failure = None, error
         if judges and self._largest(int(failure is not None)):  # all ranks stop together
-            self._generator.set_state(random_state[0])
-            self._window_random.setstate(random_state[1])
             self._save_unless_saved()
             raise JudgeFailureError(
                 f"{failure or 'The judge of another process failed.'} Training stopped after step "
@@ -304,9 +309,7 @@ class RPOTrainer(ResumableTrainer):
         self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
-        buffer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
-        return buffer
+        return split_buffer(join_buffers(parts, advantages_PN), self.args.steps_per_generation, random)
 
     # Rewards
 
@@ -417,39 +420,54 @@ class RPOTrainer(ResumableTrainer):
     ) -> torch.Tensor:
         args = self.args
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
-        active_B = ~inputs["advantages"].isnan()
-        advantages = inputs["advantages"].nan_to_num()
+        active_RK = ~inputs["advantages"].isnan()
         conditioning = conditioning_of(inputs)
         velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
-        log_prob_B = log_prob(inputs["next_latents"], mean, std)
+        # [R, K]: all that left from a row's latents, from one forward pass
+        log_prob_RK = log_prob(inputs["next_latents"], mean[:, None], std[:, None])
         # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
-        old_log_prob_B = log_prob_B.detach() if self._on_policy else inputs["log_prob"]
-        loss_B, ratio_B = ppo_clip_loss(log_prob_B, old_log_prob_B, advantages, args.epsilon)
+        old_log_prob_RK = log_prob_RK.detach() if self._on_policy else inputs["log_prob"]
+        loss_RK, ratio_RK = ppo_clip_loss(
+            log_prob_RK, old_log_prob_RK, inputs["advantages"].nan_to_num(), args.epsilon
+        )
+        loss = (loss_RK * active_RK).sum()
 
         metrics = self._metrics["train"]
         # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
         if args.beta > 0 or self._logging_due():
-            with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-                ref_velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+            # rows come in random order, so the first of them are a random subset
+            some = slice(math.ceil(args.kl_fraction * len(latents)))
+            if "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
+                with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+                    inputs["ref_velocity"] = self.policy.velocity(
+                        model,
+                        latents[some],
+                        sigma[some],
+                        {name: tensor[some] for name, tensor in conditioning.items()},
+                        args.guidance_scale,
+                    )
             # the difference stays outside `no_grad`, or the penalty would have no gradient
-            ref_mean, _ = transition(latents, ref_velocity, sigma, sigma_next, args.noise_level, args.sde_type)
+            ref_mean, _ = transition(
+                latents[some], inputs["ref_velocity"], sigma[some], sigma_next[some], args.noise_level, args.sde_type
+            )
             if args.kl_type == "log_ratio":
-                kl_B = log_prob_B - log_prob(inputs["next_latents"], ref_mean, std)
+                ref_log_prob_RK = log_prob(inputs["next_latents"][some], ref_mean[:, None], std[some, None])
+                kl_RK = log_prob_RK[some] - ref_log_prob_RK
             elif args.sde_type == "cps":
-                kl_B = velocity_kl(velocity, ref_velocity)
+                kl_RK = velocity_kl(velocity[some], inputs["ref_velocity"])[:, None].expand_as(active_RK[some])
             else:
-                kl_B = gaussian_kl(mean, ref_mean, std)
-            loss_B = loss_B + args.beta * kl_B
-            metrics["policy/kl"].append(kl_B.detach().mean().item())
+                kl_RK = gaussian_kl(mean[some], ref_mean, std[some])[:, None].expand_as(active_RK[some])
+            loss = loss + args.beta * (kl_RK * active_RK[some]).sum() * (len(latents) / len(kl_RK))
+            metrics["policy/kl"] += kl_RK.detach()[active_RK[some]].tolist()
 
-        metrics["policy/clip_fraction"].append(((ratio_B - 1).abs() > args.epsilon).float().mean().item())
         # |ρ - 1| against what the rollout stored: off-policy drift, and on-policy any mismatch of the two passes
-        drift_B = (torch.exp(log_prob_B.detach() - inputs["log_prob"]) - 1).abs()
-        metrics["policy/ratio_deviation"].append(drift_B.mean().item())
+        drift_RK = (torch.exp(log_prob_RK.detach() - inputs["log_prob"]) - 1).abs()
+        metrics["policy/ratio_deviation"] += drift_RK[active_RK].tolist()
+        metrics["policy/clip_fraction"] += ((ratio_RK - 1).abs() > args.epsilon)[active_RK].float().tolist()
 
         # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
-        return (loss_B * active_B).sum() / args.per_device_train_batch_size
+        return loss / args.per_device_train_batch_size
 
     # Evaluation
 
@@ -621,13 +639,10 @@ class RPOTrainer(ResumableTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # the owners of randomness that Trainer does not know, the rollout that is being trained on, and what was
-        # measured since the last log
+        # the rollout that is being trained on, and what was measured since the last log
         rollouts, begun = divmod(self._step, self._repeats())
         seconds, forwards = self._spent()
         state = {
-            "generator": self._generator.get_state(),
-            "window_random": self._window_random.getstate(),
             "step": self._step,
             "buffered_inputs": self._buffered_inputs if begun else [],
             "stream": None if self._stream is None else self._stream.state_dict(rollouts),
@@ -642,24 +657,21 @@ class RPOTrainer(ResumableTrainer):
     def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
         return Path(checkpoint) / f"rollout_state_{self.args.process_index}.pt"
 
-    def _load_rollout_state(self, checkpoint: str | os.PathLike) -> dict[str, Any]:
+    def _load_rollout_state(self, checkpoint: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, Any]:
         path = self._rollout_state_file(checkpoint)
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        state = self._load_rollout_state(checkpoint)
         device = self.accelerator.device
-        self._generator.set_state(state["generator"])
-        self._window_random.setstate(state["window_random"])
+        # straight to the device: batches share tensors, and copies of them would not
+        state = self._load_rollout_state(checkpoint, device)
         self._step = state["step"]
-        self._buffered_inputs = [
-            {name: tensor.to(device) for name, tensor in batch.items()} for batch in state["buffered_inputs"]
-        ]
+        self._buffered_inputs = state["buffered_inputs"]
         self._metrics["train"].update(state["metrics"])
         self.metric_totals.update(state["metric_totals"])
         loss, self._globalstep_last_logged = state["loss"]
