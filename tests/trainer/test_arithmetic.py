@@ -8,7 +8,7 @@ from datasets import Dataset
 from peft import LoraConfig
 
 from arr_trl import RPOConfig, RPOTrainer
-from arr_trl.trainer.arithmetic import rollout_forwards
+from arr_trl.trainer.arithmetic import describe, rollout_forwards
 from arr_trl.trainer.rollouts import draw_window, join_buffers, place_random
 
 
@@ -190,3 +190,19 @@ def test_advantage_goes_to_the_transitions_of_its_candidate():
     buffer = join_buffers(parts, torch.tensor([[1.0, -0.1], [torch.nan, torch.nan]]))
     expected = torch.tensor([[1.0, -0.1], [-0.1, torch.nan], [torch.nan, torch.nan], [torch.nan, torch.nan]])
     torch.testing.assert_close(buffer["advantages"], expected, equal_nan=True)
+
+
+def test_batch_arithmetic_is_told_in_words():
+    papers = flux_recipe(share_initial_noise=False, max_steps=10)
+    papers.steps_per_generation = papers.gradient_accumulation_steps = 112
+    assert describe(papers, num_processes=1, questions_per_prompt=2) == (
+        "One rollout: 32 prompts × 2 candidates = 64 images; 7 of 8 steps trained = 448 transitions, 1 optimizer step "
+        "of 448 transitions; 58 passes of the transformer for each prompt; 64 questions to the judge, 640 in 10 "
+        "optimizer steps."
+    )
+    window = flux_recipe(sde_window_size=2, num_iterations=2)
+    assert describe(window, num_processes=4) == (
+        "One rollout: 28 prompts × 2 candidates = 56 images, on 4 devices with 7 prompts each; 2 of 8 steps trained = "
+        "112 transitions, 2 times over, 2 optimizer steps of 112 transitions; 25 to 30 passes of the transformer for "
+        "each prompt."
+    )

@@ -52,3 +52,41 @@ def rollout_forwards(args: RPOConfig, prompts: int, window_start: int, decided: 
     sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
     reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
     return Forwards(prompts * sampling, args.num_iterations * sum(sizes), reference)
+
+
+def describe(args: RPOConfig, num_processes: int, questions_per_prompt: int = 0) -> str:
+    """
+    What one rollout and one optimizer step consist of, in words.
+
+    Args:
+        args ([`RPOConfig`]): the configuration.
+        num_processes (`int`): devices.
+        questions_per_prompt (`int`, *optional*, defaults to `0`): what judges are asked about one prompt.
+    """
+    n, w = args.num_generations, args.window_size
+    per_device = args.prompts_per_rollout
+    prompts = per_device * num_processes
+    images = prompts * n
+    repeats = args.steps_per_generation * args.num_iterations
+    rollouts_per_update = max(args.gradient_accumulation_steps // repeats, 1)
+    updates = max(repeats // args.gradient_accumulation_steps, 1)
+    per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
+    first, end = args.sde_window_range
+    costs = sorted({rollout_forwards(args, per_device, s).total for s in (first, end - w)})
+    lines = [
+        f"One rollout: {prompts} prompts × {n} candidates = {images} images"
+        + (f", on {num_processes} devices with {per_device} prompts each" if num_processes > 1 else ""),
+        f"{w} of {args.num_inference_steps} steps trained = {images * w} transitions, "
+        + (f"{args.num_iterations} times over, " if args.num_iterations > 1 else "")
+        + (f"{rollouts_per_update} rollouts for each" if rollouts_per_update > 1 else f"{updates}")
+        + f" optimizer step{'s' if updates > 1 else ''} of {per_update} transitions",
+        f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes of the transformer for each prompt",
+    ]
+    if questions_per_prompt:
+        questions = prompts * questions_per_prompt
+        total = ""
+        if args.max_steps > 0:
+            rollouts = -(-args.max_steps * rollouts_per_update // updates)
+            total = f", {questions * rollouts:,} in {args.max_steps} optimizer steps"
+        lines.append(f"{questions} questions to the judge{total}")
+    return "; ".join(lines) + "."

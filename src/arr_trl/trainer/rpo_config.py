@@ -307,6 +307,13 @@ class RPOConfig(_BaseConfig):
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
+        repeats, accumulated = self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps
+        if repeats % accumulated and accumulated % repeats:
+            raise ValueError(
+                f"steps_per_generation × num_iterations = {repeats} micro-steps per rollout and "
+                f"gradient_accumulation_steps={accumulated} do not divide, so that optimizer steps would mix parts of "
+                "rollouts; make one a multiple of the other."
+            )
         rows = self.per_device_train_batch_size * self.steps_per_generation
         rows_per_prompt = self.num_generations * self.window_size
         if rows % rows_per_prompt:

@@ -30,6 +30,7 @@ from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_for
 from ..release import save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
+from .arithmetic import describe
 from .card import adapter_card
 from .checkpoints import CheckpointError
 from .checks import check_arguments
@@ -246,17 +247,9 @@ class RPOTrainer(ResumableTrainer):
 
     def batch_arithmetic(self) -> str:
         """What one rollout and one optimizer step consist of, in words."""
-        args = self.args
-        prompts = self._global_prompts()
-        images = prompts * args.num_generations
-        updates = max(self._repeats() // args.gradient_accumulation_steps, 1)
-        return (
-            f"One rollout: {prompts} prompts × {args.num_generations} candidates = {images} images, "
-            f"{args.window_size} of {args.num_inference_steps} steps trained = {images * args.window_size} transitions, "
-            f"{updates} optimizer step{'s' if updates > 1 else ''} of "
-            f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes} "
-            "transitions."
-        )
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        questions = sum(judge.questions_per_row(self.args.num_generations) for judge in judges)
+        return describe(self.args, self.accelerator.num_processes, questions)
 
     # Rollout
 
@@ -493,7 +486,11 @@ class RPOTrainer(ResumableTrainer):
         # Every rank takes its own rows, without the training dataloader: evaluation must not touch the random state
         # that training goes on with.
         world_size = self.accelerator.num_processes
-        indices = range(self.accelerator.process_index, len(dataset), world_size)
+        # Sharded weights are gathered by all ranks together, so that all have to compute as much: the last rows that
+        # some would lack are those of the beginning again, and do not count.
+        places = range(self.accelerator.process_index, math.ceil(len(dataset) / world_size) * world_size, world_size)
+        counted = sum(place < len(dataset) for place in places)
+        indices = [place % len(dataset) for place in places]
         rows = [dataset[i] for i in indices]
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
@@ -501,11 +498,12 @@ class RPOTrainer(ResumableTrainer):
         self._mode = "eval"
         pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
         rewards_PN = self._combine_rewards(self._calculate_rewards(rows, pairs, num_generations=2), 2)
-        logged = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
-        self._metrics["eval"].clear()
+        logged = self._flush_metrics()
 
-        rewards = gather_object(rewards_PN.tolist())
-        checks = [gather_object([check]) for check in (self._check(rows, base), self._check(rows, trained))]
+        rewards = gather_object(rewards_PN[:counted].tolist())
+        checks = [gather_object([self._check(rows, images)[:counted]]) for images in (base, trained)]
+        judge_calls = sum(gather_object([self.metric_totals["judge/calls"]]))
+        forwards = sum(gather_object([self._train_forwards]))
         base_rates, trained_rates = (
             success_rates([check for part in parts for check in part]) if self.eval_funcs else None for parts in checks
         )
@@ -521,8 +519,8 @@ class RPOTrainer(ResumableTrainer):
             tie_rate=judged.tie_rate,
             failure_rate=judged.failure_rate,
             order_consistency=logged.get("judge/order_consistency"),
-            judge_calls=round(self.metric_totals["judge/calls"]),
-            transformer_forwards=self._train_forwards,
+            judge_calls=round(judge_calls),
+            transformer_forwards=forwards,
             train_seconds=self._train_seconds,
         )
         if self.accelerator.is_main_process:
@@ -577,13 +575,16 @@ class RPOTrainer(ResumableTrainer):
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        metrics = {}
-        for name, values in self._metrics[self._mode].items():
-            valid = [value for value in values if not math.isnan(value)]
-            if valid:
-                metrics[name] = sum(valid) / len(valid)
+        super().log({**logs, **self._flush_metrics()}, start_time)
+
+    def _flush_metrics(self) -> dict[str, float]:
+        """The means, over all processes, of what was measured since the last time."""
+        collected = defaultdict(list)
+        for metrics in gather_object([dict(self._metrics[self._mode])]):
+            for name, values in metrics.items():
+                collected[name] += [value for value in values if not math.isnan(value)]
         self._metrics[self._mode].clear()
-        super().log({**logs, **metrics}, start_time)
+        return {name: sum(values) / len(values) for name, values in collected.items() if values}
 
     # Training and saving
 
