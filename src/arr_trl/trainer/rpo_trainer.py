@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
+from ..chat.local import whole_weights
 from ..data import RepeatSampler, RepeatStream
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
 from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
@@ -137,9 +138,10 @@ class RPOTrainer(ResumableTrainer):
 
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
-            self.policy = load_policy(
-                str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
-            )
+            with whole_weights():
+                self.policy = load_policy(
+                    str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
+                )
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
