@@ -12,11 +12,10 @@ import argparse
 import json
 from pathlib import Path
 
-from peft import LoraConfig
 from trl import TrlParser
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
-from arr_trl.cli.rpo import RPOScriptArguments
+from arr_trl.cli.rpo import RPOScriptArguments, lora_config
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, prompts, success
 
 
@@ -43,7 +42,7 @@ def train(faults: dict[str, float], order: str, output_dir: Path, seed: int) -> 
         train_dataset=prompts("train"),
         eval_dataset=prompts("test"),
         eval_funcs=success,
-        peft_config=LoraConfig(r=script_args.lora_r, lora_alpha=script_args.lora_alpha),
+        peft_config=lora_config(script_args, args),
     )
     trainer.train()
     trainer.evaluate()

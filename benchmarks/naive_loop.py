@@ -38,9 +38,7 @@ class NaiveLoop:
         folder (`Path`): where the PNG files go.
     """
 
-    def __init__(
-        self, policy: FlowPolicy, judge: RubricJudge, args: RPOConfig, peft_config: LoraConfig, folder: Path
-    ):
+    def __init__(self, policy: FlowPolicy, judge: RubricJudge, args: RPOConfig, peft_config: LoraConfig, folder: Path):
         self.policy, self.judge, self.args, self.folder = policy, judge, args, folder
         for component in policy.pipeline.components.values():
             if isinstance(component, torch.nn.Module):

@@ -96,9 +96,7 @@ def run_trainer(args: RPOConfig, latency_s: float) -> tuple[float, RPOTrainer, d
     trainer.train()
     seconds = time.perf_counter() - started
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    spent = {
-        phase: sum(entry[f"rollout/{phase}_s"] for entry in history) for phase in ("sample", "decode", "reward")
-    }
+    spent = {phase: sum(entry[f"rollout/{phase}_s"] for entry in history) for phase in ("sample", "decode", "reward")}
     return seconds, trainer, spent | {"train": seconds - sum(spent.values())}
 
 
@@ -179,7 +177,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    print("| recipe | judge | naive, pairs/s | ours, pairs/s | speedup | adapters differ by | sampling | decoding | judge | training |")
+    print(
+        "| recipe | judge | naive, pairs/s | ours, pairs/s | speedup | adapters differ by | sampling | decoding | judge | training |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     runs = []
     for recipe in args.recipes:

@@ -11,13 +11,21 @@ from .version import __version__
 
 _PUBLIC = {
     "Criterion": "rubrics",
-    "FluxPolicy": "policies",
     "FlowPolicy": "policies",
+    "Flux2KleinPolicy": "policies",
+    "Flux2Policy": "policies",
+    "FluxKontextPolicy": "policies",
+    "FluxPolicy": "policies",
+    "QwenImageEditPlusPolicy": "policies",
+    "QwenImageEditPolicy": "policies",
+    "QwenImagePolicy": "policies",
     "RPOConfig": "trainer",
     "RPOTrainer": "trainer",
     "Rubric": "rubrics",
     "RubricJudge": "judges",
+    "StableDiffusion3Policy": "policies",
     "Verdict": "judges",
+    "ZImagePolicy": "policies",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

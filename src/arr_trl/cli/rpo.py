@@ -18,6 +18,7 @@ from .launch import OPTION, launch
 
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from trl import TrlParser
 
     from ..judges import RubricJudge
@@ -103,8 +104,8 @@ class RPOScriptArguments:
         default=None, metadata={"help": "Ground truths for the evaluation as dotted paths."}
     )
 
-    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
-    lora_alpha: int = field(default=32, metadata={"help": "Alpha of the adapter."})
+    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapter, 16 by default."})
+    lora_alpha: int | None = field(default=None, metadata={"help": "Alpha of the adapter, 32 by default."})
     lora_target_modules: list[str] | None = field(
         default=None, metadata={"help": "Modules that get an adapter. Unset, those of the family's published adapter."}
     )
@@ -122,7 +123,7 @@ def run(argv: list[str]) -> int:
     from safetensors import SafetensorError
     from trl import TrlParser
 
-    from ..data import StreamError
+    from ..data import RowError, StreamError
     from ..judges import JudgeFailureError
     from ..release import PushError
     from ..trainer import CheckpointError, RPOConfig
@@ -141,7 +142,7 @@ def run(argv: list[str]) -> int:
         print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RowError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
@@ -229,8 +230,6 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     if not reward_funcs:
         raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
 
-    from peft import LoraConfig
-
     from ..data import load_prompts
     from ..trainer import RPOTrainer
 
@@ -264,11 +263,28 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
         ),
         eval_dataset=load(eval_names, eval_split) if eval_split else None,
         eval_funcs=eval_funcs,
-        peft_config=LoraConfig(
-            r=script_args.lora_r,
-            lora_alpha=script_args.lora_alpha,
-            target_modules=script_args.lora_target_modules,
-        ),
+        peft_config=lora_config(script_args, training_args),
+    )
+
+
+def lora_config(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "LoraConfig | None":
+    """
+    The adapter to train; `None` where `adapter_path` brings one along.
+
+    Raises:
+        `ValueError`: when both say how it looks.
+    """
+    from peft import LoraConfig
+
+    names = ("lora_r", "lora_alpha", "lora_target_modules")
+    given = [name for name in names if getattr(script_args, name) is not None]
+    if training_args.adapter_path is not None:
+        if given:
+            raise ValueError(f"`adapter_path` names an adapter with a configuration of its own; leave out {given[0]}.")
+        return None
+    settings = {"lora_r": 16, "lora_alpha": 32} | {name: getattr(script_args, name) for name in given}
+    return LoraConfig(
+        **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
     )
 
 

@@ -1,3 +1,12 @@
+from .images import (
+    SOURCE_COLUMN,
+    RowError,
+    check_image,
+    check_sources,
+    decode_sources,
+    load_image,
+    undecoded,
+)
 from .load import load_prompts
 from .prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
 from .prompts import check_prompts
@@ -7,12 +16,19 @@ from .stream import RepeatStream, StreamError
 
 __all__ = [
     "PROMPT_SETS",
+    "SOURCE_COLUMN",
     "RepeatSampler",
     "RepeatStream",
+    "RowError",
     "StreamError",
+    "check_image",
     "check_prompts",
+    "check_sources",
+    "decode_sources",
     "find_prompt_set",
+    "load_image",
     "load_prompt_set",
     "load_prompts",
     "read_prompt_set",
+    "undecoded",
 ]

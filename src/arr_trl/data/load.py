@@ -7,13 +7,12 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
+from .images import SOURCE_COLUMN, anchored
 from .prompt_sets import find_prompt_set, load_prompt_set
 
 
 # How local files are read, by the end of their name; a text file holds one prompt a line.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-# What policies and judges call the picture that an instruction edits.
-SOURCE_COLUMN = "source_image"
 
 
 def load_prompts(
@@ -45,7 +44,8 @@ def load_prompts(
         prompt_column (`str`, *optional*, defaults to `"prompt"`):
             Column that holds the prompts; it is renamed. A dataset that has only a `text` column needs no name for it.
         source_column (`str`, *optional*):
-            Column that holds the pictures to edit; it is renamed.
+            Column that holds the pictures to edit, of any kind that [`load_image`] takes; it is renamed. Paths in a
+            local file are relative to the file.
         data_files (`str` or `Sequence[str]`, *optional*):
             Files of the dataset to read, as paths, patterns or URLs; by default those that its card or layout names.
         weights (`Sequence[float]`, *optional*):
@@ -118,4 +118,6 @@ def _rename(
             if new in columns:
                 dataset = dataset.remove_columns(new)
             dataset = dataset.rename_column(old, new)
+    if Path(name).is_file() and (source_column or SOURCE_COLUMN in columns):
+        dataset = anchored(dataset, Path(name).parent)
     return dataset

@@ -18,7 +18,7 @@ _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf")
 def save_samples(
     path: str | os.PathLike,
     prompts: Sequence[str],
-    images: Mapping[str, Sequence[Image.Image]],
+    images: Mapping[str, Sequence[Image.Image | list[Image.Image]]],
     columns: int = 2,
     max_prompts: int = 16,
 ) -> None:
@@ -33,7 +33,8 @@ def save_samples(
         prompts (`Sequence[str]`):
             One prompt per group of pictures.
         images (`Mapping[str, Sequence[PIL.Image.Image]]`):
-            Pictures by label, such as `{"base": [...], "trained": [...]}`; one per prompt under each label.
+            Pictures by label, such as `{"base": [...], "trained": [...]}`; one per prompt under each label, or a list of
+            them, such as the references of an edit.
         columns (`int`, *optional*, defaults to `2`):
             Prompts side by side.
         max_prompts (`int`, *optional*, defaults to `16`):
@@ -73,10 +74,10 @@ def save_samples(
         os.replace(Path(folder, "samples.png"), path)
 
 
-def _cell(prompt: str, images: dict[str, Image.Image]) -> Image.Image:
+def _cell(prompt: str, images: dict[str, Image.Image | list[Image.Image]]) -> Image.Image:
     """One prompt: its text, then the labelled pictures in a row."""
     font = _font_for(prompt)
-    pictures = {label: _scaled(image.convert("RGB")) for label, image in images.items()}
+    pictures = {label: _beside(image if isinstance(image, list) else [image]) for label, image in images.items()}
     width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
     lines = _wrapped(prompt, width, font)
     line_height = _FONT_SIZE + 4
@@ -91,6 +92,17 @@ def _cell(prompt: str, images: dict[str, Image.Image]) -> Image.Image:
         cell.paste(picture, (x, top + line_height))
         x += picture.width + _GAP
     return cell
+
+
+def _beside(images: list[Image.Image]) -> Image.Image:
+    pictures = [_scaled(image.convert("RGB")) for image in images]
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
+    x = 0
+    for picture in pictures:
+        row.paste(picture, (x, 0))
+        x += picture.width + _GAP
+    return row
 
 
 def _font_for(text: str) -> ImageFont.FreeTypeFont:

@@ -29,7 +29,7 @@ def template_id(name: str) -> str:
     return f"{name}/{TEMPLATE_VERSION}-{hashlib.sha256(source.encode('utf-8')).hexdigest()[:8]}"
 
 
-def render_content(name: str, images: list[Image.Image | None], **variables: Any) -> list[dict[str, Any]]:
+def render_content(name: str, images: list[Image.Image | list[Image.Image]], **variables: Any) -> list[dict[str, Any]]:
     """
     Render a template to the content of a user message.
 
@@ -37,7 +37,7 @@ def render_content(name: str, images: list[Image.Image | None], **variables: Any
         name (`str`):
             Template without its ending, such as `"ranks.en"`.
         images (`list`):
-            What `image(i)` in the template stands for.
+            What `image(i)` in the template stands for, an image or several.
         **variables:
             The template's variables.
 
@@ -51,7 +51,8 @@ def render_content(name: str, images: list[Image.Image | None], **variables: Any
     # the pattern has a group, so that texts and image numbers alternate
     for position, piece in enumerate(re.split(f"{_MARK}(\\d+){_MARK}", text)):
         if position % 2:
-            parts.append({"type": "image", "image": images[int(piece)]})
+            shown = images[int(piece)]
+            parts += [{"type": "image", "image": i} for i in (shown if isinstance(shown, list) else [shown])]
         elif piece := re.sub(r"\n{3,}", "\n\n", piece).strip():
             parts.append({"type": "text", "text": piece})
     return parts

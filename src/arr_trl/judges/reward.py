@@ -29,12 +29,19 @@ class JudgeRow:
     Args:
         prompt (`str`): the caption, or the instruction of an edit.
         images (`tuple[PIL.Image.Image, ...]`): two or more candidates.
-        source_image (`PIL.Image.Image`, *optional*): the image that was edited.
+        source_image (`PIL.Image.Image` or `list` of them, *optional*):
+            the image that was edited; several where an instruction refers to several.
     """
 
     prompt: str
     images: tuple[Image.Image, ...]
-    source_image: Image.Image | None = None
+    source_image: Image.Image | list[Image.Image] | None = None
+
+    @property
+    def sources(self) -> list[Image.Image]:
+        """The images that were edited, as many as there are."""
+        found = self.source_image
+        return list(found) if isinstance(found, list | tuple) else [] if found is None else [found]
 
 
 @dataclass
@@ -159,7 +166,7 @@ class JudgeReward(ABC):
         prompts: list[str],
         completions: list[Image.Image],
         num_generations: int = 2,
-        source_image: list[Image.Image] | None = None,
+        source_image: list[Image.Image | list[Image.Image]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list], None] | None = None,
         **columns: Any,
@@ -171,7 +178,7 @@ class JudgeReward(ABC):
             prompts (`list[str]`): one per completion; the candidates of one prompt are adjacent.
             completions (`list[PIL.Image.Image]`): the candidates.
             num_generations (`int`, *optional*, defaults to `2`): candidates per prompt.
-            source_image (`list[PIL.Image.Image]`, *optional*): what was edited, one per completion.
+            source_image (`list`, *optional*): what was edited, an image or a list of images per completion.
             log_metric (`Callable`, *optional*): takes the name and value of a metric.
             log_extra (`Callable`, *optional*): takes a column of the table of completions.
             **columns: the dataset's other columns; not looked at.
@@ -213,7 +220,7 @@ def judge_rows(
     prompts: list[str],
     completions: list[Image.Image],
     num_generations: int,
-    source_image: list[Image.Image] | None = None,
+    source_image: list[Image.Image | list[Image.Image]] | None = None,
 ) -> list[JudgeRow]:
     """
     Rows from the flat lists of TRL's protocol.

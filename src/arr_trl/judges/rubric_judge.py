@@ -198,14 +198,14 @@ class RubricJudge(JudgeReward):
         return rubrics, stats
 
     def _questions(self, row: JudgeRow, rubric: Rubric, digests: dict[int, str]) -> list[Question]:
-        for image in (*row.images, row.source_image):
-            if image is not None and id(image) not in digests:
+        for image in (*row.images, *row.sources):
+            if id(image) not in digests:
                 digests[id(image)] = image_digest(image)
         name = f"{self.mode.template}.{self.language}"
         template = template_id(name)
         model = (self.model.model, self.model.settings, self.temperature, self.max_tokens)
         variables = self.mode.variables(len(row.images), rubric)
-        source = () if row.source_image is None else (digests[id(row.source_image)],)
+        source = tuple(digests[id(image)] for image in row.sources)
         questions = []
         for positions in self.mode.views(self._orders(row, digests)):
             shown = (*source, *(digests[id(row.images[p])] for p in positions))
@@ -244,8 +244,8 @@ class RubricJudge(JudgeReward):
     def _request(self, row: JudgeRow, rubric: Rubric, positions: tuple[int, ...], name: str) -> ChatRequest:
         content = render_content(
             name,
-            images=[row.source_image, *(row.images[p] for p in positions)],
-            source=row.source_image is not None,
+            images=[row.sources, *(row.images[p] for p in positions)],
+            source=bool(row.sources),
             rubric=rubric.render(),
             prompt=row.prompt,
             **self.mode.variables(len(positions), rubric),

@@ -1,6 +1,30 @@
-from .auto import load_policy, policy_for
-from .base import Conditioning, FlowPolicy
+from .auto import POLICIES, load_policy, policy_class_of, policy_for
+from .base import FlowPolicy
+from .batching import Conditioning, concatenate
 from .flux import FluxPolicy
+from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux_kontext import FluxKontextPolicy
+from .qwen_image import QwenImagePolicy
+from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
+from .sd3 import StableDiffusion3Policy
+from .z_image import ZImagePolicy
 
 
-__all__ = ["Conditioning", "FlowPolicy", "FluxPolicy", "load_policy", "policy_for"]
+__all__ = [
+    "POLICIES",
+    "Conditioning",
+    "FlowPolicy",
+    "Flux2KleinPolicy",
+    "Flux2Policy",
+    "FluxKontextPolicy",
+    "FluxPolicy",
+    "QwenImageEditPlusPolicy",
+    "QwenImageEditPolicy",
+    "QwenImagePolicy",
+    "StableDiffusion3Policy",
+    "ZImagePolicy",
+    "concatenate",
+    "load_policy",
+    "policy_class_of",
+    "policy_for",
+]

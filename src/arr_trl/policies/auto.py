@@ -1,14 +1,50 @@
 """From a model id or a pipeline to its policy."""
 
+import inspect
+import os
 from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from .base import FlowPolicy
 from .flux import FluxPolicy
+from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux_kontext import FluxKontextPolicy
+from .qwen_image import QwenImagePolicy
+from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
+from .sd3 import StableDiffusion3Policy
+from .z_image import ZImagePolicy
 
 
-POLICIES: tuple[type[FlowPolicy], ...] = (FluxPolicy,)
+POLICIES: tuple[type[FlowPolicy], ...] = (
+    FluxPolicy,
+    FluxKontextPolicy,
+    Flux2Policy,
+    Flux2KleinPolicy,
+    QwenImagePolicy,
+    QwenImageEditPolicy,
+    QwenImageEditPlusPolicy,
+    StableDiffusion3Policy,
+    ZImagePolicy,
+)
+
+
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy) -> type[FlowPolicy]:
+    """
+    The policy's class, from a configuration file where `model` is a model id or a folder.
+
+    Raises:
+        `TypeError`: when no policy knows the pipeline.
+        `ValueError`: when there is no pipeline at `model`.
+    """
+    if isinstance(model, FlowPolicy):
+        return type(model)
+    if not isinstance(model, str | os.PathLike):
+        return _policy_class(type(model).__name__)
+    name = DiffusionPipeline.load_config(model).get("_class_name")
+    if name is None:
+        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
+    return _policy_class(name)
 
 
 def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
@@ -21,35 +57,40 @@ def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
 
     Raises:
         `TypeError`: when no policy knows the pipeline; the message lists those that are supported.
+        `ValueError`: when the family has no such argument.
     """
-    return _policy_class(type(pipeline).__name__)(pipeline, **policy_kwargs)
+    policy_class = policy_class_of(pipeline)
+    _check_arguments(policy_class, policy_kwargs)
+    return policy_class(pipeline, **policy_kwargs)
 
 
-def load_policy(model: str, height: int, width: int, max_sequence_length: int, **init_kwargs: Any) -> FlowPolicy:
+def load_policy(
+    model: str, height: int, width: int, policy_kwargs: dict[str, Any] | None = None, **init_kwargs: Any
+) -> FlowPolicy:
     """
-    Load a pipeline from the Hub or a folder as a policy. Its class and the picture size are checked from the
-    configuration files before any weights are read.
+    Load a pipeline from the Hub or a folder as a policy. Its class, the picture size and the names of the policy's
+    arguments are checked from the configuration files before any weights are read.
 
     Args:
         model (`str`): model id or local folder.
         height (`int`): picture height in pixels.
         width (`int`): picture width in pixels.
-        max_sequence_length (`int`): text tokens per prompt.
+        policy_kwargs (`dict[str, Any]`, *optional*): arguments of the policy, such as `max_sequence_length`.
         init_kwargs: arguments of the pipeline's `from_pretrained`.
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
-        `ValueError`: when there is no pipeline at `model`, or it cannot make pictures of this size.
+        `ValueError`:
+            when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
+            argument.
     """
-    name = DiffusionPipeline.load_config(model).get("_class_name")
-    if name is None:
-        raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
-    policy_class = _policy_class(name)
+    policy_class = policy_class_of(model)
+    _check_arguments(policy_class, policy_kwargs or {})
     vae_config = AutoencoderKL.load_config(model, subfolder="vae")
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
-    pipeline = policy_class.pipeline_class.from_pretrained(model, **init_kwargs)
+    pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)
-    return policy_class(pipeline, max_sequence_length=max_sequence_length)
+    return policy_class(pipeline, **policy_kwargs or {})
 
 
 def _policy_class(name: str) -> type[FlowPolicy]:
@@ -59,5 +100,15 @@ def _policy_class(name: str) -> type[FlowPolicy]:
     supported = ", ".join(p.pipeline_class.__name__ for p in POLICIES)
     raise TypeError(
         f"There is no policy for {name}; supported are {supported}. For another flow-matching pipeline subclass "
-        "`arr_trl.FlowPolicy` and pass an instance as `model`."
+        "`arr_trl.FlowPolicy` and pass an instance as `model`; docs/source/policies.md shows how."
     )
+
+
+def _check_arguments(policy_class: type[FlowPolicy], policy_kwargs: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(policy_class).parameters if name != "pipeline"]
+    for name in policy_kwargs:
+        if name not in known:
+            raise ValueError(
+                f"`{name}` is no setting of {policy_class.pipeline_class.__name__}, which has {', '.join(known)}; "
+                "leave it out."
+            )

@@ -1,5 +1,6 @@
 """A flow-matching pipeline of diffusers seen as a policy that can be sampled, scored and trained."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -9,9 +10,11 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from .batching import Conditioning, concatenate
+from .sources import content_hash, source_images
 
-# Batch-first tensors that the transformer needs beside latents and noise level.
-Conditioning = dict[str, torch.Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 class FlowPolicy(ABC):
@@ -24,6 +27,9 @@ class FlowPolicy(ABC):
     Args:
         pipeline ([`~diffusers.DiffusionPipeline`]):
             The pipeline. Its scheduler configuration, encoders and autoencoder are used as they are.
+        max_sequence_length (`int`, *optional*):
+            Text tokens per prompt, as in the pipeline's `__call__`; a longer prompt is cut, with a warning. Families
+            have their own default; `None` where prompts are never cut.
         max_cached_prompts (`int`, *optional*, defaults to `1024`):
             How many encoded prompts are kept in memory; the least recently used are dropped first.
     """
@@ -31,13 +37,30 @@ class FlowPolicy(ABC):
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     # LoRA targets used when the user gives none: those of the published adapter of this family.
     target_modules: ClassVar[tuple[str, ...]]
+    # Whether rows need a `source_image`.
+    editing: ClassVar[bool] = False
+    # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
+    guidance_argument: ClassVar[str] = "guidance_scale"
+    # The scale up to which the family does without classifier-free guidance; `None` where the scale is an input of the
+    # network and costs nothing.
+    cfg_off_scale: ClassVar[float | None] = None
+    # What classifier-free guidance leads away from; `None` for none.
+    negative_prompt: str | None = None
 
-    def __init__(self, pipeline: DiffusionPipeline, max_cached_prompts: int = 1024):
+    def __init__(
+        self, pipeline: DiffusionPipeline, max_sequence_length: int | None = None, max_cached_prompts: int = 1024
+    ):
         self.pipeline = pipeline
+        self.max_sequence_length = max_sequence_length
         self.max_cached_prompts = max_cached_prompts
         # read before LoRA adds float32 parameters to a bfloat16 network
         self.dtype = pipeline.transformer.dtype
         self._cache: OrderedDict[Any, Conditioning] = OrderedDict()
+
+    @classmethod
+    def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
+        """The pipeline of a model id or folder; `init_kwargs` are those of its `from_pretrained`."""
+        return cls.pipeline_class.from_pretrained(model, **init_kwargs)
 
     @property
     def size_multiple(self) -> int:
@@ -116,35 +139,89 @@ class FlowPolicy(ABC):
             width (`int`): picture width in pixels.
 
         Returns:
-            `dict[str, torch.Tensor]`: batch-first tensors of `len(rows)` rows, on the pipeline's device.
+            `dict[str, torch.Tensor]`:
+                batch-first tensors of `len(rows)` rows, on the pipeline's device; rows shorter than others are padded
+                with zeros, and a family that tells padding apart has a mask among the tensors.
         """
         keys = [(self.cache_key(row), height, width) for row in rows]
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._cache}
         if missing:
+            for row in missing.values():
+                self._warn_if_cut(row["prompt"])
             encoded = self.encode_rows(list(missing.values()), height, width)
             for i, key in enumerate(missing):
-                self._cache[key] = {name: tensor[i] for name, tensor in encoded.items()}
+                self._cache[key] = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
         found = []
         for key in keys:
             self._cache.move_to_end(key)
             found.append(self._cache[key])
-        batch = {name: torch.stack([row[name] for row in found]) for name in found[0]}
+        batch = concatenate(found)
         while len(self._cache) > self.max_cached_prompts:
             self._cache.popitem(last=False)
         return batch
 
+    def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
+        """
+        Arguments that the pipeline's own `__call__` needs, besides size and guidance, to make the pictures that this
+        policy makes.
+        """
+        length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
+        return length | ({} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt})
+
+    def uses_cfg(self, guidance_scale: float) -> bool:
+        """Whether a forward at this scale has a second branch, which doubles its cost."""
+        return (
+            self.cfg_off_scale is not None and self.negative_prompt is not None and guidance_scale > self.cfg_off_scale
+        )
+
     @property
-    def call_kwargs(self) -> dict[str, Any]:
-        """Arguments that the pipeline's own `__call__` needs to make the pictures that this policy makes."""
-        return {}
+    def hidden_size(self) -> int:
+        """Width of the transformer, which DeepSpeed's "auto" values follow."""
+        config = self.pipeline.transformer.config
+        return config.num_attention_heads * config.attention_head_dim
 
     def cache_key(self, row: dict[str, Any]) -> Any:
-        """What makes two rows encode alike."""
-        return row["prompt"]
+        """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
+        if not self.editing:
+            return row["prompt"]
+        return row["prompt"], *map(content_hash, source_images(row))
 
-    def to(self, device: torch.device | str) -> "FlowPolicy":
-        """Move the frozen parts and the transformer to `device`; encoded prompts are forgotten."""
-        self.pipeline.to(device)
+    def num_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt as `max_sequence_length` counts them."""
+        return len(self.pipeline.tokenizer(prompt)["input_ids"])
+
+    def _warn_if_cut(self, prompt: str) -> None:
+        if self.max_sequence_length is not None and (tokens := self.num_tokens(prompt)) > self.max_sequence_length:
+            logger.warning(
+                "The prompt %r has %d tokens, and `max_sequence_length=%d` of %s cuts the rest off; shorten it, or raise "
+                "`max_sequence_length` as far as the pipeline allows.",
+                prompt if len(prompt) < 100 else f"{prompt[:99]}…",
+                tokens,
+                self.max_sequence_length,
+                self.pipeline_class.__name__,
+            )
+
+    def _scheduler_sigmas(self, num_steps: int, **kwargs: Any) -> torch.Tensor:
+        """`[T + 1]` from a copy of the scheduler, because `set_timesteps` changes the one the user's pipeline holds."""
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(num_steps, **kwargs)
+        return scheduler.sigmas.float()
+
+    def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
+        """
+        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten.
+
+        Args:
+            device (`torch.device` or `str`): the device.
+            offload_encoders (`bool`, *optional*, defaults to `False`):
+                Leave encoders and autoencoder in CPU memory; diffusers brings each layer to `device` for its forward.
+        """
+        if offload_encoders:
+            self.pipeline.enable_group_offload(
+                torch.device(device), offload_type="leaf_level", exclude_modules=[self.pipeline.transformer_name]
+            )
+        else:
+            self.pipeline.to(device)
         self._cache.clear()
         return self
 

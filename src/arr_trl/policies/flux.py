@@ -43,8 +43,7 @@ class FluxPolicy(FlowPolicy):
     )
 
     def __init__(self, pipeline: FluxPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
-        super().__init__(pipeline, max_cached_prompts)
-        self.max_sequence_length = max_sequence_length
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self._guidance_embeds = pipeline.transformer.config.guidance_embeds
         self._num_channels = pipeline.transformer.config.in_channels // 4
 
@@ -52,9 +51,8 @@ class FluxPolicy(FlowPolicy):
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
         return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
 
-    @property
-    def call_kwargs(self) -> dict[str, Any]:
-        return {"max_sequence_length": self.max_sequence_length}
+    def num_tokens(self, prompt: str) -> int:
+        return len(self.pipeline.tokenizer_2(prompt)["input_ids"])
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         prompt_embeds, pooled_prompt_embeds, _ = self.pipeline.encode_prompt(
@@ -73,9 +71,7 @@ class FluxPolicy(FlowPolicy):
         }
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
-        # a copy, because `set_timesteps` changes the scheduler that the user's pipeline holds
-        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-        config = scheduler.config
+        config = self.pipeline.scheduler.config
         sequence_length = (height // self.size_multiple) * (width // self.size_multiple)
         mu = calculate_shift(
             sequence_length,
@@ -85,8 +81,7 @@ class FluxPolicy(FlowPolicy):
             config.get("max_shift", 1.15),
         )
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / num_steps, num_steps)
-        scheduler.set_timesteps(num_steps, sigmas=sigmas, mu=mu)
-        return scheduler.sigmas.float()
+        return self._scheduler_sigmas(num_steps, sigmas=sigmas, mu=mu)
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

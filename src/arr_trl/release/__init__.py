@@ -1,6 +1,7 @@
 from .adapter import ADAPTER_FILES, check_lora_config, public_name, save_adapter
 from .model_card import AdapterCard, base_license, training_settings, write_model_card
 from .push import Push, PushError, push_to_hub
+from .read_adapter import load_weights, read_adapter
 
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "PushError",
     "base_license",
     "check_lora_config",
+    "load_weights",
     "public_name",
     "push_to_hub",
+    "read_adapter",
     "save_adapter",
     "training_settings",
     "write_model_card",

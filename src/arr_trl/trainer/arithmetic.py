@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from ..policies import FlowPolicy
 from .rpo_config import RPOConfig
 
 
@@ -28,7 +29,9 @@ class Forwards:
         return self.sampling + 2 * self.training + self.reference
 
 
-def rollout_forwards(args: RPOConfig, prompts: int, window_start: int, decided: int | None = None) -> Forwards:
+def rollout_forwards(
+    args: RPOConfig, prompts: int, window_start: int, decided: int | None = None, guided: bool = False
+) -> Forwards:
     """
     What one rollout on one device costs, training included.
 
@@ -37,6 +40,8 @@ def rollout_forwards(args: RPOConfig, prompts: int, window_start: int, decided: 
         prompts (`int`): prompts of the rollout.
         window_start (`int`): the first noisy step, s.
         decided (`int`, *optional*): prompts that are not masked; all of them by default.
+        guided (`bool`, *optional*, defaults to `False`):
+            Whether `guidance_scale` means classifier-free guidance in this family, whose second branch counts too.
 
     Returns:
         [`Forwards`]
@@ -51,10 +56,14 @@ def rollout_forwards(args: RPOConfig, prompts: int, window_start: int, decided: 
     # as evenly as they can be split; a micro-step without rows computes one all the same
     sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
     reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
-    return Forwards(prompts * sampling, args.num_iterations * sum(sizes), reference)
+    in_rollout = 2 if guided and args.cfg != "off" else 1
+    in_loss = 2 if guided and args.cfg == "both" else 1
+    return Forwards(in_rollout * prompts * sampling, in_loss * args.num_iterations * sum(sizes), in_loss * reference)
 
 
-def describe(args: RPOConfig, num_processes: int, questions_per_prompt: int = 0) -> str:
+def describe(
+    args: RPOConfig, num_processes: int, questions_per_prompt: int = 0, policy: FlowPolicy | None = None
+) -> str:
     """
     What one rollout and one optimizer step consist of, in words.
 
@@ -62,6 +71,7 @@ def describe(args: RPOConfig, num_processes: int, questions_per_prompt: int = 0)
         args ([`RPOConfig`]): the configuration.
         num_processes (`int`): devices.
         questions_per_prompt (`int`, *optional*, defaults to `0`): what judges are asked about one prompt.
+        policy ([`FlowPolicy`], *optional*): the policy; without one there is no classifier-free guidance.
     """
     n, w = args.num_generations, args.window_size
     per_device = args.prompts_per_rollout
@@ -72,7 +82,8 @@ def describe(args: RPOConfig, num_processes: int, questions_per_prompt: int = 0)
     updates = max(repeats // args.gradient_accumulation_steps, 1)
     per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
     first, end = args.sde_window_range
-    costs = sorted({rollout_forwards(args, per_device, s).total for s in (first, end - w)})
+    guided = policy is not None and policy.uses_cfg(args.guidance_scale)
+    costs = sorted({rollout_forwards(args, per_device, s, guided=guided).total for s in (first, end - w)})
     lines = [
         f"One rollout: {prompts} prompts × {n} candidates = {images} images"
         + (f", on {num_processes} devices with {per_device} prompts each" if num_processes > 1 else ""),
@@ -82,6 +93,9 @@ def describe(args: RPOConfig, num_processes: int, questions_per_prompt: int = 0)
         + f" optimizer step{'s' if updates > 1 else ''} of {per_update} transitions",
         f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes of the transformer for each prompt",
     ]
+    if guided:
+        where = {"both": "doubles all of them", "rollout": "doubles those of sampling", "off": "waits for evaluation"}
+        lines[-1] += f", where guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where[args.cfg]}"
     if questions_per_prompt:
         questions = prompts * questions_per_prompt
         total = ""

@@ -36,6 +36,7 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
     return AdapterCard(
         subfolder=args.adapter_subfolder,
         base_model=trainer.base_model,
+        task="image-editing" if trainer.policy.editing else "text-to-image",
         pipeline_class=trainer.policy.pipeline_class.__name__,
         prompt=next(iter(trainer.eval_dataset if trainer.eval_dataset is not None else trainer.train_dataset))[
             "prompt"
@@ -47,8 +48,8 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
             "height": args.height,
             "width": args.width,
             "num_inference_steps": args.eval_num_inference_steps,
-            "guidance_scale": args.guidance_scale,
-            **trainer.policy.call_kwargs,
+            trainer.policy.guidance_argument: args.guidance_scale,
+            **trainer.policy.call_kwargs(args.height, args.width),
         },
         dtype=str(trainer.policy.dtype).removeprefix("torch."),
         training=training_settings(args),

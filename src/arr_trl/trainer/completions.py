@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image
+from datasets import Dataset
 from PIL import Image as PILImage
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
@@ -22,6 +22,7 @@ def log_completions(
     step: int,
     prompts: Sequence[str],
     images: Sequence[PILImage.Image],
+    sources: Sequence[PILImage.Image | list[PILImage.Image]] | None,
     columns: Mapping[str, Sequence[Any]],
     num_shown: int,
     report_to: Sequence[str],
@@ -36,6 +37,7 @@ def log_completions(
         step (`int`): optimizer step.
         prompts (`Sequence[str]`): one per group of candidates.
         images (`Sequence[PIL.Image.Image]`): the candidates of a prompt adjacent.
+        sources (`Sequence`, *optional*): what was edited, an image or a list of images per prompt.
         columns (`Mapping[str, Sequence]`): what else is known of every candidate, such as rewards and verdicts.
         num_shown (`int`): prompts on the sheet.
         report_to (`Sequence[str]`): names of the trackers.
@@ -53,8 +55,14 @@ def log_completions(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
+        pictures = {"image": list(images)}
+        if sources is not None:
+            shown = {"source": sources[:num_shown], **shown}
+            # one reference or several: a column has one type
+            listed = [list(source) if isinstance(source, list) else [source] for source in sources]
+            pictures = {"source_image": [source for source in listed for _ in range(n)], **pictures}
         save_samples(sheet, prompts[:num_shown], shown)
-        rows = Dataset.from_dict({**table, "image": list(images)}).cast_column("image", Image())
+        rows = Dataset.from_dict(table | pictures)
         rows.to_parquet(sheet.with_suffix(".parquet"))
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..policies import Conditioning, FlowPolicy
+from ..policies import Conditioning, FlowPolicy, concatenate
 from ..sampling import rollout
 from .rpo_config import RPOConfig
 
@@ -79,7 +79,7 @@ def sample_candidates(
         window.start,
         args.sde_type,
         args.noise_level,
-        args.guidance_scale,
+        args.guidance_scale if args.cfg != "off" else without_cfg(policy, args.guidance_scale),
     )
     images = policy.decode(sampled.latents, args.height, args.width)
     return images, sampled.steps | {_CONDITIONING + name: tensor for name, tensor in conditioning.items()}
@@ -87,11 +87,21 @@ def sample_candidates(
 
 def join_buffers(parts: list[Buffer], advantages_PN: torch.Tensor) -> Buffer:
     """The chunks of a rollout as one, with the advantage of every transition: NaN where there is none."""
-    buffer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    buffer = concatenate(parts)
     candidate = buffer.pop("candidate")
     advantages = advantages_PN[buffer["prompt"][:, None], candidate.clamp(min=0)]
     buffer["advantages"] = advantages.masked_fill(candidate < 0, torch.nan)
     return buffer
+
+
+def without_cfg(policy: FlowPolicy, guidance_scale: float) -> float:
+    """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
+    return policy.cfg_off_scale if policy.uses_cfg(guidance_scale) else guidance_scale
+
+
+def training_guidance(policy: FlowPolicy, args: RPOConfig) -> float:
+    """The scale at which the loss takes the velocity."""
+    return args.guidance_scale if args.cfg == "both" else without_cfg(policy, args.guidance_scale)
 
 
 def conditioning_of(inputs: Buffer) -> Conditioning:

@@ -23,8 +23,26 @@ class RPOConfig(_BaseConfig):
         model_init_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the pipeline's `from_pretrained`, used when `model` of [`RPOTrainer`] is a string.
             `dtype` defaults to bfloat16 when `bf16` is set and to float32 otherwise.
-        max_sequence_length (`int`, *optional*, defaults to `512`):
-            Text tokens per prompt, as in the pipeline's `__call__`.
+        max_sequence_length (`int`, *optional*):
+            Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own `__call__`.
+        condition_size (`int`, *optional*):
+            For pipelines that edit: side in pixels of the square whose area the source is resized to, its aspect ratio
+            kept. By default the pipeline's own, 1024 for Qwen-Image-Edit, whose forward at 512 pixels costs half as
+            much with 512.
+        negative_prompt (`str`, *optional*):
+            What classifier-free guidance leads away from. By default the family's own.
+        adapter_path (`str`, *optional*):
+            Adapter to go on training from: a folder or a LoRA file, or `"user/repo"` or `"user/repo/subfolder"` on the
+            Hub.
+        reference (`str`, *optional*, defaults to `"base"`):
+            What the KL penalty holds on to: `"base"`, the model without an adapter, or `"adapter"`, the adapter of
+            `adapter_path` as it was.
+        base_precision (`str`, *optional*):
+            How the frozen weights of the transformer are kept in memory: `"fp8"` (8-bit floats, widened layer by layer
+            as they are used) or `"int8"` (torchao's weight-only integers). By default as they were loaded.
+        offload_encoders (`bool`, *optional*, defaults to `False`):
+            Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
+            used.
 
         > Parameters that control the rollout
 
@@ -35,7 +53,13 @@ class RPOConfig(_BaseConfig):
         num_inference_steps (`int`, *optional*, defaults to `8`):
             Denoising steps of a rollout. The noise levels are those of the pipeline's own scheduler.
         guidance_scale (`float`, *optional*, defaults to `3.5`):
-            Guidance of rollout, training and evaluation, as in the pipeline's `__call__`.
+            Guidance of rollout, training and evaluation, as in the pipeline's `__call__` (`true_cfg_scale` of
+            Qwen-Image).
+        cfg (`str`, *optional*, defaults to `"both"`):
+            Where classifier-free guidance is used, in families that have it; its second branch doubles the cost of a
+            forward. `"both"`: in the rollout and in the loss; `"rollout"`: candidates are drawn with it, the loss is
+            that of the network without it; `"off"`: in neither. Evaluation always uses it. FLUX.1's guidance is an
+            input of the network, costs nothing, and is not meant.
         num_generations (`int`, *optional*, defaults to `2`):
             Candidates per prompt, at least 2.
         sde_type (`str`, *optional*, defaults to `"flow"`):
@@ -74,7 +98,7 @@ class RPOConfig(_BaseConfig):
             Clip range of the PPO ratio. Log-probabilities are means over the latent dimensions, so the ratio moves
             little; `policy/clip_fraction` shows whether the clip is ever reached.
         beta (`float`, *optional*, defaults to `0.01`):
-            Weight of the KL penalty against the model without the adapter. 0 saves a forward pass per transition; the
+            Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition; the
             divergence is then measured once every `logging_steps` steps.
         kl_fraction (`float`, *optional*, defaults to `1.0`):
             Share of the trained rows that the penalty is computed on, drawn at random; it is scaled up to all of them.
@@ -126,8 +150,53 @@ class RPOConfig(_BaseConfig):
             "defaults to bfloat16 when `bf16` is set and to float32 otherwise."
         },
     )
-    max_sequence_length: int = field(
-        default=512, metadata={"help": "Text tokens per prompt, as in the pipeline's `__call__`."}
+    max_sequence_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own "
+            "`__call__`."
+        },
+    )
+
+    condition_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "For pipelines that edit: side in pixels of the square whose area the source is resized to. Unset, "
+            "the pipeline's own; 512 halves the cost of Qwen-Image-Edit at 512 pixels."
+        },
+    )
+    negative_prompt: str | None = field(
+        default=None,
+        metadata={"help": "What classifier-free guidance leads away from. Unset, the family's own."},
+    )
+    adapter_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Adapter to go on training from: a folder, a LoRA file, or user/repo or user/repo/subfolder on the "
+            "Hub."
+        },
+    )
+    reference: str = field(
+        default="base",
+        metadata={
+            "help": "What the KL penalty holds on to: `base`, the model without an adapter, or `adapter`, that of "
+            "`adapter_path` as it was.",
+            "choices": ["base", "adapter"],
+        },
+    )
+    base_precision: str | None = field(
+        default=None,
+        metadata={
+            "help": "How the frozen weights of the transformer are kept: `fp8` (widened layer by layer as they are used) "
+            "or `int8` (torchao). Unset, as they were loaded.",
+            "choices": ["fp8", "int8"],
+        },
+    )
+    offload_encoders: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
+        },
     )
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
@@ -139,6 +208,14 @@ class RPOConfig(_BaseConfig):
     guidance_scale: float = field(
         default=3.5,
         metadata={"help": "Guidance of rollout, training and evaluation, as in the pipeline's `__call__`."},
+    )
+    cfg: str = field(
+        default="both",
+        metadata={
+            "help": "Where classifier-free guidance, which doubles the cost of a forward, is used: in rollout and loss "
+            "(`both`), for drawing candidates only (`rollout`), or in neither (`off`).",
+            "choices": ["both", "rollout", "off"],
+        },
     )
     num_generations: int = field(default=2, metadata={"help": "Candidates per prompt, at least 2."})
     sde_type: str = field(
@@ -204,10 +281,7 @@ class RPOConfig(_BaseConfig):
     epsilon: float = field(default=0.2, metadata={"help": "Clip range of the PPO ratio."})
     beta: float = field(
         default=0.01,
-        metadata={
-            "help": "Weight of the KL penalty against the model without the adapter. 0 saves a forward pass per "
-            "transition."
-        },
+        metadata={"help": "Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition."},
     )
     kl_fraction: float = field(
         default=1.0,
@@ -303,6 +377,14 @@ class RPOConfig(_BaseConfig):
             raise ValueError(f"sde_type={self.sde_type!r} is not one of 'flow', 'dance' and 'cps'.")
         if self.kl_type not in ("closed_form", "log_ratio"):
             raise ValueError(f"kl_type={self.kl_type!r} is not one of 'closed_form' and 'log_ratio'.")
+        if self.cfg not in ("both", "rollout", "off"):
+            raise ValueError(f"cfg={self.cfg!r} is not one of 'both', 'rollout' and 'off'.")
+        if self.reference not in ("base", "adapter"):
+            raise ValueError(f"reference={self.reference!r} is not one of 'base' and 'adapter'.")
+        if self.reference == "adapter" and self.adapter_path is None:
+            raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
+        if self.base_precision not in (None, "fp8", "int8"):
+            raise ValueError(f"base_precision={self.base_precision!r} is not one of 'fp8' and 'int8'.")
         self._check_window()
 
         if self.steps_per_generation is None:
@@ -323,6 +405,12 @@ class RPOConfig(_BaseConfig):
                 f"trained steps = {self.num_generations} × {self.window_size} = {rows_per_prompt} transitions; make "
                 f"the product a multiple of {rows_per_prompt}."
             )
+
+    @property
+    def policy_kwargs(self) -> dict[str, Any]:
+        """Settings of the policy that were given; the family has its own for the others."""
+        names = ("max_sequence_length", "condition_size", "negative_prompt")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def _check_window(self) -> None:
         last = self.num_inference_steps - 1

@@ -24,18 +24,29 @@ from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
 from ..chat.local import whole_weights
-from ..data import RepeatSampler, RepeatStream
+from ..data import (
+    SOURCE_COLUMN,
+    RepeatSampler,
+    RepeatStream,
+    RowError,
+    check_sources,
+    decode_sources,
+    load_image,
+    undecoded,
+)
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
 from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, load_policy, policy_for
-from ..release import save_adapter, write_model_card
+from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
+from ..release import load_weights, read_adapter, save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
 from .arithmetic import describe
 from .card import adapter_card
 from .checkpoints import CheckpointError
 from .checks import check_arguments
 from .completions import log_completions
+from .memory import compress_base
+from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
 from .rollouts import (
     Buffer,
@@ -46,6 +57,7 @@ from .rollouts import (
     prompt_generators,
     sample_candidates,
     split_buffer,
+    training_guidance,
 )
 from .rpo_config import RPOConfig
 
@@ -90,14 +102,16 @@ class RPOTrainer(ResumableTrainer):
         args ([`RPOConfig`], *optional*):
             Configuration. If `None`, a default one is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt` column of text. Other columns pass through to the reward functions.
+            Rows with a `prompt` column of text. Pipelines that edit pictures need a `source_image` column, with a
+            picture of any kind that [`~arr_trl.data.load_image`] takes, or a list of them for several references.
+            Other columns pass through to the reward functions.
         eval_dataset ([`~datasets.Dataset`], *optional*):
             Rows on which the trained model is compared with the base, under fixed noise.
         eval_funcs (`Callable` or `list[Callable]`, *optional*):
             Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
             checked. Reported as success rates of base and trained.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            The adapter; not with `adapter_path`. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
             published adapter are taken.
         callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
             Callbacks to customise the training loop.
@@ -131,21 +145,39 @@ class RPOTrainer(ResumableTrainer):
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        if args.adapter_path is not None and peft_config is not None:
+            raise ValueError(
+                "`adapter_path` names an adapter with a configuration of its own; leave `peft_config` out."
+            )
+        adapter = None
+        if args.adapter_path is not None:
+            peft_config, adapter = read_adapter(
+                args.adapter_path, policy_class_of(model).pipeline_class, args.hub_token
+            )
         peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
+        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
         check_arguments(
-            args, self.reward_funcs, self.reward_func_names, self.eval_funcs, train_dataset, eval_dataset, peft_config
+            args,
+            self.reward_funcs,
+            self.reward_func_names,
+            self.eval_funcs,
+            train_dataset,
+            eval_dataset,
+            peft_config,
         )
+        if policy_class_of(model).editing:
+            check_sources(train_dataset, "train_dataset")
+            if eval_dataset is not None:
+                check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
 
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
             with whole_weights():
-                self.policy = load_policy(
-                    str(model), args.height, args.width, max_sequence_length=args.max_sequence_length, **init_kwargs
-                )
+                self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
-            self.policy = policy_for(model, max_sequence_length=args.max_sequence_length)
+            self.policy = policy_for(model, **args.policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
@@ -162,15 +194,18 @@ class RPOTrainer(ResumableTrainer):
             # diffusers' own switch: Trainer calls a method that only transformers' models have
             transformer.enable_gradient_checkpointing()
             args.gradient_checkpointing = args.activation_checkpointing = False
+        compress_base(transformer, args.base_precision, self.policy.dtype)
         set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
         # `get_peft_model` rather than `add_adapter`: it keeps the adapter in float32 and saves the adapter alone
         peft_model = get_peft_model(transformer, peft_config)
+        if adapter is not None:
+            load_weights(peft_model, adapter, "default", args.adapter_path)
+            if args.reference == "adapter":
+                add_reference(peft_model, adapter, args.adapter_path)
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
-        peft_model.config = PretrainedConfig(
-            hidden_size=transformer.config.num_attention_heads * transformer.config.attention_head_dim
-        )
+        peft_model.config = PretrainedConfig(hidden_size=self.policy.hidden_size)
         peft_model.config._name_or_path = self.base_model
 
         # Counts pictures times denoising steps that went through the transformer, wherever they came from.
@@ -186,10 +221,16 @@ class RPOTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.policy.to(self.accelerator.device)
+        self.policy.to(self.accelerator.device, args.offload_encoders)
 
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
         self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+        if args.cfg == "rollout" and self.policy.uses_cfg(args.guidance_scale) and not self._on_policy:
+            raise ValueError(
+                "cfg='rollout' has no old log-probabilities, since another velocity drew the candidates: it needs one "
+                "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
+                "num_iterations, or cfg to 'both' or 'off'."
+            )
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._stream: RepeatStream | None = None
@@ -210,7 +251,8 @@ class RPOTrainer(ResumableTrainer):
         return
 
     def _count_forward(self, module, args, kwargs) -> None:
-        self.transformer_forwards += len(kwargs["hidden_states"])
+        # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
+        self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))
 
     # Data
 
@@ -251,7 +293,7 @@ class RPOTrainer(ResumableTrainer):
         """What one rollout and one optimizer step consist of, in words."""
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         questions = sum(judge.questions_per_row(self.args.num_generations) for judge in judges)
-        return describe(self.args, self.accelerator.num_processes, questions)
+        return describe(self.args, self.accelerator.num_processes, questions, self.policy)
 
     # Rollout
 
@@ -269,6 +311,7 @@ class RPOTrainer(ResumableTrainer):
     def _generate_and_score(self, rows: list[dict[str, Any]]) -> list[Buffer]:
         """What each micro-step of the rollout trains on."""
         n = self.args.num_generations
+        rows = self._usable(rows)
         place = self.args.seed, self._step // self._repeats()
         random = place_random(*place)
         window = draw_window(self.args, random)
@@ -305,6 +348,24 @@ class RPOTrainer(ResumableTrainer):
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
         return split_buffer(join_buffers(parts, advantages_PN), self.args.steps_per_generation, random)
+
+    def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with their sources decoded, once it is known that all of them can be encoded."""
+        failure = None
+        try:
+            rows = decode_sources(rows)
+            chunk = self.args.rollout_batch_size or len(rows)
+            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
+                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
+        except ValueError as error:
+            failure = error
+        if self._largest(int(failure is not None)):  # all ranks stop together
+            self._save_unless_saved()
+            raise RowError(
+                f"{failure or 'A row of another process cannot be used.'} Training stopped after step "
+                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
+            ) from failure
+        return rows
 
     # Rewards
 
@@ -395,6 +456,7 @@ class RPOTrainer(ResumableTrainer):
                 self.state.global_step,
                 [row["prompt"] for row in rows],
                 images,
+                _sources(rows),
                 {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
                 self.args.num_eval_samples,
                 self.args.report_to,
@@ -417,7 +479,8 @@ class RPOTrainer(ResumableTrainer):
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
         active_RK = ~inputs["advantages"].isnan()
         conditioning = conditioning_of(inputs)
-        velocity = self.policy.velocity(model, latents, sigma, conditioning, args.guidance_scale)
+        guidance_scale = training_guidance(self.policy, args)
+        velocity = self.policy.velocity(model, latents, sigma, conditioning, guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
         # [R, K]: all that left from a row's latents, from one forward pass
         log_prob_RK = log_prob(inputs["next_latents"], mean[:, None], std[:, None])
@@ -434,13 +497,13 @@ class RPOTrainer(ResumableTrainer):
             # rows come in random order, so the first of them are a random subset
             some = slice(math.ceil(args.kl_fraction * len(latents)))
             if "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
-                with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+                with torch.no_grad(), reference_policy(self.accelerator.unwrap_model(model), args.reference):
                     inputs["ref_velocity"] = self.policy.velocity(
                         model,
                         latents[some],
                         sigma[some],
                         {name: tensor[some] for name, tensor in conditioning.items()},
-                        args.guidance_scale,
+                        guidance_scale,
                     )
             # the difference stays outside `no_grad`, or the penalty would have no gradient
             ref_mean, _ = transition(
@@ -493,7 +556,7 @@ class RPOTrainer(ResumableTrainer):
         places = range(self.accelerator.process_index, math.ceil(len(dataset) / world_size) * world_size, world_size)
         counted = sum(place < len(dataset) for place in places)
         indices = [place % len(dataset) for place in places]
-        rows = [dataset[i] for i in indices]
+        rows = decode_sources([undecoded(dataset)[i] for i in indices])
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
 
@@ -527,10 +590,11 @@ class RPOTrainer(ResumableTrainer):
         )
         if self.accelerator.is_main_process:
             shown = slice(self.args.num_eval_samples)
+            sources = _sources(rows[shown])
             save_samples(
                 Path(self.args.output_dir) / "samples.png",
                 [row["prompt"] for row in rows[shown]],
-                {"base": base[shown], "trained": trained[shown]},
+                ({} if sources is None else {"source": sources}) | {"base": base[shown], "trained": trained[shown]},
             )
         metrics = {
             "win_rate": judged.win_rate,
@@ -688,10 +752,14 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
     return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
 
 
+def _sources(rows: list[dict[str, Any]]) -> list[Image.Image | list[Image.Image]] | None:
+    return [row[SOURCE_COLUMN] for row in rows] if SOURCE_COLUMN in rows[0] else None
+
+
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
     """The candidates of each row, as a judge takes them."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
-    return [JudgeRow(r["prompt"], group, r.get("source_image")) for r, group in zip(rows, groups, strict=True)]
+    return [JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN)) for r, group in zip(rows, groups, strict=True)]
 
 
 async def _wait_for(rewards: Awaitable[list[float | None]]) -> list[float | None]:

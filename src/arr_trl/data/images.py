@@ -1,0 +1,230 @@
+"""Pictures as columns hold them, made into what policies and judges look at: RGB, upright, whole."""
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fsspec
+import numpy as np
+import requests
+from datasets import Dataset, IterableDataset
+from PIL import Image, ImageOps
+from tenacity import retry, retry_if_not_exception_type, stop_after_attempt, wait_exponential_jitter
+
+
+# What policies, judges and reward functions call the picture that an instruction edits.
+SOURCE_COLUMN = "source_image"
+
+# Less than a latent cell shows nothing; more than this is a mistake, or a file made to fill the memory.
+_SMALLEST_SIDE, _LARGEST_SIDE = 8, 8192  # pixels
+_LARGEST_RATIO = 100  # of the longer side to the shorter; encoders refuse 200
+
+
+class RowError(RuntimeError):
+    """A row of the dataset cannot be used, which was found when its turn came."""
+
+
+def load_image(value: Any) -> Image.Image | list[Image.Image]:
+    """
+    The picture that a column holds.
+
+    Turned as its EXIF data say; transparency laid on white; greyscale, palettes and CMYK converted.
+
+    Args:
+        value (`PIL.Image.Image`, `dict`, `bytes`, `str`, `os.PathLike` or a `list` of them):
+            A picture, the `{"bytes": ..., "path": ...}` of an `Image` column, the content of a file, a path or a URL;
+            or several references.
+
+    Returns:
+        `PIL.Image.Image`: RGB, loaded. A list of them for a list.
+
+    Raises:
+        `ValueError`: when it cannot be read, or a side has less than 8 or more than 8192 pixels.
+    """
+    images = [_load_one(item) for item in _listed(value)]
+    return images if isinstance(value, list | tuple) else images[0]
+
+
+def check_image(value: Any) -> None:
+    """
+    Find what is wrong with a picture from its header alone. URLs are not fetched.
+
+    Raises:
+        `ValueError`: as [`load_image`].
+    """
+    for item in _listed(value):
+        path = item.get("path") if isinstance(item, dict) and item.get("bytes") is None else item
+        if not (isinstance(path, str) and "://" in path):
+            _open(item)
+
+
+def anchored(dataset: Dataset | IterableDataset, folder: Path) -> Dataset | IterableDataset:
+    """The dataset with the relative paths of its sources as paths from `folder`."""
+    feature = (dataset.features or {}).get(SOURCE_COLUMN)
+    if isinstance(getattr(feature, "feature", feature), datasets.Image):
+        return dataset  # the pictures themselves
+    return dataset.map(_anchor, fn_kwargs={"folder": str(folder.absolute())})
+
+
+def undecoded(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """The dataset with its sources as they are stored, so that a broken one is a sentence and not the loader's end."""
+    feature = (dataset.features or {}).get(SOURCE_COLUMN)
+    if isinstance(feature, datasets.Image):
+        return dataset.cast_column(SOURCE_COLUMN, datasets.Image(decode=False))
+    if isinstance(getattr(feature, "feature", None), datasets.Image):
+        return dataset.cast_column(SOURCE_COLUMN, datasets.List(datasets.Image(decode=False)))
+    return dataset
+
+
+def check_sources(dataset: Dataset | IterableDataset, name: str, check: Callable[[Any], Any] = check_image) -> None:
+    """
+    Find rows without a usable `source_image` before anything is loaded. Of a stream only the first row is looked at.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows as [`undecoded`] gives them.
+        name (`str`): what the dataset is called in the error.
+        check (`Callable`, *optional*): [`check_image`], which reads headers, or [`load_image`], which reads it all.
+
+    Raises:
+        `ValueError`: when there is no such column, or a row has no picture that can be used; the row is named.
+    """
+    streaming = isinstance(dataset, IterableDataset)
+    columns = dataset.column_names or list(next(iter(dataset), {}))
+    if SOURCE_COLUMN not in columns:
+        raise ValueError(
+            f"{name} has no `{SOURCE_COLUMN}` column, only {', '.join(map(repr, columns))}, and this pipeline edits "
+            "pictures; rename the column that holds them, or name it with `source_column`."
+        )
+    rows = dataset.take(1) if streaming else dataset.select_columns(SOURCE_COLUMN)
+    for i, row in enumerate(rows):
+        try:
+            check(row[SOURCE_COLUMN])
+        except ValueError as error:
+            raise ValueError(f"Row {i} of {name} has a `{SOURCE_COLUMN}` that cannot be used: {error}") from error
+
+
+def decode_sources(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    The rows with their sources as pictures; rows without one as they are, since not every pipeline needs it.
+
+    Raises:
+        `ValueError`: when a source cannot be used; the row's prompt is named.
+    """
+    if SOURCE_COLUMN not in rows[0]:
+        return rows
+    decoded = []
+    for row in rows:
+        try:
+            source = row[SOURCE_COLUMN]
+            decoded.append({**row, SOURCE_COLUMN: None if source is None else load_image(source)})
+        except ValueError as error:
+            raise ValueError(
+                f"The row with the prompt {row['prompt']!r} has a `{SOURCE_COLUMN}` that cannot be used: {error}"
+            ) from error
+    return decoded
+
+
+def _anchor(row: dict[str, Any], folder: str) -> dict[str, Any]:
+    def from_folder(value: Any) -> Any:
+        if isinstance(value, list):
+            return [from_folder(item) for item in value]
+        return os.path.join(folder, value) if isinstance(value, str) and "://" not in value else value
+
+    return {**row, SOURCE_COLUMN: from_folder(row[SOURCE_COLUMN])}
+
+
+def _listed(value: Any) -> list:
+    if not isinstance(value, list | tuple):
+        return [value]
+    if not value:
+        raise ValueError("there is an empty list where pictures should be; give at least one.")
+    return list(value)
+
+
+def _load_one(value: Any) -> Image.Image:
+    image = _open(value)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # the decoders raise what they like
+        raise ValueError(f"{_name(value)} is broken ({error}); replace the file.") from error
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
+        grey = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((grey // 257 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _open(value: Any) -> Image.Image:
+    """The picture with its header read and its size checked."""
+    with warnings.catch_warnings():
+        # its limit is above ours
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = value if isinstance(value, Image.Image) else Image.open(io.BytesIO(_content(value)))
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{_name(value)} is too large: {error}") from error
+        except (OSError, SyntaxError, ImportError) as error:  # the last: a file system that is not installed
+            raise ValueError(
+                f"{_name(value)} cannot be read as a picture ({type(error).__name__}: {error})."
+            ) from error
+    width, height = image.size
+    if min(width, height) < _SMALLEST_SIDE or max(width, height) > _LARGEST_SIDE:
+        raise ValueError(
+            f"{_name(value)} has {width} × {height} pixels; each side has to have {_SMALLEST_SIDE} to {_LARGEST_SIDE}."
+        )
+    if max(width, height) > _LARGEST_RATIO * min(width, height):
+        raise ValueError(
+            f"{_name(value)} has {width} × {height} pixels; one side may be {_LARGEST_RATIO} times the other at most."
+        )
+    return image
+
+
+def _content(value: Any) -> bytes:
+    if isinstance(value, dict):  # the storage form of an `Image` column
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str) and "://" in value:
+        return _fetch(value)
+    if isinstance(value, str | os.PathLike):
+        return Path(value).read_bytes()
+    if value is None:
+        raise ValueError("there is none; give every row a picture.")
+    raise ValueError(
+        f"a {type(value).__name__} is no picture; give a PIL image, the bytes of a file, a path or a URL."
+    )
+
+
+@retry(
+    retry=retry_if_not_exception_type(FileNotFoundError),
+    stop=stop_after_attempt(3),
+    wait=wait_exponential_jitter(initial=0.5, max=5),
+    reraise=True,
+)
+def _fetch(url: str) -> bytes:
+    if not url.startswith(("http://", "https://")):
+        with fsspec.open(url, "rb") as file:  # hf://, zip:// and what else fsspec knows
+            return file.read()
+    try:
+        response = requests.get(url, timeout=30)
+    except requests.RequestException as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    if response.status_code in (401, 403, 404, 410):
+        raise FileNotFoundError(f"the server answers with status {response.status_code}")
+    if not response.ok:
+        raise OSError(f"the server answers with status {response.status_code}")
+    return response.content
+
+
+def _name(value: Any) -> str:
+    path = value.get("path") if isinstance(value, dict) else value
+    if isinstance(path, str | os.PathLike):
+        return f"{os.fspath(path)[:200]!r}"
+    return "the picture"

@@ -1,0 +1,80 @@
+"""Rows of different shapes in one batch: padding, the way back, and groups of equal rows."""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import pad
+
+
+# Batch-first tensors that the transformer needs beside latents and noise level.
+Conditioning = dict[str, torch.Tensor]
+
+
+def concatenate(parts: list[Conditioning]) -> Conditioning:
+    """
+    Conditioning of several batches as one; where lengths differ the shorter are padded with zeros at their end. Masks
+    travel in the same dictionary, so padding is masked.
+    """
+    return {name: _padded_cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _padded_cat(tensors: list[torch.Tensor]) -> torch.Tensor:
+    longest = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    return torch.cat([
+        # `pad` counts dimensions from the last one
+        pad(tensor, [n for i in reversed(range(len(longest))) for n in (0, longest[i] - tensor.shape[i + 1])])
+        for tensor in tensors
+    ])  # fmt: skip
+
+
+def trim(embeds: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    Take off the padding that no row needs, so that a row does not depend on how long the rows were that it met before.
+
+    Args:
+        embeds (`torch.Tensor`): `[B, L, C]`.
+        mask (`torch.Tensor`): `[B, L]`, bool.
+
+    Returns:
+        `tuple(torch.Tensor, torch.Tensor)`: both up to the longest row; `None` for the mask where nothing is padded,
+        as pipelines do it, since attention is faster without one.
+    """
+    longest = int(mask.sum(1).max())
+    embeds, mask = embeds[:, :longest], mask[:, :longest]
+    return embeds, None if mask.all() else mask
+
+
+def in_groups(
+    function: Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor],
+    keys: torch.Tensor,
+    latents: torch.Tensor,
+    sigma: torch.Tensor,
+    conditioning: Conditioning,
+) -> torch.Tensor:
+    """
+    Call `function` once for each group of rows that have equal `keys`, and put its outputs back in order.
+
+    For transformers that take one set of position ids for the whole batch: rows whose pictures differ in shape cannot
+    share a forward.
+
+    Args:
+        function (`Callable`): from `latents`, `sigma` and `conditioning` of a group to one output row for each.
+        keys (`torch.Tensor`): `[B, ...]`, integers.
+        latents (`torch.Tensor`): `[B, L, C]`.
+        sigma (`torch.Tensor`): `[B]`.
+        conditioning (`dict[str, torch.Tensor]`): `B` rows.
+
+    Returns:
+        `torch.Tensor`: `B` rows.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, key in enumerate(keys.flatten(1).tolist()):
+        groups.setdefault(tuple(key), []).append(i)
+    if len(groups) == 1:
+        return function(latents, sigma, conditioning)
+    outputs = [
+        function(latents[rows], sigma[rows], {name: tensor[rows] for name, tensor in conditioning.items()})
+        for rows in groups.values()
+    ]
+    order = torch.tensor([i for rows in groups.values() for i in rows], device=latents.device)
+    return torch.cat(outputs)[order.argsort()]

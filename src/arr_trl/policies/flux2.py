@@ -1,0 +1,155 @@
+"""FLUX.2 text-to-image: `Flux2Pipeline` (dev) and `Flux2KleinPipeline` as policies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, Flux2KleinPipeline, Flux2Pipeline
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
+from PIL import Image
+
+from .base import FlowPolicy
+from .batching import Conditioning
+
+
+class Flux2Policy(FlowPolicy):
+    """
+    FLUX.2-dev: Mistral as the only encoder, guidance as an embedding, packed latents of 128 channels.
+
+    Args:
+        pipeline ([`~diffusers.Flux2Pipeline`]):
+            The pipeline.
+        max_sequence_length (`int`, *optional*, defaults to `512`):
+            Text tokens per prompt, chat template included, as in `Flux2Pipeline.__call__`. Padding is not masked, so
+            pictures depend on it.
+        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+            How many encoded prompts are kept in memory.
+    """
+
+    pipeline_class = Flux2Pipeline
+    # The FLUX.1 adapter's counterparts; a single-stream block has one projection in and one out.
+    target_modules = (
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+        "attn.to_qkv_mlp_proj",
+        "ff.linear_in",
+        "ff.linear_out",
+        "ff_context.linear_in",
+        "ff_context.linear_out",
+    )
+
+    def __init__(self, pipeline: DiffusionPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
+        self._guidance_embeds = pipeline.transformer.config.guidance_embeds
+        self._num_channels = pipeline.transformer.config.in_channels // 4
+
+    @staticmethod
+    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
+        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
+
+    def num_tokens(self, prompt: str) -> int:
+        messages = format_input([prompt], self.pipeline.system_message)
+        tokens = self.pipeline.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=False, tokenize=True, return_dict=True
+        )
+        return len(tokens["input_ids"][0])
+
+    def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
+        conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
+        if self.negative_prompt is not None:
+            negative = self._encode_prompts("negative", [self.negative_prompt])
+            conditioning |= {name: tensor.expand(len(rows), -1, -1) for name, tensor in negative.items()}
+        return conditioning | {"image_ids": self._image_ids(len(rows), height, width)}
+
+    def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
+        embeds, text_ids = self.pipeline.encode_prompt(
+            prompt=prompts, device=self.device, max_sequence_length=self.max_sequence_length
+        )
+        return {f"{name}_embeds": embeds, f"{name}_ids": text_ids}
+
+    def _image_ids(self, batch: int, height: int, width: int) -> torch.Tensor:
+        latents = torch.empty(batch, 1, height // self.size_multiple, width // self.size_multiple)
+        return self.pipeline._prepare_latent_ids(latents).to(self.device)
+
+    def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
+        config = self.pipeline.scheduler.config
+        sequence_length = (height // self.size_multiple) * (width // self.size_multiple)
+        sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / num_steps, num_steps)
+        return self._scheduler_sigmas(num_steps, sigmas=sigmas, mu=compute_empirical_mu(sequence_length, num_steps))
+
+    def initial_noise(
+        self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
+    ) -> torch.Tensor:
+        latents, _ = self.pipeline.prepare_latents(
+            batch, self._num_channels, height, width, torch.float32, self.device, generator
+        )
+        return latents
+
+    def velocity(
+        self,
+        model: torch.nn.Module,
+        latents: torch.Tensor,
+        sigma: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        predictions = model(
+            hidden_states=latents.to(self.dtype).repeat(len(branches), 1, 1),
+            # the pipeline rounds the timestep, not sigma, to the network's precision
+            timestep=((sigma * 1000).to(self.dtype) / 1000).repeat(len(branches)),
+            guidance=latents.new_full((len(latents),), guidance_scale) if self._guidance_embeds else None,
+            encoder_hidden_states=torch.cat([conditioning[f"{branch}_embeds"] for branch in branches]),
+            # position ids are those of any row: all have one size and one text length
+            txt_ids=conditioning["prompt_ids"][0],
+            img_ids=conditioning["image_ids"][0],
+            return_dict=False,
+        )[0].float()
+        if len(branches) == 1:
+            return predictions
+        conditional, negative = predictions.chunk(2)
+        return negative + guidance_scale * (conditional - negative)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        latents = latents.to(vae.dtype)
+        latents = pipeline._unpack_latents_with_ids(latents, self._image_ids(len(latents), height, width))
+        # the statistics of a batch norm, patch by patch, in place of a shift and a scale
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
+        std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).to(latents)
+        latents = pipeline._unpatchify_latents(latents * std + mean)
+        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")
+
+
+class Flux2KleinPolicy(Flux2Policy):
+    """
+    FLUX.2-klein: FLUX.2 with Qwen3 as its encoder. The base models have classifier-free guidance against an empty
+    prompt when `guidance_scale` is greater than 1; the distilled ones take no guidance. See [`Flux2Policy`] for the
+    arguments.
+    """
+
+    pipeline_class = Flux2KleinPipeline
+    cfg_off_scale = 1.0
+
+    def __init__(self, pipeline: DiffusionPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
+        self.negative_prompt = None if pipeline.config.is_distilled else ""
+
+    def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
+        return {"max_sequence_length": self.max_sequence_length}  # the empty prompt is the pipeline's own
+
+    def num_tokens(self, prompt: str) -> int:
+        tokenizer = self.pipeline.tokenizer
+        messages = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return len(tokenizer(text)["input_ids"])

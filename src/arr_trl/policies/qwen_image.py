@@ -1,0 +1,140 @@
+"""Qwen-Image text-to-image: `QwenImagePipeline` as a policy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, QwenImagePipeline
+from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
+from PIL import Image
+
+from .base import FlowPolicy
+from .batching import Conditioning, concatenate, in_groups, trim
+
+
+class QwenImagePolicy(FlowPolicy):
+    """
+    Qwen-Image: Qwen2.5-VL as the only encoder, masked padding, classifier-free guidance whose result is scaled back to
+    the norm of the conditional prediction.
+
+    Args:
+        pipeline ([`~diffusers.QwenImagePipeline`]):
+            The pipeline.
+        max_sequence_length (`int`, *optional*, defaults to `512`):
+            Text tokens per prompt, as in `QwenImagePipeline.__call__`; at most 1024.
+        negative_prompt (`str`, *optional*, defaults to `" "`):
+            What guidance leads away from when `guidance_scale`, the pipeline's `true_cfg_scale`, is greater than 1.
+            With `None` there is no guidance.
+        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+            How many encoded prompts are kept in memory.
+    """
+
+    pipeline_class = QwenImagePipeline
+    guidance_argument = "true_cfg_scale"
+    cfg_off_scale = 1.0
+    # Those of the published ARR-Qwen-Image-Edit adapter, which has the same transformer.
+    target_modules = (
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+
+    def __init__(
+        self,
+        pipeline: DiffusionPipeline,
+        max_sequence_length: int | None = 512,
+        negative_prompt: str | None = " ",
+        max_cached_prompts: int = 1024,
+    ):
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
+        self.negative_prompt = negative_prompt
+        self._num_channels = pipeline.transformer.config.in_channels // 4
+
+    @staticmethod
+    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
+        return 2 * 2 ** len(vae_config["temperal_downsample"])  # the patch of 2 times the autoencoder's factor
+
+    def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
+        conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
+        if self.negative_prompt is not None:
+            negative = self._encode_prompts("negative", [self.negative_prompt])
+            conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
+        size = torch.tensor([[[height // self.size_multiple, width // self.size_multiple]]], device=self.device)
+        return conditioning | {"shapes": size.expand(len(rows), -1, -1)}
+
+    def _encode_prompts(self, name: str, prompts: list[str], **kwargs: Any) -> Conditioning:
+        if self.max_sequence_length is not None:
+            kwargs["max_sequence_length"] = self.max_sequence_length
+        embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
+        if mask is None:  # nothing is padded
+            mask = torch.ones(embeds.shape[:2], device=embeds.device)
+        return {f"{name}_embeds": embeds, f"{name}_mask": mask.bool()}
+
+    def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
+        config = self.pipeline.scheduler.config
+        mu = calculate_shift(
+            (height // self.size_multiple) * (width // self.size_multiple),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        return self._scheduler_sigmas(num_steps, sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
+
+    def initial_noise(
+        self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
+    ) -> torch.Tensor:
+        return self.pipeline.prepare_latents(
+            batch, self._num_channels, height, width, torch.float32, self.device, generator
+        )
+
+    def velocity(
+        self,
+        model: torch.nn.Module,
+        latents: torch.Tensor,
+        sigma: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        def of_one_shape(latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+            # the target first, then the sources; zeros where this row has fewer of them than others
+            shapes = [(1, *shape) for shape in conditioning["shapes"][0].tolist() if shape[0]]
+            hidden_states = latents.to(self.dtype)
+            if len(shapes) > 1:
+                num_tokens = sum(height * width for _, height, width in shapes[1:])
+                hidden_states = torch.cat([hidden_states, conditioning["source_latents"][:, :num_tokens]], 1)
+            branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+            texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
+            embeds, mask = trim(**concatenate(texts))
+            predictions = model(
+                hidden_states=hidden_states.repeat(len(branches), 1, 1),
+                # the pipeline rounds the timestep, not sigma, to the network's precision
+                timestep=((sigma * 1000).to(self.dtype) / 1000).repeat(len(branches)),
+                encoder_hidden_states=embeds,
+                encoder_hidden_states_mask=mask,
+                img_shapes=[shapes] * len(embeds),
+                return_dict=False,
+            )[0][:, : latents.shape[1]].float()
+            if len(branches) == 1:
+                return predictions
+            conditional, negative = predictions.chunk(2)
+            guided = negative + guidance_scale * (conditional - negative)
+            return guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+
+        return in_groups(of_one_shape, conditioning["shapes"], latents, sigma, conditioning)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        latents = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor).to(vae.dtype)
+        mean, std = (
+            torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1).to(latents) for name in ("latents_mean", "latents_std")
+        )
+        images = vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
+        return pipeline.image_processor.postprocess(images, output_type="pil")

@@ -1,0 +1,131 @@
+"""Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline` as a policy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+from PIL import Image
+
+from .base import FlowPolicy
+from .batching import Conditioning
+
+
+class StableDiffusion3Policy(FlowPolicy):
+    """
+    Stable Diffusion 3 and 3.5: two CLIP encoders and T5, classifier-free guidance. Its latents are pictures
+    `[B, 16, h, w]`; here each of their pixels is a token.
+
+    Args:
+        pipeline ([`~diffusers.StableDiffusion3Pipeline`]):
+            The pipeline.
+        max_sequence_length (`int`, *optional*, defaults to `256`):
+            T5 tokens per prompt, as in `StableDiffusion3Pipeline.__call__`. Padding is not masked, so pictures depend
+            on it.
+        negative_prompt (`str`, *optional*, defaults to `""`):
+            What guidance leads away from when `guidance_scale` is greater than 1. With `None` there is no guidance.
+        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+            How many encoded prompts are kept in memory.
+    """
+
+    pipeline_class = StableDiffusion3Pipeline
+    cfg_off_scale = 1.0
+    # Those that Flow-GRPO trains.
+    target_modules = (
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+
+    def __init__(
+        self,
+        pipeline: StableDiffusion3Pipeline,
+        max_sequence_length: int = 256,
+        negative_prompt: str | None = "",
+        max_cached_prompts: int = 1024,
+    ):
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
+        self.negative_prompt = negative_prompt
+
+    @staticmethod
+    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
+        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
+
+    def num_tokens(self, prompt: str) -> int:
+        tokenizer = self.pipeline.tokenizer_3 or self.pipeline.tokenizer  # T5 may be left out to save memory
+        return len(tokenizer(prompt)["input_ids"])
+
+    def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
+        prompt_embeds, negative_embeds, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt=[row["prompt"] for row in rows],
+            prompt_2=None,
+            prompt_3=None,
+            device=self.device,
+            do_classifier_free_guidance=self.negative_prompt is not None,
+            negative_prompt=self.negative_prompt,
+            max_sequence_length=self.max_sequence_length,
+        )
+        factor = self.pipeline.vae_scale_factor
+        size = torch.tensor([[height // factor, width // factor]], device=self.device)
+        conditioning = {"prompt_embeds": prompt_embeds, "prompt_pooled": pooled, "size": size.expand(len(rows), -1)}
+        if self.negative_prompt is not None:
+            conditioning |= {"negative_embeds": negative_embeds, "negative_pooled": negative_pooled}
+        return conditioning
+
+    def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
+        config = self.pipeline.scheduler.config
+        if not config.get("use_dynamic_shifting"):
+            return self._scheduler_sigmas(num_steps)
+        mu = calculate_shift(
+            (height // self.size_multiple) * (width // self.size_multiple),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.16),
+        )
+        return self._scheduler_sigmas(num_steps, mu=mu)
+
+    def initial_noise(
+        self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
+    ) -> torch.Tensor:
+        channels = self.pipeline.transformer.config.in_channels
+        latents = self.pipeline.prepare_latents(batch, channels, height, width, torch.float32, self.device, generator)
+        return latents.flatten(2).transpose(1, 2).contiguous()
+
+    def velocity(
+        self,
+        model: torch.nn.Module,
+        latents: torch.Tensor,
+        sigma: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        # all rows of a batch have one size
+        pictures = latents.transpose(1, 2).unflatten(2, conditioning["size"][0].tolist()).to(self.dtype)
+        predictions = model(
+            hidden_states=pictures.repeat(len(branches), 1, 1, 1),
+            timestep=(sigma * 1000).repeat(len(branches)),
+            encoder_hidden_states=torch.cat([conditioning[f"{branch}_embeds"] for branch in branches]),
+            pooled_projections=torch.cat([conditioning[f"{branch}_pooled"] for branch in branches]),
+            return_dict=False,
+        )[0]
+        predictions = predictions.float().flatten(2).transpose(1, 2)
+        if len(branches) == 1:
+            return predictions
+        conditional, negative = predictions.chunk(2)
+        return negative + guidance_scale * (conditional - negative)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        factor = pipeline.vae_scale_factor
+        latents = latents.transpose(1, 2).unflatten(2, (height // factor, width // factor)).to(vae.dtype)
+        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")

@@ -1,0 +1,28 @@
+"""The pictures that an editing row starts from."""
+
+import hashlib
+from typing import Any
+
+from PIL import Image
+
+
+def source_images(row: dict[str, Any]) -> list[Image.Image]:
+    """
+    The pictures in a row's `source_image`, one or several references.
+
+    Raises:
+        `ValueError`: when there is none, or something else than RGB pictures.
+    """
+    found = row.get("source_image")
+    images = list(found) if isinstance(found, list | tuple) else [found]
+    if not images or any(not isinstance(image, Image.Image) or image.mode != "RGB" for image in images):
+        raise ValueError(
+            f"The row with the prompt {row['prompt']!r} has {found!r} as `source_image`; an editing pipeline needs an "
+            "RGB picture (`arr_trl.data.load_image` makes one) or a list of them."
+        )
+    return images
+
+
+def content_hash(image: Image.Image) -> str:
+    """The same for pictures that look the same, wherever they came from."""
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()

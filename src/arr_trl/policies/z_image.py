@@ -1,0 +1,136 @@
+"""Z-Image: `ZImagePipeline` as a policy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import ZImagePipeline
+from diffusers.pipelines.z_image.pipeline_z_image import calculate_shift, get_default_z_image_sigmas
+from PIL import Image
+
+from .base import FlowPolicy
+from .batching import Conditioning, concatenate
+
+
+class ZImagePolicy(FlowPolicy):
+    """
+    Z-Image and Z-Image-Turbo: Qwen3 as the only encoder, a transformer that takes lists of rows and pads them itself,
+    classifier-free guidance. Its latents are pictures `[B, 16, h, w]`; here each of their pixels is a token.
+
+    Its `guidance_scale` is what is added to the conditional prediction: 0 is no guidance, 1 what other families call 2.
+
+    Args:
+        pipeline ([`~diffusers.ZImagePipeline`]):
+            The pipeline.
+        max_sequence_length (`int`, *optional*, defaults to `512`):
+            Text tokens per prompt, chat template included, as in `ZImagePipeline.__call__`.
+        negative_prompt (`str`, *optional*, defaults to `""`):
+            What guidance leads away from when `guidance_scale` is greater than 0. With `None` there is no guidance.
+        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+            How many encoded prompts are kept in memory.
+    """
+
+    pipeline_class = ZImagePipeline
+    cfg_off_scale = 0.0
+    target_modules = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
+
+    def __init__(
+        self,
+        pipeline: ZImagePipeline,
+        max_sequence_length: int = 512,
+        negative_prompt: str | None = "",
+        max_cached_prompts: int = 1024,
+    ):
+        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
+        self.negative_prompt = negative_prompt
+
+    @property
+    def hidden_size(self) -> int:
+        return self.pipeline.transformer.config.dim
+
+    @staticmethod
+    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
+        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
+
+    def num_tokens(self, prompt: str) -> int:
+        tokenizer = self.pipeline.tokenizer
+        messages = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        return len(tokenizer(text)["input_ids"])
+
+    def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
+        conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
+        if self.negative_prompt is not None:
+            negative = self._encode_prompts("negative", [self.negative_prompt])
+            conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
+        factor = self.pipeline.vae_scale_factor
+        size = torch.tensor([[height // factor, width // factor]], device=self.device)
+        return conditioning | {"size": size.expand(len(rows), -1)}
+
+    def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
+        embeds, _ = self.pipeline.encode_prompt(
+            prompt=prompts,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_sequence_length,
+        )
+        masks = [torch.ones(1, len(row), dtype=torch.bool, device=row.device) for row in embeds]
+        rows = [{f"{name}_embeds": row[None], f"{name}_mask": mask} for row, mask in zip(embeds, masks, strict=True)]
+        return concatenate(rows)
+
+    def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
+        config = self.pipeline.scheduler.config
+        mu = calculate_shift(
+            (height // self.size_multiple) * (width // self.size_multiple),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        return self._scheduler_sigmas(num_steps, sigmas=get_default_z_image_sigmas(num_steps), mu=mu)
+
+    def initial_noise(
+        self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
+    ) -> torch.Tensor:
+        channels = self.pipeline.transformer.config.in_channels
+        latents = self.pipeline.prepare_latents(batch, channels, height, width, torch.float32, self.device, generator)
+        return latents.flatten(2).transpose(1, 2).contiguous()
+
+    def velocity(
+        self,
+        model: torch.nn.Module,
+        latents: torch.Tensor,
+        sigma: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        # all rows of a batch have one size; a picture is `[16, 1, h, w]`
+        size = conditioning["size"][0].tolist()
+        pictures = list(latents.transpose(1, 2).unflatten(2, (1, *size)).to(self.dtype))
+        predictions = model(
+            x=pictures * len(branches),
+            t=((1000 - sigma * 1000) / 1000).repeat(len(branches)),  # time runs from noise to data
+            cap_feats=[
+                embeds[mask]
+                for branch in branches
+                for embeds, mask in zip(conditioning[f"{branch}_embeds"], conditioning[f"{branch}_mask"], strict=True)
+            ],
+            return_dict=False,
+        )[0]
+        # the network predicts `x0 - ε`
+        velocity = -torch.stack(predictions).float().flatten(2).transpose(1, 2)
+        if len(branches) == 1:
+            return velocity
+        conditional, negative = velocity.chunk(2)
+        return conditional + guidance_scale * (conditional - negative)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        factor = pipeline.vae_scale_factor
+        latents = latents.transpose(1, 2).unflatten(2, (height // factor, width // factor)).to(vae.dtype)
+        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")

@@ -1,0 +1,48 @@
+"""What every family's oracle needs: the policy's own sampling, and pictures to edit."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from arr_trl.sampling import denoise, rollout, transition
+from arr_trl.sampling import log_prob as transition_log_prob
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    """A smooth picture, the same for the same arguments."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def sample(policy, rows, height, width, steps, guidance_scale, seeds):
+    """Latents that the policy samples without noise, each row from the noise of its own seed."""
+    noise = policy.initial_noise(len(rows), height, width, [torch.Generator().manual_seed(seed) for seed in seeds])
+    sigmas = policy.sigmas(steps, height, width)
+    return denoise(
+        policy, policy.pipeline.transformer, noise, sigmas, policy.encode(rows, height, width), guidance_scale
+    )
+
+
+def alone(conditioning, i):
+    """Row `i` of a batch's conditioning."""
+    return {name: tensor[i : i + 1] for name, tensor in conditioning.items()}
+
+
+def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generations=2):
+    """ρ of every stored transition of a rollout, from a training pass over the same batch with unchanged weights."""
+    model = policy.pipeline.transformer
+    conditioning = policy.encode(rows, height, width)
+    sigmas = policy.sigmas(4, height, width)
+    generator = torch.Generator().manual_seed(0)
+    noise = policy.initial_noise(len(rows) * num_generations, height, width, generator)
+    sampled = rollout(
+        policy, model, noise, sigmas, conditioning, num_generations, range(2), "cps", 0.8, guidance_scale, generator
+    )
+    repeated = {name: tensor.repeat_interleave(num_generations, 0) for name, tensor in conditioning.items()}
+    ratios = []
+    for step in range(2):
+        stored = {name: tensor[:, step] for name, tensor in sampled.transitions.items()}
+        velocity = policy.velocity(model, stored["latents"], stored["sigma"], repeated, guidance_scale)
+        mean, std = transition(stored["latents"], velocity, stored["sigma"], stored["sigma_next"], 0.8, "cps")
+        ratios.append(torch.exp(transition_log_prob(stored["next_latents"], mean, std) - stored["log_prob"]))
+    return torch.cat(ratios).detach()
