@@ -53,7 +53,7 @@ class LocalChatModel:
         max_image_size: int = 1024,
     ):
         if isinstance(model, str):
-            with _without_zero3():
+            with whole_weights():
                 loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
             processor = processor or AutoProcessor.from_pretrained(model)
         else:
@@ -193,7 +193,7 @@ class LocalChatModel:
 
 
 @contextmanager
-def _without_zero3() -> Iterator[None]:
+def whole_weights() -> Iterator[None]:
     """
     Load weights whole. Under ZeRO-3 transformers partitions everything that is loaded after `TrainingArguments`, and a
     model that no DeepSpeed engine gathers again is left with parameters of shape (0,).

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from transformers.utils import logging as transformers_logging
 
+from .launch import OPTION, launch
+
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -129,11 +131,15 @@ def run(argv: list[str]) -> int:
     # reward functions may stand in a file of the current folder, as in TRL
     sys.path.insert(0, os.getcwd())
     parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
+    if OPTION in argv:
+        with explained():
+            return launch("rpo", parser, argv)
     with explained():
         script_args, training_args = parse(parser, argv)
         trainer = build_trainer(script_args, training_args)
     transformers_logging.set_verbosity(verbosity)
-    print(trainer.batch_arithmetic())
+    if trainer.is_world_process_zero():
+        print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     except (CheckpointError, JudgeFailureError, RowError, StreamError) as error:

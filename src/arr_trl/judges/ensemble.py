@@ -48,6 +48,9 @@ class EnsembleJudge(JudgeReward):
         self.tie_margin = tie_margin
         self.__name__ = "ensemble_judge"  # what metrics are filed under
 
+    def questions_per_row(self, num_candidates: int) -> int:
+        return sum(judge.questions_per_row(num_candidates) for judge in self.judges)
+
     def check(self) -> None:
         for judge in self.judges:
             judge.check()

@@ -102,6 +102,10 @@ class JudgeReward(ABC):
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         """A verdict for every row. Called from several threads at once when `submit` is used."""
 
+    def questions_per_row(self, num_candidates: int) -> int:
+        """Questions about the candidates of one row, when none is stored and none has to be repaired; 1 if not said."""
+        return 1
+
     @abstractmethod
     def check(self) -> None:
         """
