@@ -9,23 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from transformers.utils import logging as transformers_logging
+
+from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
 
 
 if TYPE_CHECKING:
     from trl import TrlParser
 
-    from ..judges import RubricJudge
     from ..trainer import RPOConfig, RPOTrainer
-
-TINY_SCENES = "tiny_scenes"
 
 
 @dataclass
-class RPOScriptArguments:
+class RPOScriptArguments(JudgeArguments):
     """
     What `arr-trl rpo` takes beside [`RPOConfig`]. The name `tiny_scenes` stands for the world that ships with the
     package, wherever a model, a dataset or a judge is asked for.
@@ -69,19 +68,6 @@ class RPOScriptArguments:
         metadata={"help": "Column that holds the pictures to edit. Unset, `source_image` if there is one."},
     )
 
-    rubric: str | None = field(
-        default=None,
-        metadata={"help": "The rubric the judge applies: a JSON or text file, a repository on the Hub, or `auto`."},
-    )
-    judge_model: str | None = field(default=None, metadata={"help": "Name of the model that judges."})
-    base_url: str | None = field(
-        default=None,
-        metadata={"help": "URL of the judge's OpenAI-compatible server, such as http://localhost:8000/v1."},
-    )
-    api_key_env: str = field(
-        default="OPENAI_API_KEY",
-        metadata={"help": "Environment variable that holds the judge's API key, if it needs one."},
-    )
     judge_order: str = field(
         default="both",
         metadata={
@@ -92,6 +78,13 @@ class RPOScriptArguments:
     judge_store: str | None = field(
         default=None,
         metadata={"help": "SQLite file that keeps every verdict. Unset, `judge.sqlite` in the output folder."},
+    )
+    judge_max_failure_rate: float = field(
+        default=0.5,
+        metadata={"help": "Share of comparisons without a verdict above which training stops; 1 never stops."},
+    )
+    judge_failure_window: int = field(
+        default=128, metadata={"help": "Number of latest comparisons that the share is taken over."}
     )
     reward_funcs: list[str] | None = field(
         default=None,
@@ -108,6 +101,7 @@ class RPOScriptArguments:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.dataset_name, str):  # as YAML has it
             self.dataset_name = [self.dataset_name]
 
@@ -219,7 +213,15 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
     eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
     if script_args.judge_model is not None:
-        reward_funcs.insert(0, _build_judge(script_args, training_args))
+        judge = build_judge(
+            script_args,
+            store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
+            order=script_args.judge_order,
+            max_failure_rate=script_args.judge_max_failure_rate,
+            failure_window=script_args.judge_failure_window,
+            seed=training_args.seed,
+        )
+        reward_funcs.insert(0, judge)
     if not reward_funcs:
         raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
 
@@ -263,29 +265,6 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
             lora_alpha=script_args.lora_alpha,
             target_modules=script_args.lora_target_modules,
         ),
-    )
-
-
-def _build_judge(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RubricJudge":
-    from ..judges import RubricJudge
-
-    if script_args.rubric is None:
-        raise ValueError("`judge_model` needs a `rubric`, the criteria it applies.")
-    model: Any = script_args.judge_model
-    if model == TINY_SCENES:
-        from ..tiny_scenes import TinyScenesJudge
-
-        model = TinyScenesJudge()
-    elif script_args.base_url is None:
-        raise ValueError(f"`judge_model={model}` needs `base_url`, the URL of the server that runs it.")
-    return RubricJudge(
-        rubric=script_args.rubric,
-        model=model,
-        base_url=script_args.base_url,
-        api_key=os.environ.get(script_args.api_key_env),
-        order=script_args.judge_order,
-        store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
-        seed=training_args.seed,
     )
 
 
