@@ -107,8 +107,16 @@ def test_a_provider_gets_the_key_of_the_hub_and_a_server_that_of_openai(monkeypa
         (["--judge_extra_body", "top_k=1"], "judge_extra_body='top_k=1' is not JSON"),
         (["--judge_extra_body", "[1]"], "judge_extra_body=[1] has to be an object"),
         (
-            ["--judge_model", "tiny_scenes", "--rubric", "rubric.json", "--judge_mode", "choice"]
-            + ["--judge_decide", "criteria"],
+            [
+                "--judge_model",
+                "tiny_scenes",
+                "--rubric",
+                "rubric.json",
+                "--judge_mode",
+                "choice",
+                "--judge_decide",
+                "criteria",
+            ],
             "mode='choice' has no answers per criterion",
         ),
     ],
@@ -125,8 +133,19 @@ def test_a_key_reaches_the_server_and_nothing_else(monkeypatch, capsys):
     with OpenAIServer(respond=lambda n, b: Answer(status=401, body=b'{"error": "no sk-very-secret"}')) as server:
         with pytest.raises(SystemExit):
             run(
-                ["eval", "--dataset", "pairs.jsonl", "--rubric", "rubric.json", "--judge_model", "m"]
-                + ["--base_url", server.url, "--api_key_env", "MY_KEY"]
+                [
+                    "eval",
+                    "--dataset",
+                    "pairs.jsonl",
+                    "--rubric",
+                    "rubric.json",
+                    "--judge_model",
+                    "m",
+                    "--base_url",
+                    server.url,
+                    "--api_key_env",
+                    "MY_KEY",
+                ]
             )
         assert server.headers[0]["authorization"] == "Bearer sk-very-secret"
     shown = capsys.readouterr()

@@ -117,7 +117,7 @@ def run(argv: list[str]) -> int:
     from ..data import StreamError
     from ..judges import JudgeFailureError
     from ..release import PushError
-    from ..trainer import CheckpointError, RPOConfig
+    from ..trainer import CheckpointError, RewardError, RPOConfig
 
     # reward functions may stand in a file of the current folder, as in TRL
     sys.path.insert(0, os.getcwd())
@@ -129,11 +129,14 @@ def run(argv: list[str]) -> int:
     print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RewardError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
         _write_release(trainer, script_args.dataset_name)
+    except RewardError as error:  # in the evaluation; what was trained is written already
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     except (OSError, SafetensorError) as error:
         print(
             f"arr-trl: {training_args.output_dir} could not be written to: {error}. The trained adapter is in "

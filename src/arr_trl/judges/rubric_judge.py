@@ -136,6 +136,10 @@ class RubricJudge(JudgeReward):
         self.seed = seed
         self.__name__ = "rubric_judge"  # what metrics are filed under
 
+    @property
+    def members(self) -> list["RubricJudge"]:
+        return [self]
+
     def check(self) -> None:
         self.store.get([])  # a store that cannot be used is found now, too
         self.model.check()

@@ -36,6 +36,7 @@ from .checkpoints import CheckpointError
 from .checks import check_arguments
 from .completions import log_completions
 from .resumable_trainer import ResumableTrainer
+from .rewards import read_rewards
 from .rollouts import Buffer, conditioning_of, draw_window, sample_candidates, split_buffer
 from .rpo_config import RPOConfig
 
@@ -337,12 +338,7 @@ class RPOTrainer(ResumableTrainer):
                 output = func(completions=images, **columns)
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait_for(output))
-            if len(output) != len(images):
-                raise ValueError(
-                    f"The reward function {name!r} returned {len(output)} rewards for {len(images)} images; it has to "
-                    "return one per image, `None` where it has none."
-                )
-            rewards[:, i] = torch.tensor([torch.nan if reward is None else float(reward) for reward in output])
+            rewards[:, i] = read_rewards(output, name, len(images))
         return rewards
 
     def _log_extra(self, column: str, values: list) -> None:
@@ -482,7 +478,11 @@ class RPOTrainer(ResumableTrainer):
 
         self._mode = "eval"
         pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
-        rewards_PN = self._combine_rewards(self._calculate_rewards(rows, pairs, num_generations=2), 2)
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
+        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
+            rewards_NF[:, ~is_judge] = torch.nan
+        rewards_PN = self._combine_rewards(rewards_NF, 2)
         logged = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
         self._metrics["eval"].clear()
 
