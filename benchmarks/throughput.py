@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
 from arr_trl.policies import FluxPolicy
-from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts, zero_shot_rubric
+from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts
+from arr_trl.tiny_scenes.judge import zero_shot_rubric
 from arr_trl.trainer.arithmetic import rollout_forwards
 from arr_trl.trainer.rollouts import draw_window, place_random
 
