@@ -4,7 +4,6 @@ import random
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ..policies import Conditioning, FlowPolicy, concatenate
 from ..sampling import rollout
@@ -46,7 +45,7 @@ def sample_candidates(
     window: range,
     args: RPOConfig,
     generators: list[torch.Generator],
-) -> tuple[list[Image.Image], Buffer]:
+) -> tuple[torch.Tensor, Buffer]:
     """
     Sample the candidates of `P` rows in one batch.
 
@@ -59,8 +58,8 @@ def sample_candidates(
         generators (`list[torch.Generator]`): for each row, draws its initial noise and that of its steps.
 
     Returns:
-        `tuple(list, dict)`: the pictures, `P·n` of them, the candidates of a row adjacent; and the steps that are
-        trained on.
+        `tuple(torch.Tensor, dict)`: the finished latents, `P·n` of them, the candidates of a row adjacent; and the
+        steps that are trained on.
     """
     n = args.num_generations
     conditioning = policy.encode(rows, args.height, args.width)
@@ -81,8 +80,7 @@ def sample_candidates(
         args.noise_level,
         args.guidance_scale if args.cfg != "off" else without_cfg(policy, args.guidance_scale),
     )
-    images = policy.decode(sampled.latents, args.height, args.width)
-    return images, sampled.steps | {_CONDITIONING + name: tensor for name, tensor in conditioning.items()}
+    return sampled.latents, sampled.steps | {_CONDITIONING + name: tensor for name, tensor in conditioning.items()}
 
 
 def join_buffers(parts: list[Buffer], advantages_PN: torch.Tensor) -> Buffer:

@@ -320,13 +320,18 @@ class RPOTrainer(ResumableTrainer):
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
-        images, parts = [], []
+        images, parts, decode_s = [], [], 0.0
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
-            decoded, part = sample_candidates(
+            latents, part = sample_candidates(
                 self.policy, self.model_wrapped, some, window, self.args, generators[start : start + chunk]
             )
+            if latents.device.type != "cpu":
+                torch.accelerator.synchronize()  # decoding would wait for the latents in any case
+            decoding_at = time.perf_counter()
+            decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            decode_s += time.perf_counter() - decoding_at
             part["prompt"] += start
             # judges read these while the next chunk is sampled
             for judge in judges:
@@ -345,7 +350,8 @@ class RPOTrainer(ResumableTrainer):
                 f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
             ) from failure
         advantages_PN = self._compute_advantages(rewards_NF)
-        self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
+        self._metrics["train"]["rollout/sample_s"].append(sampled_at - started - decode_s)
+        self._metrics["train"]["rollout/decode_s"].append(decode_s)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
         return split_buffer(join_buffers(parts, advantages_PN), self.args.steps_per_generation, random)
