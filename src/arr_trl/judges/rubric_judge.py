@@ -136,6 +136,14 @@ class RubricJudge(JudgeReward):
         self.seed = seed
         self.__name__ = "rubric_judge"  # what metrics are filed under
 
+    def questions_per_row(self, num_candidates: int) -> int:
+        orders = [tuple(range(num_candidates))] * (2 if self.order == "both" else 1)
+        return len(self.mode.views(orders)) + (self.rubric is None)
+
+    @property
+    def members(self) -> list["RubricJudge"]:
+        return [self]
+
     def check(self) -> None:
         self.store.get([])  # a store that cannot be used is found now, too
         self.model.check()

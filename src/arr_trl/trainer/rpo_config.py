@@ -101,6 +101,9 @@ class RPOConfig(_BaseConfig):
         beta (`float`, *optional*, defaults to `0.01`):
             Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition; the
             divergence is then measured once every `logging_steps` steps.
+        kl_fraction (`float`, *optional*, defaults to `1.0`):
+            Share of the trained rows that the penalty is computed on, drawn at random; it is scaled up to all of them.
+            Each row left out saves a forward pass of the reference.
         kl_type (`str`, *optional*, defaults to `"closed_form"`):
             `"closed_form"` (KL of two Gaussians; with `sde_type="cps"` the squared velocity difference, since the
             step's deviation goes to 0) or `"log_ratio"` (the estimate of the ARR release, which has zero expected
@@ -281,6 +284,12 @@ class RPOConfig(_BaseConfig):
         default=0.01,
         metadata={"help": "Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition."},
     )
+    kl_fraction: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the trained rows, drawn at random, that the penalty is computed on and scaled up from."
+        },
+    )
     kl_type: str = field(
         default="closed_form",
         metadata={
@@ -358,6 +367,11 @@ class RPOConfig(_BaseConfig):
         for name in ("beta", "negative_reward"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0; it is a magnitude.")
+        if not 0 < self.kl_fraction <= 1:
+            raise ValueError(
+                f"kl_fraction={self.kl_fraction} is a share of the trained rows, greater than 0 and at most 1; switch "
+                "the penalty off with beta=0."
+            )
         if self.sde_type == "cps" and self.noise_level > 1:
             raise ValueError(f"noise_level={self.noise_level} must be at most 1 with sde_type='cps'; 0.8 is usual.")
         if self.sde_type not in ("flow", "dance", "cps"):
@@ -380,6 +394,13 @@ class RPOConfig(_BaseConfig):
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
+        repeats, accumulated = self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps
+        if repeats % accumulated and accumulated % repeats:
+            raise ValueError(
+                f"steps_per_generation × num_iterations = {repeats} micro-steps per rollout and "
+                f"gradient_accumulation_steps={accumulated} do not divide, so that optimizer steps would mix parts of "
+                "rollouts; make one a multiple of the other."
+            )
         rows = self.per_device_train_batch_size * self.steps_per_generation
         rows_per_prompt = self.num_generations * self.window_size
         if rows % rows_per_prompt:
