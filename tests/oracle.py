@@ -28,21 +28,34 @@ def alone(conditioning, i):
     return {name: tensor[i : i + 1] for name, tensor in conditioning.items()}
 
 
-def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generations=2):
-    """ρ of every stored transition of a rollout, from a training pass over the same batch with unchanged weights."""
+def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generations=2, row_by_row=False):
+    """
+    ρ of every stored transition of a rollout, from a training pass with unchanged weights over the same batch, or over
+    one row at a time.
+    """
     model = policy.pipeline.transformer
     conditioning = policy.encode(rows, height, width)
     sigmas = policy.sigmas(4, height, width)
     generator = torch.Generator().manual_seed(0)
     noise = policy.initial_noise(len(rows) * num_generations, height, width, generator)
     sampled = rollout(
-        policy, model, noise, sigmas, conditioning, num_generations, range(2), "cps", 0.8, guidance_scale, generator
+        policy, model, noise, sigmas, conditioning, num_generations, range(2), "dance", 0.3, guidance_scale, generator
     )
     repeated = {name: tensor.repeat_interleave(num_generations, 0) for name, tensor in conditioning.items()}
     ratios = []
     for step in range(2):
         stored = {name: tensor[:, step] for name, tensor in sampled.transitions.items()}
-        velocity = policy.velocity(model, stored["latents"], stored["sigma"], repeated, guidance_scale)
-        mean, std = transition(stored["latents"], velocity, stored["sigma"], stored["sigma_next"], 0.8, "cps")
+        batches = [[i] for i in range(len(noise))] if row_by_row else [slice(None)]
+        velocity = torch.cat([
+            policy.velocity(
+                model,
+                stored["latents"][rows],
+                stored["sigma"][rows],
+                {name: tensor[rows] for name, tensor in repeated.items()},
+                guidance_scale,
+            )
+            for rows in batches
+        ])  # fmt: skip
+        mean, std = transition(stored["latents"], velocity, stored["sigma"], stored["sigma_next"], 0.3, "dance")
         ratios.append(torch.exp(transition_log_prob(stored["next_latents"], mean, std) - stored["log_prob"]))
     return torch.cat(ratios).detach()

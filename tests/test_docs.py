@@ -127,8 +127,8 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
     script_args, training_args = parser.parse_args_and_config(["--config", str(path), "--use_cpu", "true"])
     assert script_args.model_name_or_path
     assert training_args.prompts_per_rollout >= 1
-    if script_args.rubric is not None:
-        Rubric.load(script_args.rubric)
+    for rubric in script_args.rubric or []:
+        Rubric.load(rubric)
 
 
 def test_rubrics_in_the_pages_are_rubrics():

@@ -36,6 +36,13 @@ def test_an_answer_comes_back_as_it_was_put(tmp_path):
     assert len(store) == 1
 
 
+def test_half_a_character_does_not_stop_the_store(tmp_path):
+    store = VerdictStore(tmp_path / "judge.sqlite")
+    store.put([answer("a", prompt="a lamp \ud83d", reply="\udc00", problem="\x00")])
+    kept = store.get(["a"])["a"]
+    assert (kept.prompt, kept.reply, kept.problem) == ("a lamp ?", "?", "\x00")
+
+
 def test_the_first_answer_stands_and_a_failure_gives_way(tmp_path):
     store = VerdictStore(tmp_path / "judge.sqlite")
     store.put([answer("a", reply="first"), answer("b", status="failed", reply=None, problem="lost")])

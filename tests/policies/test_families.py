@@ -19,13 +19,13 @@ ROWS = [
 ]
 # pipeline, policy's arguments, the two guidance scales
 FAMILIES = {
-    "flux": (build_flux, {"max_sequence_length": 48}, (1.0, 3.5)),
-    "flux2": (build_flux2, {"max_sequence_length": 64}, (1.0, 4.0)),
-    "klein": (lambda: build_flux2(klein=True), {"max_sequence_length": 64}, (1.0, 4.0)),
-    "klein distilled": (lambda: build_flux2(klein=True, is_distilled=True), {"max_sequence_length": 64}, (1.0, 4.0)),
+    "flux": (build_flux, {"max_sequence_length": 96}, (1.0, 3.5)),
+    "flux2": (build_flux2, {"max_sequence_length": 160}, (1.0, 4.0)),
+    "klein": (lambda: build_flux2(klein=True), {"max_sequence_length": 96}, (1.0, 4.0)),
+    "klein distilled": (lambda: build_flux2(klein=True, is_distilled=True), {"max_sequence_length": 96}, (1.0, 4.0)),
     "qwen": (build_qwen_image, {}, (1.0, 4.0)),
-    "sd3": (build_sd3, {"max_sequence_length": 48}, (1.0, 7.0)),
-    "sd3 dynamic": (lambda: build_sd3(use_dynamic_shifting=True), {"max_sequence_length": 48}, (1.0, 7.0)),
+    "sd3": (build_sd3, {"max_sequence_length": 96}, (1.0, 7.0)),
+    "sd3 dynamic": (lambda: build_sd3(use_dynamic_shifting=True), {"max_sequence_length": 96}, (1.0, 7.0)),
     "z_image": (build_z_image, {}, (0.0, 5.0)),
 }
 GUIDED = ("klein", "qwen", "sd3", "sd3 dynamic", "z_image")
@@ -146,6 +146,16 @@ def test_sigmas_run_from_one_to_zero(family):
     assert sigmas[0] == 1
     assert sigmas[-1] == 0
     assert (sigmas.diff() < 0).all()
+
+
+def test_no_prompt_of_these_tests_is_cut(family, caplog):
+    _, policy = family
+    policy._cache.clear()
+    conditioning = policy.encode(ROWS, 48, 80)
+    assert not [message for message in caplog.messages if message.startswith("The prompt")]
+    embeds = conditioning["prompt_embeds"]
+    assert not torch.equal(embeds[0], embeds[1])
+    assert not torch.equal(embeds[0], embeds[2])
 
 
 def test_a_prompt_that_is_cut_is_told(family, caplog):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from arr_trl.policies import FluxPolicy, load_policy, policy_for
+from arr_trl.policies import FluxPolicy
 from arr_trl.sampling import denoise
 
 
@@ -94,23 +94,3 @@ def test_the_pipelines_scheduler_is_left_alone(flux_pipeline):
     before = flux_pipeline.scheduler.sigmas.clone()
     FluxPolicy(flux_pipeline).sigmas(4, 32, 32)
     assert torch.equal(flux_pipeline.scheduler.sigmas, before)
-
-
-@pytest.mark.parametrize(("height", "width", "message"), [
-    (500, 512, "height=500 does not divide by 8, the latent patch of FluxPipeline; use 496 or 504."),
-    (512, 3, "width=3 does not divide by 8, the latent patch of FluxPipeline; use 8."),
-])  # fmt: skip
-def test_bad_size_is_refused_before_weights_are_read(saved_flux_pipeline, height, width, message):
-    for weights in saved_flux_pipeline.rglob("*.safetensors"):
-        weights.unlink()
-    with pytest.raises(ValueError) as error:
-        load_policy(str(saved_flux_pipeline), height, width)
-    assert str(error.value) == message
-
-
-def test_unknown_pipeline_is_told_what_is_supported():
-    class StableMystery:
-        pass
-
-    with pytest.raises(TypeError, match=r"no policy for StableMystery; supported are FluxPipeline"):
-        policy_for(StableMystery())

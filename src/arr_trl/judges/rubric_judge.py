@@ -140,6 +140,10 @@ class RubricJudge(JudgeReward):
         orders = [tuple(range(num_candidates))] * (2 if self.order == "both" else 1)
         return len(self.mode.views(orders)) + (self.rubric is None)
 
+    @property
+    def members(self) -> list["RubricJudge"]:
+        return [self]
+
     def check(self) -> None:
         self.store.get([])  # a store that cannot be used is found now, too
         self.model.check()

@@ -230,7 +230,10 @@ def _row(answer: StoredAnswer, now: float) -> list:
     values = vars(answer) | {"created_at": answer.created_at or now}
     for name in _JSON_COLUMNS:
         values[name] = None if values[name] is None else json.dumps(values[name])
-    return [values[name] for name in _COLUMNS]
+    # SQLite takes no halves of characters, and a caption cut by somebody's script may end in one
+    return [
+        v.encode("utf-8", "replace").decode("utf-8") if isinstance(v, str) else v for v in map(values.get, _COLUMNS)
+    ]
 
 
 def _answer(row: tuple) -> StoredAnswer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
-from .base import FlowPolicy
+from .base import FlowPolicy, hub_kwargs
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
@@ -29,9 +29,10 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
 )
 
 
-def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy) -> type[FlowPolicy]:
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **hub_kwargs: Any) -> type[FlowPolicy]:
     """
-    The policy's class, from a configuration file where `model` is a model id or a folder.
+    The policy's class, from a configuration file where `model` is a model id or a folder; `hub_kwargs` say where the
+    file is (`revision`, `token`, `cache_dir`).
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
@@ -41,7 +42,7 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy) -
         return type(model)
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
-    name = DiffusionPipeline.load_config(model).get("_class_name")
+    name = DiffusionPipeline.load_config(model, **hub_kwargs).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     return _policy_class(name)
@@ -84,9 +85,10 @@ def load_policy(
             when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
             argument.
     """
-    policy_class = policy_class_of(model)
+    hub = hub_kwargs(init_kwargs)
+    policy_class = policy_class_of(model, **hub)
     _check_arguments(policy_class, policy_kwargs or {})
-    vae_config = AutoencoderKL.load_config(model, subfolder="vae")
+    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub)
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)

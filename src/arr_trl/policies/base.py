@@ -1,8 +1,6 @@
 """A flow-matching pipeline of diffusers seen as a policy that can be sampled, scored and trained."""
 
-import logging
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,11 +8,15 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from .batching import Conditioning, concatenate
+from .batching import Conditioning
+from .cache import EncodingCache
+from .limits import check_size, warn_if_cut
 from .sources import content_hash, source_images
 
 
-logger = logging.getLogger(__name__)
+def hub_kwargs(init_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those arguments of `from_pretrained` that say where and which files are, good for any part of a pipeline."""
+    return {name: init_kwargs[name] for name in ("cache_dir", "revision", "token") if name in init_kwargs}
 
 
 class FlowPolicy(ABC):
@@ -52,10 +54,9 @@ class FlowPolicy(ABC):
     ):
         self.pipeline = pipeline
         self.max_sequence_length = max_sequence_length
-        self.max_cached_prompts = max_cached_prompts
         # read before LoRA adds float32 parameters to a bfloat16 network
         self.dtype = pipeline.transformer.dtype
-        self._cache: OrderedDict[Any, Conditioning] = OrderedDict()
+        self._cache = EncodingCache(max_cached_prompts)
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
@@ -119,14 +120,7 @@ class FlowPolicy(ABC):
         Raises:
             `ValueError`: when the pipeline cannot make pictures of this size.
         """
-        for name, value in (("height", height), ("width", width)):
-            if value < multiple or value % multiple:
-                below = max(value, 0) // multiple * multiple
-                options = f"{below} or {below + multiple}" if below else f"{multiple}"
-                raise ValueError(
-                    f"{name}={value} does not divide by {multiple}, the latent patch of "
-                    f"{cls.pipeline_class.__name__}; use {options}."
-                )
+        check_size(height, width, multiple, cls.pipeline_class.__name__)
 
     @torch.no_grad()
     def encode(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
@@ -143,22 +137,16 @@ class FlowPolicy(ABC):
                 batch-first tensors of `len(rows)` rows, on the pipeline's device; rows shorter than others are padded
                 with zeros, and a family that tells padding apart has a mask among the tensors.
         """
-        keys = [(self.cache_key(row), height, width) for row in rows]
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._cache}
-        if missing:
-            for row in missing.values():
-                self._warn_if_cut(row["prompt"])
-            encoded = self.encode_rows(list(missing.values()), height, width)
-            for i, key in enumerate(missing):
-                self._cache[key] = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
-        found = []
-        for key in keys:
-            self._cache.move_to_end(key)
-            found.append(self._cache[key])
-        batch = concatenate(found)
-        while len(self._cache) > self.max_cached_prompts:
-            self._cache.popitem(last=False)
-        return batch
+
+        def encode_missing(indices: list[int]) -> Conditioning:
+            missing = [rows[i] for i in indices]
+            if self.max_sequence_length is not None:
+                for prompt in (row["prompt"] for row in missing):
+                    name = self.pipeline_class.__name__
+                    warn_if_cut(prompt, self.num_tokens(prompt), self.max_sequence_length, name)
+            return self.encode_rows(missing, height, width)
+
+        return self._cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """
@@ -189,23 +177,6 @@ class FlowPolicy(ABC):
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""
         return len(self.pipeline.tokenizer(prompt)["input_ids"])
-
-    def _warn_if_cut(self, prompt: str) -> None:
-        if self.max_sequence_length is not None and (tokens := self.num_tokens(prompt)) > self.max_sequence_length:
-            logger.warning(
-                "The prompt %r has %d tokens, and `max_sequence_length=%d` of %s cuts the rest off; shorten it, or raise "
-                "`max_sequence_length` as far as the pipeline allows.",
-                prompt if len(prompt) < 100 else f"{prompt[:99]}…",
-                tokens,
-                self.max_sequence_length,
-                self.pipeline_class.__name__,
-            )
-
-    def _scheduler_sigmas(self, num_steps: int, **kwargs: Any) -> torch.Tensor:
-        """`[T + 1]` from a copy of the scheduler, because `set_timesteps` changes the one the user's pipeline holds."""
-        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-        scheduler.set_timesteps(num_steps, **kwargs)
-        return scheduler.sigmas.float()
 
     def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
         """

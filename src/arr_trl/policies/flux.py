@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import FluxPipeline
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
-from .base import Conditioning, FlowPolicy
+from .base import FlowPolicy
+from .batching import Conditioning
+from .schedule import resolution_shift, scheduler_sigmas
 
 
 class FluxPolicy(FlowPolicy):
@@ -73,15 +74,9 @@ class FluxPolicy(FlowPolicy):
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config
         sequence_length = (height // self.size_multiple) * (width // self.size_multiple)
-        mu = calculate_shift(
-            sequence_length,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        mu = resolution_shift(config, sequence_length)
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / num_steps, num_steps)
-        return self._scheduler_sigmas(num_steps, sigmas=sigmas, mu=mu)
+        return scheduler_sigmas(self.pipeline.scheduler, num_steps, sigmas=sigmas, mu=mu)
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

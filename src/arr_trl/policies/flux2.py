@@ -11,6 +11,7 @@ from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning
+from .schedule import scheduler_sigmas
 
 
 class Flux2Policy(FlowPolicy):
@@ -82,7 +83,9 @@ class Flux2Policy(FlowPolicy):
         config = self.pipeline.scheduler.config
         sequence_length = (height // self.size_multiple) * (width // self.size_multiple)
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / num_steps, num_steps)
-        return self._scheduler_sigmas(num_steps, sigmas=sigmas, mu=compute_empirical_mu(sequence_length, num_steps))
+        return scheduler_sigmas(
+            self.pipeline.scheduler, num_steps, sigmas=sigmas, mu=compute_empirical_mu(sequence_length, num_steps)
+        )
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

@@ -27,7 +27,7 @@ class FluxKontextPolicy(FluxPolicy):
             Side, in pixels, of the square whose area the source is resized to. With anything but 1024, Kontext's
             resolutions are scaled; to draw the same with the pipeline, resize the source yourself and pass
             `_auto_resize=False`.
-        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+        max_cached_prompts (`int`, *optional*, defaults to `128`):
             How many encoded rows are kept in memory, with the latents of their sources.
     """
 
@@ -39,7 +39,7 @@ class FluxKontextPolicy(FluxPolicy):
         pipeline: FluxKontextPipeline,
         max_sequence_length: int = 512,
         condition_size: int = 1024,
-        max_cached_prompts: int = 1024,
+        max_cached_prompts: int = 128,
     ):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         if condition_size < 64:

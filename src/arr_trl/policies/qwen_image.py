@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, QwenImagePipeline
-from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
 from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups, trim
+from .schedule import resolution_shift, scheduler_sigmas
 
 
 class QwenImagePolicy(FlowPolicy):
@@ -78,14 +78,10 @@ class QwenImagePolicy(FlowPolicy):
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config
-        mu = calculate_shift(
-            (height // self.size_multiple) * (width // self.size_multiple),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
+        mu = resolution_shift(config, (height // self.size_multiple) * (width // self.size_multiple))
+        return scheduler_sigmas(
+            self.pipeline.scheduler, num_steps, sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu
         )
-        return self._scheduler_sigmas(num_steps, sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import Qwen2VLProcessor
 from transformers.utils import is_torchvision_available
 
+from .base import hub_kwargs
 from .batching import Conditioning, concatenate
 from .qwen_image import QwenImagePolicy
 from .sources import source_images
@@ -42,7 +43,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
         negative_prompt (`str`, *optional*, defaults to `" "`):
             What guidance leads away from when `guidance_scale`, the pipeline's `true_cfg_scale`, is greater than 1.
             With `None` there is no guidance.
-        max_cached_prompts (`int`, *optional*, defaults to `1024`):
+        max_cached_prompts (`int`, *optional*, defaults to `128`):
             How many encoded rows are kept in memory, with the latents of their sources.
     """
 
@@ -54,7 +55,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
         pipeline: DiffusionPipeline,
         condition_size: int = 1024,
         negative_prompt: str | None = " ",
-        max_cached_prompts: int = 1024,
+        max_cached_prompts: int = 128,
     ):
         # the pipeline takes instructions whole, however long they are
         super().__init__(pipeline, None, negative_prompt, max_cached_prompts)
@@ -65,7 +66,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
         if not is_torchvision_available() and "processor" not in init_kwargs:
-            hub = {name: init_kwargs[name] for name in ("cache_dir", "revision", "token") if name in init_kwargs}
+            hub = hub_kwargs(init_kwargs)
             init_kwargs["processor"] = ImageOnlyProcessor.from_pretrained(model, subfolder="processor", **hub)
         return super().load_pipeline(model, **init_kwargs)
 

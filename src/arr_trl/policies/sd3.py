@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
-from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning
+from .schedule import resolution_shift, scheduler_sigmas
 
 
 class StableDiffusion3Policy(FlowPolicy):
@@ -81,15 +81,9 @@ class StableDiffusion3Policy(FlowPolicy):
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config
         if not config.get("use_dynamic_shifting"):
-            return self._scheduler_sigmas(num_steps)
-        mu = calculate_shift(
-            (height // self.size_multiple) * (width // self.size_multiple),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.16),
-        )
-        return self._scheduler_sigmas(num_steps, mu=mu)
+            return scheduler_sigmas(self.pipeline.scheduler, num_steps)
+        mu = resolution_shift(config, (height // self.size_multiple) * (width // self.size_multiple), max_shift=1.16)
+        return scheduler_sigmas(self.pipeline.scheduler, num_steps, mu=mu)
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from diffusers import ZImagePipeline
-from diffusers.pipelines.z_image.pipeline_z_image import calculate_shift, get_default_z_image_sigmas
+from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate
+from .schedule import resolution_shift, scheduler_sigmas
 
 
 class ZImagePolicy(FlowPolicy):
@@ -82,14 +83,10 @@ class ZImagePolicy(FlowPolicy):
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config
-        mu = calculate_shift(
-            (height // self.size_multiple) * (width // self.size_multiple),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
+        mu = resolution_shift(config, (height // self.size_multiple) * (width // self.size_multiple))
+        return scheduler_sigmas(
+            self.pipeline.scheduler, num_steps, sigmas=get_default_z_image_sigmas(num_steps), mu=mu
         )
-        return self._scheduler_sigmas(num_steps, sigmas=get_default_z_image_sigmas(num_steps), mu=mu)
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

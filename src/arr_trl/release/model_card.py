@@ -76,6 +76,8 @@ class AdapterCard:
             Names of the reward functions.
         rubric ([`Rubric`], *optional*):
             Rubric of the judge.
+        further_rubrics (`list[Rubric]`, *optional*):
+            Those of the other judges of an ensemble.
         judge (`str`, *optional*):
             Model of the judge; of a local folder only the name enters the card.
         datasets (`list[str]`, *optional*):
@@ -110,6 +112,7 @@ class AdapterCard:
     license_link: str | None = None
     rewards: list[str] = field(default_factory=list)
     rubric: Rubric | None = None
+    further_rubrics: list[Rubric] = field(default_factory=list)
     judge: str | None = None
     datasets: list[str] = field(default_factory=list)
     results: EvaluationResults | None = None

@@ -48,6 +48,7 @@ from .completions import log_completions
 from .memory import compress_base
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
+from .rewards import read_rewards
 from .rollouts import (
     Buffer,
     conditioning_of,
@@ -402,12 +403,7 @@ class RPOTrainer(ResumableTrainer):
                 output = func(completions=images, **columns)
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait_for(output))
-            if len(output) != len(images):
-                raise ValueError(
-                    f"The reward function {name!r} returned {len(output)} rewards for {len(images)} images; it has to "
-                    "return one per image, `None` where it has none."
-                )
-            rewards[:, i] = torch.tensor([torch.nan if reward is None else float(reward) for reward in output])
+            rewards[:, i] = read_rewards(output, name, len(images))
         return rewards
 
     def _log_extra(self, column: str, values: list) -> None:
@@ -568,7 +564,11 @@ class RPOTrainer(ResumableTrainer):
 
         self._mode = "eval"
         pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
-        rewards_PN = self._combine_rewards(self._calculate_rewards(rows, pairs, num_generations=2), 2)
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
+        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
+            rewards_NF[:, ~is_judge] = torch.nan
+        rewards_PN = self._combine_rewards(rewards_NF, 2)
         logged = self._flush_metrics()
 
         rewards = gather_object(rewards_PN[:counted].tolist())

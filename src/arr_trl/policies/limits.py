@@ -1,0 +1,33 @@
+"""What a pipeline cannot take, told in a sentence."""
+
+import logging
+
+
+logger = logging.getLogger(__name__)
+
+
+def check_size(height: int, width: int, multiple: int, pipeline: str) -> None:
+    """
+    Raises:
+        `ValueError`: when `height` or `width` is no multiple of `multiple` pixels.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value < multiple or value % multiple:
+            below = max(value, 0) // multiple * multiple
+            options = f"{below} or {below + multiple}" if below else f"{multiple}"
+            raise ValueError(
+                f"{name}={value} does not divide by {multiple}, the latent patch of {pipeline}; use {options}."
+            )
+
+
+def warn_if_cut(prompt: str, num_tokens: int, max_sequence_length: int, pipeline: str) -> None:
+    """Tell of a prompt whose end the encoder does not see."""
+    if num_tokens > max_sequence_length:
+        logger.warning(
+            "The prompt %r has %d tokens, and `max_sequence_length=%d` of %s cuts the rest off; shorten it, or raise "
+            "`max_sequence_length` as far as the pipeline allows.",
+            prompt if len(prompt) < 100 else f"{prompt[:99]}…",
+            num_tokens,
+            max_sequence_length,
+            pipeline,
+        )

@@ -1,0 +1,68 @@
+"""Classifier-free guidance in the rollout, in the loss, in both or in neither: what it costs and whether both agree."""
+
+import copy
+
+import pytest
+from diffusers import QwenImageEditPipeline
+from test_editing import history, trainer_for
+from tiny_pipelines import build_qwen_image
+
+from arr_trl.tiny_scenes import build_pipeline
+
+
+PROMPTS, CANDIDATES, STEPS = 2, 2, 3
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return build_qwen_image(pipeline_class=QwenImageEditPipeline)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sampled", "trained", "words"),
+    [
+        ("both", 2, 2, "24 to sample, 16 in the loss and its reference; .* (true_cfg_scale=4) doubles both."),
+        ("rollout", 2, 1, "24 to sample, 8 in the loss and its reference; .* doubles the former."),
+        ("off", 1, 1, "12 to sample, 8 in the loss and its reference; .* is off until evaluation."),
+    ],
+)
+def test_cost_is_told_and_is_what_it_costs(pipeline, tmp_path, cfg, sampled, trained, words):
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg=cfg, guidance_scale=4.0, share_initial_noise=False)
+    before, _, after = words.partition(" .* ")
+    assert before in trainer.batch_arithmetic()
+    assert trainer.batch_arithmetic().endswith(after)
+    trainer.train()
+    images = PROMPTS * CANDIDATES
+    assert trainer.transformer_forwards == sampled * images * STEPS + trained * images * 2
+
+
+@pytest.mark.parametrize("cfg", ["both", "off"])
+def test_rollout_and_loss_agree_where_both_or_neither_is_guided(pipeline, tmp_path, cfg):
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg=cfg, guidance_scale=4.0)
+    trainer.train()
+    assert history(trainer, "policy/ratio_deviation")[0] == 0.0
+
+
+def test_guidance_in_the_rollout_alone_shows_as_a_deviation_and_still_trains(pipeline, tmp_path):
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg="rollout", guidance_scale=4.0)
+    trainer.train()
+    assert history(trainer, "policy/ratio_deviation")[0] > 1e-4
+    assert history(trainer, "policy/clip_fraction") == [0.0]
+    assert history(trainer, "grad_norm")[0] > 0
+
+
+def test_guidance_in_the_rollout_alone_needs_one_update_per_rollout(pipeline, tmp_path):
+    with pytest.raises(ValueError, match="cfg='rollout' has no old log-probabilities"):
+        trainer_for(copy.deepcopy(pipeline), tmp_path, cfg="rollout", guidance_scale=4.0, num_iterations=2)
+
+
+def test_guidance_that_is_an_input_of_the_network_stays(tmp_path):
+    from test_rpo_trainer import trainer_for as flux_trainer
+
+    trainer = flux_trainer(build_pipeline(seed=0), tmp_path, cfg="off", max_steps=1)
+    assert "guidance" not in trainer.batch_arithmetic()
+    scales = []
+    velocity = trainer.policy.velocity
+    trainer.policy.velocity = lambda *args: scales.append(args[-1]) or velocity(*args)
+    trainer.train()
+    assert set(scales) == {3.5}
