@@ -45,6 +45,9 @@ class RPOConfig(_BaseConfig):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
 
+        compile_blocks (`bool`, *optional*, defaults to `False`):
+            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more.
+
         > Parameters that control the rollout
 
         height (`int`, *optional*, defaults to `512`):
@@ -120,6 +123,9 @@ class RPOConfig(_BaseConfig):
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
+        profile (`bool`, *optional*, defaults to `False`):
+            Profile two steps: `profile/` in `output_dir` gets a trace of PyTorch's profiler and a table of where the
+            time went.
         adapter_subfolder (`str`, *optional*):
             Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
             by the name of the base model.
@@ -198,6 +204,10 @@ class RPOConfig(_BaseConfig):
         metadata={
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
         },
+    )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={"help": "Compile the blocks that the transformer repeats. The first steps take minutes more."},
     )
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
@@ -314,6 +324,10 @@ class RPOConfig(_BaseConfig):
             "show them in the trackers of `report_to`."
         },
     )
+    profile: bool = field(
+        default=False,
+        metadata={"help": "Write a trace of PyTorch's profiler and a table of where the time went to `profile/`."},
+    )
     adapter_subfolder: str | None = field(
         default=None,
         metadata={
@@ -342,7 +356,7 @@ class RPOConfig(_BaseConfig):
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
         name = self.adapter_subfolder
-        reserved = ("README.md", "samples", "samples.png", "completions", "results.json")
+        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
         if name is not None and (
             not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
         ):
