@@ -15,7 +15,7 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .launch import OPTION, launch
+from .launch import OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def run(argv: list[str]) -> int:
     parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
     if OPTION in argv:
         with explained():
-            return launch("rpo", parser, argv)
+            argv, of_launcher = split_options(parser, argv)
+            parse(parser, argv)  # what is wrong with them is said once, not by every process
+        return launch("rpo", argv, of_launcher)
     with explained():
         script_args, training_args = parse(parser, argv)
         trainer = build_trainer(script_args, training_args)

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from trl.trainer.base_config import _BaseConfig
@@ -43,6 +44,9 @@ class RPOConfig(_BaseConfig):
         offload_encoders (`bool`, *optional*, defaults to `False`):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
+
+        compile_blocks (`bool`, *optional*, defaults to `False`):
+            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more.
 
         > Parameters that control the rollout
 
@@ -119,6 +123,9 @@ class RPOConfig(_BaseConfig):
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
+        profile (`bool`, *optional*, defaults to `False`):
+            Profile two steps: `profile/` in `output_dir` gets a trace of PyTorch's profiler and a table of where the
+            time went.
         adapter_subfolder (`str`, *optional*):
             Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
             by the name of the base model.
@@ -197,6 +204,10 @@ class RPOConfig(_BaseConfig):
         metadata={
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
         },
+    )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={"help": "Compile the blocks that the transformer repeats. The first steps take minutes more."},
     )
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
@@ -313,6 +324,10 @@ class RPOConfig(_BaseConfig):
             "show them in the trackers of `report_to`."
         },
     )
+    profile: bool = field(
+        default=False,
+        metadata={"help": "Write a trace of PyTorch's profiler and a table of where the time went to `profile/`."},
+    )
     adapter_subfolder: str | None = field(
         default=None,
         metadata={
@@ -341,7 +356,7 @@ class RPOConfig(_BaseConfig):
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
         name = self.adapter_subfolder
-        reserved = ("README.md", "samples", "samples.png", "completions", "results.json")
+        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
         if name is not None and (
             not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
         ):
@@ -385,6 +400,10 @@ class RPOConfig(_BaseConfig):
             raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
         if self.base_precision not in (None, "fp8", "int8"):
             raise ValueError(f"base_precision={self.base_precision!r} is not one of 'fp8' and 'int8'.")
+        if self.base_precision == "int8" and find_spec("torchao") is None:
+            raise ValueError(
+                "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
+            )
         self._check_window()
 
         if self.steps_per_generation is None:

@@ -19,6 +19,7 @@ from datasets import Dataset, IterableDataset
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from torch.profiler import record_function
 from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
@@ -46,6 +47,7 @@ from .checkpoints import CheckpointError
 from .checks import check_arguments
 from .completions import log_completions
 from .memory import compress_base
+from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
 from .rewards import read_rewards
@@ -203,6 +205,8 @@ class RPOTrainer(ResumableTrainer):
             load_weights(peft_model, adapter, "default", args.adapter_path)
             if args.reference == "adapter":
                 add_reference(peft_model, adapter, args.adapter_path)
+        if args.compile_blocks:
+            transformer.compile_repeated_blocks()
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
@@ -223,6 +227,9 @@ class RPOTrainer(ResumableTrainer):
             optimizers=optimizers,
         )
         self.policy.to(self.accelerator.device, args.offload_encoders)
+
+        if args.profile:
+            self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
 
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
         self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
@@ -324,13 +331,15 @@ class RPOTrainer(ResumableTrainer):
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
-            latents, part = sample_candidates(
-                self.policy, self.model_wrapped, some, window, self.args, generators[start : start + chunk]
-            )
-            if latents.device.type != "cpu":
-                torch.accelerator.synchronize()  # decoding would wait for the latents in any case
+            with record_function("rollout/sample"):
+                latents, part = sample_candidates(
+                    self.policy, self.model_wrapped, some, window, self.args, generators[start : start + chunk]
+                )
+                if latents.device.type != "cpu":
+                    torch.accelerator.synchronize()  # decoding would wait for the latents in any case
             decoding_at = time.perf_counter()
-            decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            with record_function("rollout/decode"):
+                decoded = self.policy.decode(latents, self.args.height, self.args.width)
             decode_s += time.perf_counter() - decoding_at
             part["prompt"] += start
             # judges read these while the next chunk is sampled
@@ -340,7 +349,8 @@ class RPOTrainer(ResumableTrainer):
             parts.append(part)
         sampled_at = time.perf_counter()
         try:
-            rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
+            with record_function("rollout/reward"):
+                rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
         except JudgeFailureError as error:
             rewards_NF, failure = None, error
         if judges and self._largest(int(failure is not None)):  # all ranks stop together
