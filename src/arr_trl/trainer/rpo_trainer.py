@@ -114,8 +114,8 @@ class RPOTrainer(ResumableTrainer):
             Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
             checked. Reported as success rates of base and trained.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter; not with `adapter_path`. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
-            published adapter are taken.
+            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            published adapter are taken. Not with `adapter_path`, whose adapter has a configuration of its own.
         callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
             Callbacks to customise the training loop.
         optimizers (`tuple`, *optional*, defaults to `(None, None)`):
