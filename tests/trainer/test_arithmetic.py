@@ -127,7 +127,7 @@ def test_shared_rows_give_the_loss_and_gradient_of_one_row_for_each_transition(f
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (shared,) = trainer._generate_and_score([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}])
+    (shared,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     alone = {name: [] for name in shared}
     for row, slot in (~shared["advantages"].isnan()).nonzero().tolist():
         for name, tensor in shared.items():
@@ -158,7 +158,7 @@ def test_penalty_on_some_rows_is_on_average_the_penalty_on_all(flux_pipeline, tm
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (batch,) = trainer._generate_and_score([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}])
+    (batch,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     rows = len(batch["latents"])
 
     def loss(first):

@@ -82,6 +82,10 @@ class RPOConfig(_BaseConfig):
             Micro-steps that train on one rollout. Defaults to `gradient_accumulation_steps`.
         num_iterations (`int`, *optional*, defaults to `1`):
             How often a rollout is trained on (μ in the GRPO paper).
+        pipelined_judge (`bool`, *optional*, defaults to `False`):
+            Train on the previous rollout while judges read the newest one. Its candidates are then one update older
+            than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
+            yet, and the last rollout is not trained on.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -270,6 +274,13 @@ class RPOConfig(_BaseConfig):
         metadata={"help": "Micro-steps that train on one rollout. Unset, `gradient_accumulation_steps`."},
     )
     num_iterations: int = field(default=1, metadata={"help": "How often a rollout is trained on."})
+    pipelined_judge: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the previous rollout while judges read the newest one, which makes candidates one update "
+            "older."
+        },
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
