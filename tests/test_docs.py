@@ -112,7 +112,7 @@ def test_commands_and_their_options_exist(path, capsys):
             with pytest.raises(SystemExit, match="0"):
                 main([*command, "--help"])
             known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
-        elif any(word.endswith("rpo_flux.py") for word in words):
+        elif any(word.startswith("examples/scripts/") for word in words):
             parser = TrlParser((RPOScriptArguments, RPOConfig))
             known = set(parser._option_string_actions)
         else:

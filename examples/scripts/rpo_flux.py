@@ -15,12 +15,11 @@ python examples/scripts/rpo_flux.py \
 
 from pathlib import Path
 
-from peft import LoraConfig
 from trl import TrlParser
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.cli.judge_arguments import build_judge
-from arr_trl.cli.rpo import RPOScriptArguments
+from arr_trl.cli.rpo import RPOScriptArguments, lora_config
 from arr_trl.data import load_prompts
 from arr_trl.evaluation import print_table
 
@@ -49,11 +48,7 @@ def main(script_args: RPOScriptArguments, training_args: RPOConfig) -> None:
         args=training_args,
         train_dataset=prompts(script_args.dataset_name, script_args.dataset_split),
         eval_dataset=prompts(eval_name, eval_split) if eval_split else None,
-        peft_config=LoraConfig(
-            r=script_args.lora_r,
-            lora_alpha=script_args.lora_alpha,
-            target_modules=script_args.lora_target_modules,
-        ),
+        peft_config=lora_config(script_args, training_args),
     )
     print(trainer.batch_arithmetic())
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

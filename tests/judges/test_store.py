@@ -138,6 +138,22 @@ def test_a_corrupt_file_is_set_aside_not_overwritten(tmp_path):
     assert len(VerdictStore(path)) == 1
 
 
+@pytest.mark.parametrize("page", [1, 40, -2])
+def test_a_file_that_is_corrupt_within_is_set_aside_too(tmp_path, page):
+    path = tmp_path / "judge.sqlite"
+    store = VerdictStore(path)
+    store.put(answer(str(i), reply="x" * 500) for i in range(500))
+    store.close()
+    content = bytearray(path.read_bytes())
+    start = page % (len(content) // 4096) * 4096
+    content[start : start + 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="set aside as judge.sqlite.corrupt-"):
+        assert VerdictStore(path).get(map(str, range(500))) == {}
+    (aside,) = tmp_path.glob("judge.sqlite.corrupt-*")
+    assert aside.read_bytes() == content
+
+
 def test_a_file_given_by_mistake_is_left_where_it_is(tmp_path):
     (tmp_path / "rubric.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a SQLite file; give `store` a path of its own"):

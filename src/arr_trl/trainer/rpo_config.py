@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from trl.trainer.base_config import _BaseConfig
@@ -410,6 +411,10 @@ class RPOConfig(_BaseConfig):
             raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
         if self.base_precision not in (None, "fp8", "int8"):
             raise ValueError(f"base_precision={self.base_precision!r} is not one of 'fp8' and 'int8'.")
+        if self.base_precision == "int8" and find_spec("torchao") is None:
+            raise ValueError(
+                "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
+            )
         self._check_window()
 
         if self.steps_per_generation is None:
