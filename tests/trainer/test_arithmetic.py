@@ -192,6 +192,12 @@ def test_advantage_goes_to_the_transitions_of_its_candidate():
     torch.testing.assert_close(buffer["advantages"], expected, equal_nan=True)
 
 
+def test_pictures_of_the_evaluation_may_be_larger_than_those_of_training(flux_pipeline, tmp_path):
+    trainer = build(flux_pipeline, tmp_path, eval_height=64, eval_width=48, eval_num_inference_steps=1)
+    sizes = [image.size for image in trainer._sample_images([{"prompt": PROMPTS[0]}], [0], adapter=True)]
+    assert sizes == [(48, 64)]
+
+
 def test_batch_arithmetic_is_told_in_words():
     papers = flux_recipe(share_initial_noise=False, max_steps=10)
     papers.steps_per_generation = papers.gradient_accumulation_steps = 112

@@ -118,6 +118,11 @@ class RPOConfig(_BaseConfig):
 
         > Parameters that control evaluation and what is written
 
+        eval_height (`int`, *optional*):
+            Height of evaluation pictures in pixels; that of the rollouts by default. To train at half the size and
+            evaluate at full size costs a quarter.
+        eval_width (`int`, *optional*):
+            Width of evaluation pictures in pixels.
         eval_num_inference_steps (`int`, *optional*, defaults to `30`):
             Denoising steps of evaluation pictures.
         eval_seed (`int`, *optional*, defaults to `1234`):
@@ -319,6 +324,12 @@ class RPOConfig(_BaseConfig):
         },
     )
 
+    eval_height: int | None = field(
+        default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_width: int | None = field(
+        default=None, metadata={"help": "Width of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
     eval_num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps of evaluation pictures."})
     eval_seed: int = field(
         default=1234,
@@ -416,6 +427,10 @@ class RPOConfig(_BaseConfig):
                 "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
             )
         self._check_window()
+        if self.eval_height is None:
+            self.eval_height = self.height
+        if self.eval_width is None:
+            self.eval_width = self.width
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps

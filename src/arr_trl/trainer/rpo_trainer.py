@@ -183,6 +183,7 @@ class RPOTrainer(ResumableTrainer):
         else:
             self.policy = policy_for(model, **args.policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
+        self.policy.check_size(args.eval_height, args.eval_width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
             args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
@@ -658,16 +659,18 @@ class RPOTrainer(ResumableTrainer):
     def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
         """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
         args, model = self.args, self.model_wrapped
-        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.height, args.width).to(self.accelerator.device)
+        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.eval_height, args.eval_width).to(
+            self.accelerator.device
+        )
         images = []
         with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
             for start in range(0, len(rows), args.per_device_eval_batch_size):
                 batch = slice(start, start + args.per_device_eval_batch_size)
                 generators = [torch.Generator().manual_seed(args.eval_seed + i) for i in indices[batch]]
-                noise = self.policy.initial_noise(len(generators), args.height, args.width, generators)
-                conditioning = self.policy.encode(rows[batch], args.height, args.width)
+                noise = self.policy.initial_noise(len(generators), args.eval_height, args.eval_width, generators)
+                conditioning = self.policy.encode(rows[batch], args.eval_height, args.eval_width)
                 latents = denoise(self.policy, model, noise, sigmas, conditioning, args.guidance_scale)
-                images += self.policy.decode(latents, args.height, args.width)
+                images += self.policy.decode(latents, args.eval_height, args.eval_width)
         return images
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
