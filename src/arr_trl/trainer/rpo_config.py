@@ -83,6 +83,10 @@ class RPOConfig(_BaseConfig):
             Micro-steps that train on one rollout. Defaults to `gradient_accumulation_steps`.
         num_iterations (`int`, *optional*, defaults to `1`):
             How often a rollout is trained on (μ in the GRPO paper).
+        pipelined_judge (`bool`, *optional*, defaults to `False`):
+            Train on the previous rollout while judges read the newest one. Its candidates are then one update older
+            than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
+            yet, and the last rollout is not trained on.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -114,6 +118,11 @@ class RPOConfig(_BaseConfig):
 
         > Parameters that control evaluation and what is written
 
+        eval_height (`int`, *optional*):
+            Height of evaluation pictures in pixels; that of the rollouts by default. To train at half the size and
+            evaluate at full size costs a quarter.
+        eval_width (`int`, *optional*):
+            Width of evaluation pictures in pixels.
         eval_num_inference_steps (`int`, *optional*, defaults to `30`):
             Denoising steps of evaluation pictures.
         eval_seed (`int`, *optional*, defaults to `1234`):
@@ -271,6 +280,13 @@ class RPOConfig(_BaseConfig):
         metadata={"help": "Micro-steps that train on one rollout. Unset, `gradient_accumulation_steps`."},
     )
     num_iterations: int = field(default=1, metadata={"help": "How often a rollout is trained on."})
+    pipelined_judge: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the previous rollout while judges read the newest one, which makes candidates one update "
+            "older."
+        },
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -308,6 +324,12 @@ class RPOConfig(_BaseConfig):
         },
     )
 
+    eval_height: int | None = field(
+        default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_width: int | None = field(
+        default=None, metadata={"help": "Width of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
     eval_num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps of evaluation pictures."})
     eval_seed: int = field(
         default=1234,
@@ -405,6 +427,10 @@ class RPOConfig(_BaseConfig):
                 "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
             )
         self._check_window()
+        if self.eval_height is None:
+            self.eval_height = self.height
+        if self.eval_width is None:
+            self.eval_width = self.width
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
