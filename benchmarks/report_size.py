@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
-from browser import address, chromium, complaints
-from made_up_evaluation import made_up
-
 from arr_trl.evaluation import write_report
+
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+from browser import address, chromium, complaints  # noqa: E402
+from made_up_evaluation import made_up  # noqa: E402
 
 
 def memory_mb(page) -> dict[str, float]:

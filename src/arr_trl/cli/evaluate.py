@@ -18,7 +18,7 @@ class EvaluateArguments:
         default=None,
         metadata={
             "help": "Prompts: a .jsonl, .json, .csv, .parquet or .txt file, a dataset on the Hub, or a prompt set by its "
-            "name, such as `geneval` or `drawbench`."
+            "name, such as `geneval`."
         },
     )
     output: str = field(
@@ -27,6 +27,9 @@ class EvaluateArguments:
     adapter: list[str] | None = field(
         default=None,
         metadata={"help": "Adapters to compare with the base: folders, or `user/repo/subfolder` on the Hub."},
+    )
+    data_files: list[str] | None = field(
+        default=None, metadata={"help": "Files of the dataset to read, or the local copy of a prompt set."}
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
     dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
@@ -173,14 +176,11 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
     from itertools import islice
 
     from ..data import check_prompts, load_prompts
-    from ..evaluation.prompt_sets import PROMPT_SETS, load_prompt_set
 
     if args.dataset == TINY_SCENES:
         from ..tiny_scenes import prompts
 
-        rows = prompts("test" if args.dataset_split == "train" else args.dataset_split)
-    elif args.dataset.lower() in PROMPT_SETS:
-        rows = load_prompt_set(args.dataset)
+        rows = prompts("test")
     else:
         rows = load_prompts(
             args.dataset,
@@ -188,6 +188,7 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
             args.dataset_split,
             prompt_column=args.prompt_column,
             source_column=args.source_column,
+            data_files=args.data_files,
         )
     check_prompts(rows, args.dataset)
     return list(islice(rows, args.limit))

@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image
@@ -103,7 +104,8 @@ class Evaluator:
         self.stats = JudgeStats()
         self._judging: deque[tuple[JudgeFuture | None, list[JudgeRow], list[PairRecord]]] = deque()
 
-        self._state = PartialState()
+        # without the flag accelerate takes processes on CPUs for strangers
+        self._state = PartialState(cpu=not torch.accelerator.is_available())
         model = load_adapters(policy.pipeline.transformer, adapters)
         policy.to(self._state.device)
         self._drawn_with = {**policy.call_kwargs, "dtype": str(policy.dtype).removeprefix("torch.")}
@@ -142,7 +144,8 @@ class Evaluator:
         costs = gather_object([self.stats])
         if not state.is_main_process:
             return None
-        pairs.sort(key=lambda pair: (pair.prompt, pair.image))
+        for records in (pairs, pictures):
+            records.sort(key=lambda record: (record.prompt, record.image))
         total = JudgeStats()
         for cost in costs:
             total += cost

@@ -63,6 +63,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .watch import watch
 
 
 logger = logging.getLogger(__name__)
@@ -239,6 +240,7 @@ class RPOTrainer(ResumableTrainer):
                 "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
                 "num_iterations, or cfg to 'both' or 'off'."
             )
+        watch(self, self._on_policy)
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._stream: RepeatStream | None = None
