@@ -4,6 +4,7 @@ import io
 import logging
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 from transformers import TrainerControl, TrainerState
@@ -43,16 +44,25 @@ def config(folder, **changes):
     return RPOConfig(**(settings | changes))
 
 
-def trained(folder, judge=None, eval_dataset=None, **changes) -> RPOTrainer:
+def trained(folder, reward=None, eval_dataset=None, **changes) -> RPOTrainer:
     trainer = RPOTrainer(
         model=str(BASE_MODEL),
-        reward_funcs=RubricJudge(zero_shot_rubric(), judge or TinyScenesJudge()),
+        reward_funcs=reward or judge(),
         args=config(folder, **changes),
         train_dataset=prompts("train[:96]"),
         eval_dataset=eval_dataset,
     )
     trainer.train()
     return trainer
+
+
+def judge(**flaws) -> RubricJudge:
+    return RubricJudge(zero_shot_rubric(), TinyScenesJudge(**flaws))
+
+
+def flatness(prompts, completions, **columns):
+    """A reward that nobody would want: the plainest picture wins."""
+    return [-float(np.asarray(image, dtype=float).std()) for image in completions]
 
 
 def warnings_of(trainer) -> dict[str, str]:
@@ -74,14 +84,14 @@ def test_candidates_without_a_difference(tmp_path, caplog):
 
 
 def test_judge_that_goes_by_position(tmp_path):
-    found = warnings_of(trained(tmp_path, TinyScenesJudge(position_bias=1.0), max_steps=4))
+    found = warnings_of(trained(tmp_path, judge(position_bias=1.0), max_steps=4))
     assert "in 0% of its comparisons" in found["coin flip"]
     assert "arr-trl judge eval" in found["coin flip"]
 
 
 def test_judge_that_draws_lots(tmp_path):
     # ties aside it agrees with itself in half of its answers
-    found = warnings_of(trained(tmp_path, TinyScenesJudge(noise=1.0), max_steps=4))
+    found = warnings_of(trained(tmp_path, judge(noise=1.0), max_steps=4))
     assert "a coin reaches 50%" in found["coin flip"]
 
 
@@ -101,7 +111,7 @@ def test_divergence_that_runs_away(tmp_path):
 
 
 def test_policy_that_draws_ever_the_same(tmp_path):
-    found = warnings_of(trained(tmp_path, learning_rate=0.3, max_steps=10))
+    found = warnings_of(trained(tmp_path, flatness, learning_rate=5e-3, max_steps=12))
     assert "the policy draws ever the same" in found["collapse"]
 
 

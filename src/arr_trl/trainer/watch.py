@@ -2,7 +2,7 @@
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from .health import HealthCallback
 
@@ -22,14 +22,15 @@ _SHOWN = (
 
 def watch(trainer: Trainer, on_policy: bool) -> None:
     """
-    Add the callbacks of a run: warnings, the progress bar in place of [`~transformers.ProgressCallback`], and the end
+    Add the callbacks of a run: warnings, progress in place of what [`~transformers.Trainer`] prints, and the end
     that `early_stopping` asks for.
     """
     trainer.add_callback(HealthCallback(on_policy))
     if trainer.args.early_stopping is not None:
         trainer.add_callback(EarlyStoppingCallback(trainer.args.early_stopping))
-    if trainer.pop_callback(ProgressCallback) is not None:
-        trainer.add_callback(RichProgressCallback())
+    for callback in (ProgressCallback, PrinterCallback):  # whichever of the two Trainer chose
+        trainer.remove_callback(callback)
+    trainer.add_callback(RichProgressCallback())
 
 
 class RichProgressCallback(TrainerCallback):
