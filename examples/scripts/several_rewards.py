@@ -39,7 +39,7 @@ def main(script_args: RPOScriptArguments, training_args: RPOConfig) -> None:
     training_args.reward_weights = [1.0, 0.5, 0.001]
     trainer = RPOTrainer(
         model=script_args.model_name_or_path,
-        reward_funcs=[RubricJudge(script_args.rubric, TinyScenesJudge()), nothing_stray, plain_border],
+        reward_funcs=[RubricJudge(script_args.rubric[0], TinyScenesJudge()), nothing_stray, plain_border],
         args=training_args,
         train_dataset=load_prompts(script_args.dataset_name),
     )

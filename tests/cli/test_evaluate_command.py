@@ -107,7 +107,7 @@ def test_own_reward_function_without_a_judge_is_enough(release, tmp_path, monkey
     (["--adapter", "RELEASE"], "holds no adapter_config.json; there are adapters in"),
     (["--dataset", "missing.jsonl"], "There is no prompt file at missing.jsonl"),
     (["--rubric", "missing.json"], "There is no rubric file at missing.json"),
-    (["--judge", "some-vlm"], "`judge=some-vlm` needs `base_url`"),
+    (["--judge", "some-vlm"], "`judge_model=some-vlm` needs `base_url`"),
     (["--height", "30"], "height=30 does not divide by 8"),
     (["--num_images_per_prompt", "0"], "num_images_per_prompt=0 has to be at least 1."),
     (["--batch_size", "0"], "batch_size=0 has to be at least 1."),

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .rpo import TINY_SCENES, _import, explained
+from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
+from .rpo import _import, explained
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(JudgeArguments):
     """What `arr-trl evaluate` takes. The name `tiny_scenes` stands for the world that ships with the package."""
 
     model: str | None = field(default=None, metadata={"help": "The base: a model id on the Hub or a folder."})
@@ -37,18 +38,13 @@ class EvaluateArguments:
     source_column: str | None = field(default=None, metadata={"help": "Column that holds the pictures to edit."})
     limit: int | None = field(default=None, metadata={"help": "How many prompts to take. Unset, all of them."})
 
-    judge: str | None = field(default=None, metadata={"help": "Name of the model that judges."})
-    rubric: str | None = field(
-        default=None, metadata={"help": "The rubric: a JSON or text file, a repository on the Hub, or `auto`."}
-    )
-    base_url: str | None = field(
-        default=None, metadata={"help": "URL of the judge's server, such as http://localhost:8000/v1."}
-    )
-    api_key_env: str = field(
-        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the judge's API key."}
-    )
-    judge_mode: str = field(
-        default="ranks", metadata={"help": "How the judge is asked.", "choices": ["ranks", "choice", "pointwise"]}
+    judge_model: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Name of the model that judges, or `tiny_scenes`. Several make an ensemble, and so do several "
+            "rubrics. Unset, only reward functions and ground truths are measured.",
+            "aliases": ["--judge"],
+        },
     )
     judge_store: str | None = field(
         default=None, metadata={"help": "SQLite file of answers. Unset, `judge.sqlite` in the output folder."}
@@ -62,7 +58,15 @@ class EvaluateArguments:
     width: int = field(default=512, metadata={"help": "Width of the pictures in pixels."})
     num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps."})
     guidance_scale: float = field(default=3.5, metadata={"help": "Guidance, as in the pipeline's `__call__`."})
-    max_sequence_length: int = field(default=512, metadata={"help": "Text tokens per prompt."})
+    max_sequence_length: int | None = field(
+        default=None, metadata={"help": "Text tokens per prompt. Unset, what the pipeline's `__call__` takes."}
+    )
+    condition_size: int | None = field(
+        default=None, metadata={"help": "Side of the square whose area sources of editing models are scaled to."}
+    )
+    negative_prompt: str | None = field(
+        default=None, metadata={"help": "What classifier-free guidance leads away from. Unset, the family's default."}
+    )
     num_images_per_prompt: int = field(
         default=2, metadata={"help": "Pictures of each prompt; 1 cannot show whether a model collapses."}
     )
@@ -91,7 +95,8 @@ def run(argv: list[str]) -> int:
         (args,) = parser.parse_args_and_config(argv)
         if args.model is None or args.dataset is None:
             raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
-        judge = _judge(args)
+        store = args.judge_store or Path(args.output) / "judge.sqlite"
+        judge = build_judge(args, store, order="both") if args.judge_model else None
         reward_funcs = [_import(path) for path in args.reward_funcs or []]
         eval_funcs = [_import(path) for path in args.eval_funcs or []]
 
@@ -147,31 +152,6 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _judge(args: EvaluateArguments):
-    if args.judge is None:
-        return None
-    if args.rubric is None:
-        raise ValueError("`judge` needs a `rubric`, the criteria it applies.")
-    model: Any = args.judge
-    if model == TINY_SCENES:
-        from ..tiny_scenes import TinyScenesJudge
-
-        model = TinyScenesJudge()
-    elif args.base_url is None:
-        raise ValueError(f"`judge={model}` needs `base_url`, the URL of the server that runs it.")
-
-    from ..judges import RubricJudge
-
-    return RubricJudge(
-        rubric=args.rubric,
-        model=model,
-        base_url=args.base_url,
-        api_key=os.environ.get(args.api_key_env),
-        mode=args.judge_mode,
-        store=args.judge_store or Path(args.output) / "judge.sqlite",
-    )
-
-
 def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
     from itertools import islice
 
@@ -205,7 +185,9 @@ def _policy(args: EvaluateArguments):
 
         model = str(BASE_MODEL)
     dtype = getattr(torch, args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
-    return load_policy(model, args.height, args.width, max_sequence_length=args.max_sequence_length, dtype=dtype)
+    names = ("max_sequence_length", "condition_size", "negative_prompt")
+    policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return load_policy(model, args.height, args.width, policy_kwargs, dtype=dtype)
 
 
 def _update_cards(evaluation, adapters) -> None:

@@ -108,7 +108,10 @@ class Evaluator:
         self._state = PartialState(cpu=not torch.accelerator.is_available())
         model = load_adapters(policy.pipeline.transformer, adapters)
         policy.to(self._state.device)
-        self._drawn_with = {**policy.call_kwargs, "dtype": str(policy.dtype).removeprefix("torch.")}
+        self._drawn_with = {
+            **policy.call_kwargs(settings.height, settings.width),
+            "dtype": str(policy.dtype).removeprefix("torch."),
+        }
         facts = {
             "base_model": Path(self.base_model).name,
             **self._drawn_with,
