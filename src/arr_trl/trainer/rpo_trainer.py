@@ -64,6 +64,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .watch import watch
 
 
 logger = logging.getLogger(__name__)
@@ -244,6 +245,7 @@ class RPOTrainer(ResumableTrainer):
                 "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
                 "num_iterations, or cfg to 'both' or 'off'."
             )
+        watch(self, self._on_policy)
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | list[Buffer] | None = None  # with `pipelined_judge`, what is trained on next
