@@ -69,7 +69,10 @@ def test_pairs_that_people_found_level_are_left_out(folder):
     ("row", "words"),
     [
         ({"images": ["a.png", "b.png"], "label_rank": [1, 2]}, "Row 0: it has no prompt"),
-        ({"prompt": "x", "response": "a.png", "label_score": 4}, "it holds no labelled pair"),
+        ({"prompt": "x", "response": "a.png"}, "it holds no labelled pair"),
+        ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": ["first", "second"]}, "has to hold numbers"),
+        ({"prompt": "x", "images": ["a.png", "a.png"], "label_rank": [1, 2]}, "its two images are identical"),
+        ({"caption": "x", "jpg_0": png(10), "jpg_1": None, "label_0": 1.0}, "an image is missing"),
         ({"prompt": "x", "images": ["a.png", "gone.png"], "label_rank": [1, 2]}, "gone.png"),
         ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "cannot identify image"),
         ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1]}, "2 images and 1 ranks"),

@@ -58,9 +58,7 @@ def parse_rubric_text(text: str, name: str, task: str = "text-to-image") -> Rubr
         elif themes:
             themes[-1] = (f"{themes[-1][0]} {line}".strip(), [])
     criteria = [
-        _criterion(tip, theme=theme if tips else "")
-        for theme, tips in themes
-        for tip in filter(None, tips or [theme])
+        _criterion(tip, theme=theme if tips else "") for theme, tips in themes for tip in filter(None, tips or [theme])
     ]
     if not criteria:
         raise ValueError(
