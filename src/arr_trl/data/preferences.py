@@ -38,6 +38,7 @@ class Preference:
         source_image (`PIL.Image.Image`, *optional*): the image that was edited.
         category (`str`, *optional*): what the row is filed under.
         row (`int`, *optional*): number of the row it was read from.
+        rationale (`str`, *optional*): why people preferred the winner, where the row says it.
     """
 
     prompt: str
@@ -46,6 +47,7 @@ class Preference:
     source_image: Image.Image | None = None
     category: str | None = None
     row: int | None = None
+    rationale: str | None = None
 
 
 def load_preferences(
@@ -171,6 +173,7 @@ def _preference(number: int, row: dict[str, Any], images: list, ranks: list[floa
         source_image=None if source is None else _image(source, folder),
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
+        rationale=row.get("rationale"),
     )
 
 
