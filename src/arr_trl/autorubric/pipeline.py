@@ -253,7 +253,7 @@ class AutoRubric:
         plain, cost = without_rubric(held_out, self.judge)
         self.stats += cost
         report.with_rubric, report.without_rubric = agreement(found, held_out), agreement(plain, held_out)
-        if report.with_rubric.right <= report.without_rubric.right:
+        if report.with_rubric.right <= report.without_rubric.right < len(held_out):
             report.notes.append(
                 "On the held-out pairs the judge is not better with this rubric than without one: look at the criteria "
                 "and at more pairs before you train with it."

@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..data.preferences import Preference
+from ..judges import Verdict
 from ..rubrics import Rubric
-from .holdout import Agreement
+from .holdout import Agreement, agreement
+from .writer import NoAnswer
 
 
 @dataclass
@@ -91,7 +94,7 @@ class Report:
     def print(self, console: Console | None = None) -> None:
         """Print the rubric and the figures."""
         console = console or Console()
-        console.print(escape(self.rubric.render()), highlight=False)
+        console.print(escape(self.rubric.render()), highlight=False, soft_wrap=True)
         table = Table(title=f"Rubric {escape(self.rubric.name)}", title_justify="left")
         table.add_column("measure")
         table.add_column("value", justify="right")
@@ -104,16 +107,56 @@ class Report:
             table.add_row("accuracy of the weights, cross-validated", f"{self.rubric.provenance.cv_accuracy:.1%}")
         for name, found in (("with the rubric", self.with_rubric), ("without a rubric", self.without_rubric)):
             if found is not None:
-                low, high = found.interval
-                interval = f"{found.accuracy:.1%} \\[{100 * low:.1f}, {100 * high:.1f}]"
-                table.add_row(f"held-out accuracy {name} \\[95% interval]", interval)
+                table.add_row(f"held-out accuracy {name} \\[95% interval]", _rate(found))
                 table.add_row("  ties, no verdict", f"{found.ties}, {found.failures} of {found.pairs}")
         table.add_section()
         for name, value in self.cost.items():
             table.add_row(name.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else f"{value:,}")
         console.print(table, highlight=False)
         for note in self.notes:
-            console.print(escape(note), highlight=False)
+            console.print(escape(note), highlight=False, soft_wrap=True)
+
+
+def print_agreement(
+    rubric: Rubric,
+    verdicts: list[Verdict],
+    pairs: list[Preference],
+    without_rubric: Agreement,
+    console: Console | None = None,
+) -> None:
+    """
+    Print how a judge agrees with labels under a rubric, as a whole and criterion by criterion, and without one.
+
+    Args:
+        rubric ([`Rubric`]): the rubric.
+        verdicts (`list[Verdict]`): what the judge said of the pairs under it.
+        pairs (`list[Preference]`): the labelled pairs.
+        without_rubric ([`Agreement`]): the same judge without a rubric.
+        console (`rich.console.Console`, *optional*): where to print; standard output by default.
+    """
+    console = console or Console()
+    winners = [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts]
+    table = Table(title=f"Judge on {len(pairs)} labelled pairs, both orders", title_justify="left")
+    for heading in ("", "accuracy \\[95% interval]", "ties", "no verdict"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, found in (("with the rubric", agreement(winners, pairs)), ("without a rubric", without_rubric)):
+        table.add_row(name, _rate(found), str(found.ties), str(found.failures))
+    console.print(table, highlight=False)
+    table = Table(title="What each criterion said", title_justify="left")
+    for heading in ("criterion", "for the winner", "for the loser", "level"):
+        table.add_column(heading, justify="left" if heading == "criterion" else "right")
+    decided = [(v, p.winner) for v, p in zip(verdicts, pairs, strict=True) if v.failure is None]
+    for number, criterion in enumerate(rubric.criteria):
+        said = Counter(
+            None if v.criteria[number].winner is None else v.criteria[number].winner == w for v, w in decided
+        )
+        table.add_row(f"{number + 1}. {escape(criterion.text)}", *(str(said[key]) for key in (True, False, None)))
+    console.print(table, highlight=False)
+
+
+def _rate(found: Agreement) -> str:
+    low, high = found.interval
+    return f"{found.accuracy:.1%} \\[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def dropped_by_reason(outcomes: list[PairOutcome]) -> dict[str, int]:

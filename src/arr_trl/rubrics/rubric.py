@@ -168,8 +168,11 @@ class Rubric(BaseModel):
             ) from None
 
     def save(self, path: str | Path) -> None:
-        """Write the rubric as a JSON file that [`Rubric.load`] reads back unchanged."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write the rubric as a JSON file that [`Rubric.load`] reads back unchanged; never half of one."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.writing")
+        beside.write_text(self.to_json(), encoding="utf-8")
+        beside.replace(path)
 
     def to_json(self) -> str:
         """The rubric as the JSON of its file."""
@@ -212,7 +215,7 @@ class Rubric(BaseModel):
 
         return upload(repo_id, self.to_json(), to_markdown(self), private, token, dry_run)
 
-    def render(self) -> str:
+    def render(self, numbered: bool = True) -> str:
         """The criteria as the judge reads them: one numbered line each, under their themes in order of appearance."""
         lines, theme = [], ""
         for number, criterion in enumerate(self.criteria, start=1):
@@ -220,7 +223,8 @@ class Rubric(BaseModel):
                 theme = criterion.theme
                 lines.append(f"[{theme}]" if theme else "[Other]")
             notes = criterion.notes()
-            lines.append(f"{number}. {criterion.text}" + (f" ({', '.join(notes)})" if notes else ""))
+            mark = f"{number}." if numbered else "-"
+            lines.append(f"{mark} {criterion.text}" + (f" ({', '.join(notes)})" if notes else ""))
         return "\n".join(lines)
 
     @property
