@@ -34,7 +34,7 @@ class AutoRubricConfig:
         language (`str`, *optional*, defaults to `"en"`):
             Language of the templates, `"en"` or `"zh"`.
         max_tokens (`int`, *optional*, defaults to `4096`):
-            Longest reply of the writer.
+            Longest reply.
         temperature (`float`, *optional*, defaults to `0.0`):
             Sampling temperature of the writer.
         seed (`int`, *optional*, defaults to `0`):
@@ -70,7 +70,7 @@ class AutoRubricConfig:
         default=0.5, metadata={"help": "Share of the requests of a stage that may get no answer, 0 to 1."}
     )
     language: str = field(default="en", metadata={"help": "Language of the templates.", "choices": list(LANGUAGES)})
-    max_tokens: int = field(default=4096, metadata={"help": "Longest reply of the writer, in tokens."})
+    max_tokens: int = field(default=4096, metadata={"help": "Longest reply, in tokens."})
     temperature: float = field(default=0.0, metadata={"help": "Sampling temperature of the writer."})
     seed: int = field(default=0, metadata={"help": "Seed of the split, the selection and the cross-validation."})
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..data.preferences import Preference
 from ..judges import JudgeRow, JudgeStats, RubricJudge
 from ..judges.aggregate import agreed_ranks, best, wilson_interval
+from ..judges.prompts import template_id
 from ..judges.questions import Question, ask
 from ..judges.template_question import template_question
 from ..rubrics import Rubric
@@ -113,6 +114,12 @@ def without_rubric(pairs: Sequence[Preference], judge: RubricJudge) -> tuple[lis
 def judge_rows(pairs: Sequence[Preference]) -> list[JudgeRow]:
     """Pairs as a judge may see them: without labels, in the order of the data."""
     return [JudgeRow(pair.prompt, pair.images, pair.source_image) for pair in pairs]
+
+
+def judge_templates(judge: RubricJudge, measured: bool) -> list[str]:
+    """Templates that a judge asks with: with a rubric, and without one where there are pairs to measure on."""
+    names = [template_id(f"{judge.mode.template}.{judge.language}")]
+    return names + ([template_id(f"no_rubric.{judge.language}", PACKAGE)] if measured else [])
 
 
 def _no_rubric_question(pair: Preference, order: tuple[int, int], judge: RubricJudge) -> Question:

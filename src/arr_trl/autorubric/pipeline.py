@@ -9,13 +9,14 @@ import numpy as np
 from ..chat import ChatModel
 from ..data.preferences import Preference
 from ..judges import JudgeStats, RubricJudge, Verdict
+from ..judges.choice import ChoiceMode
 from ..judges.questions import content_key, image_digest
 from ..rubrics import Criterion, Provenance, Rubric
 from ..version import __version__
 from .config import AutoRubricConfig
 from .embeddings import hashed_tfidf
 from .generate import generate_questions, shown_swapped
-from .holdout import agreement, judge_rows, split, with_rubric, without_rubric
+from .holdout import agreement, judge_rows, judge_templates, split, with_rubric, without_rubric
 from .refine import refine_question
 from .report import PairOutcome, Report, dropped_by_reason
 from .select_diverse import select_diverse
@@ -63,6 +64,8 @@ class AutoRubric:
     ):
         if judge.order != "both":
             raise ValueError(f"The verifier has to ask in both orders; give it order='both', not {judge.order!r}.")
+        if isinstance(judge.mode, ChoiceMode):
+            raise ValueError("mode='choice' has no findings per criterion; give the verifier mode='ranks'.")
         self.config = config or AutoRubricConfig()
         self.writer = Writer(
             writer, judge.store, self.config.language, self.config.max_tokens, self.config.temperature
@@ -111,7 +114,7 @@ class AutoRubric:
             "pairs_passed_at_once": sum(o.passed and o.rounds == 0 for o in outcomes),
             "pairs_passed_after_refinement": sum(o.passed and o.rounds > 0 for o in outcomes),
             "pairs_dropped": sum(not o.passed for o in outcomes),
-            "pairs_doubtful": sum(o.doubtful for o in outcomes),
+            **({"pairs_doubtful": sum(o.doubtful for o in outcomes)} if config.weights else {}),
             "criteria_verified": len(pool),
             "criteria_selected": len(selected),
             "criteria_structured": len(structured),
@@ -124,8 +127,8 @@ class AutoRubric:
             pairs_digest=pairs_digest(pairs),
             writer=self.writer.model.model,
             verifier=self.judge.model.model,
-            templates=tuple(sorted(self.writer.templates)),
-            settings=asdict(config),
+            templates=tuple(sorted({*self.writer.templates, *judge_templates(self.judge, measured=bool(held_out))})),
+            settings=asdict(config) | {"decide": self.judge.mode.decide},
             counts=counts,
             dropped=dropped_by_reason(outcomes),
             holdout={

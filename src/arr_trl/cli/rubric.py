@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..autorubric import AutoRubricConfig
     from ..chat import ChatModel
     from ..data.preferences import Preference
+    from ..judges import VerdictStore
 
 _SHOWN_REQUESTS = 2  # of a dry run
 
@@ -131,8 +132,8 @@ def run(argv: list[str]) -> int:
 
 def _generate(argv: list[str]) -> int:
     from ..autorubric import AutoRubric, AutoRubricConfig, AutoRubricError
-    from ..autorubric.embeddings import ServerEmbedder, hashed_tfidf
     from ..autorubric.holdout import split
+    from ..autorubric.pipeline import task_of
     from ..autorubric.progress import RunProgress, planned_questions
 
     with explained():
@@ -141,27 +142,22 @@ def _generate(argv: list[str]) -> int:
         guide = list(_usable(args.guide, [], 0)) if args.guide else []
         skipped: list[str] = []
         pairs = list(_pairs(args, skipped))
+        task_of(pairs)
         train, held_out = split(pairs, config.holdout, config.seed)
         planned = planned_questions(len(train), len(held_out), config)
         if args.dry_run:
             _dry_run(args, config, train, guide, planned)
             return 0
-        with RunProgress(planned, args.price_in, args.price_out) as progress:
-            writer, judge = _models(args, config.language, output, progress.watch)
-            embed = hashed_tfidf
-            if args.embedding_model is not None:
-                url = args.embedding_base_url or args.base_url
-                if url is None:
-                    raise ValueError("`embedding_model` needs `embedding_base_url`, the URL of its server.")
-                embed = ServerEmbedder(args.embedding_model, url, judge.store, os.environ.get(args.api_key_env))
-                embed(["Every object that the caption names is there."])  # a server that is not there is found now
-            try:
-                report = AutoRubric(writer, judge, config, embed, progress.stage).write(
-                    pairs, args.name or output.stem, guide, **_source(args)
-                )
-            except (AutoRubricError, ConnectionError) as error:
-                print(f"arr-trl: {error}", file=sys.stderr)
-                return 1
+        progress = RunProgress(planned, args.price_in, args.price_out)
+        writer, judge = _models(args, config.language, output, progress.watch, config.max_tokens)
+        embed = _embedder(args, judge.store)
+    rubric_writer = AutoRubric(writer, judge, config, embed, progress.stage)
+    try:
+        with progress:
+            report = rubric_writer.write(pairs, args.name or output.stem, guide, **_source(args))
+    except (AutoRubricError, ConnectionError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     report.skipped, report.cost = skipped, progress.cost
     _save(report.rubric, output)
     report.save(output.with_suffix(".report.json"))
@@ -308,7 +304,9 @@ def _parse(argv: list[str], command: str, *classes: type) -> tuple:
     return parse(parser, argv)
 
 
-def _models(args: ModelArguments, language: str, output: Path, watch=lambda model: model) -> tuple["ChatModel", Any]:
+def _models(
+    args: ModelArguments, language: str, output: Path, watch=lambda model: model, max_tokens: int = 4096
+) -> tuple["ChatModel", Any]:
     """The model that writes, and the judge; both are asked for a sign of life."""
     from ..judges import RubricJudge
 
@@ -329,10 +327,23 @@ def _models(args: ModelArguments, language: str, output: Path, watch=lambda mode
         decide=args.decide,
         language=language,
         store=args.store or output.with_suffix(".sqlite"),
-        max_tokens=4096,
+        max_tokens=max_tokens,
     )
     judge.check()
     return watched if writer is judge_model else watch(writer), judge
+
+
+def _embedder(args: GenerateArguments, store: "VerdictStore") -> Callable:
+    from ..autorubric.embeddings import ServerEmbedder, hashed_tfidf
+
+    if args.embedding_model is None:
+        return hashed_tfidf
+    url = args.embedding_base_url or args.base_url
+    if url is None:
+        raise ValueError("`embedding_model` needs `embedding_base_url`, the URL of its server.")
+    embed = ServerEmbedder(args.embedding_model, url, store, os.environ.get(args.api_key_env))
+    embed(["Every object that the caption names is there."])  # a server that is not there is found now
+    return embed
 
 
 def _chat_model(args: ModelArguments, name: str, base_url: str | None, api_key_env: str) -> "ChatModel":

@@ -19,7 +19,6 @@ from huggingface_hub.utils import validate_repo_id
 RUBRIC_FILE = "rubric.json"
 _TAG = "arr-trl-rubric"  # tells a card of ours from any other
 _CARD = """---
-library_name: arr_trl
 tags:
 - {tag}
 ---
