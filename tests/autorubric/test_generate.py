@@ -83,7 +83,7 @@ def test_all_templates_render_for_both_tasks_and_languages(language, source):
     for name, question in questions.items():
         images, text = shown(question.request())
         assert question.blank.template.startswith(f"{name}.{language}/")
-        assert ("BASE" in text or "原图" in text) == (source is not None and name != "structure")
+        assert ("BASE image" in text or "所作用的原图" in text) == (source is not None and name in ("generate", "refine"))
         if name in ("generate", "refine"):
             assert images == ([99] if source else []) + [1, 2]
         assert "{" in text.splitlines()[-1]
