@@ -83,7 +83,9 @@ def test_all_templates_render_for_both_tasks_and_languages(language, source):
     for name, question in questions.items():
         images, text = shown(question.request())
         assert question.blank.template.startswith(f"{name}.{language}/")
-        assert ("BASE image" in text or "所作用的原图" in text) == (source is not None and name in ("generate", "refine"))
+        assert ("BASE image" in text or "所作用的原图" in text) == (
+            source is not None and name in ("generate", "refine")
+        )
         if name in ("generate", "refine"):
             assert images == ([99] if source else []) + [1, 2]
         assert "{" in text.splitlines()[-1]
@@ -102,7 +104,9 @@ def test_refinement_is_told_what_the_verifier_found_with_each_criterion():
     assert "1. a -> for the preferred image\n2. b -> for the other image\n3. c -> no difference" in text
     assert "The judge said: Image 2 is brighter." in text
     # shown the other way round, the judge's numbers would mean the other image
-    _, text = shown(refine_question(pair(0), True, ["a", "b", "c"], verdict, writer_with(), AutoRubricConfig()).request())
+    _, text = shown(
+        refine_question(pair(0), True, ["a", "b", "c"], verdict, writer_with(), AutoRubricConfig()).request()
+    )
     assert "brighter" not in text
 
 
@@ -126,7 +130,9 @@ def test_zero_shot_criteria_are_written_without_an_image():
 
 
 def test_a_criterion_that_compares_images_is_asked_for_again():
-    writer = writer_with(criteria("Image 2 is brighter."), criteria("The lamp is lit.", "the lamp is lit", "It stands."))
+    writer = writer_with(
+        criteria("Image 2 is brighter."), criteria("The lamp is lit.", "the lamp is lit", "It stands.")
+    )
     (found,) = writer.ask(generate_questions([pair()], writer, AutoRubricConfig()))
     assert found == ["The lamp is lit.", "It stands."]
     assert "compares images" in writer.model.requests[1].messages[-1]["content"][0]["text"]

@@ -144,7 +144,9 @@ class Failing(TinyScenesJudge):
 
 
 def test_a_model_that_never_answers_in_json_is_told_in_a_sentence():
-    with pytest.raises(AutoRubricError, match=r"6 of 6 pairs got no answer in the stage 'generate'.*not the JSON object"):
+    with pytest.raises(
+        AutoRubricError, match=r"6 of 6 pairs got no answer in the stage 'generate'.*not the JSON object"
+    ):
         write(preferences(6), TinyScenesJudge(failure_rate=1.0), holdout=0)
 
 
@@ -155,7 +157,9 @@ def test_a_verifier_that_never_answers_is_told_too():
 
 def test_pairs_without_an_answer_are_dropped_and_the_others_kept():
     # the first two are asked again each, and fail again
-    report = write(preferences(40), Failing("WrittenCriteria", lambda number: number % 5 == 0 or number > 40), holdout=0)
+    report = write(
+        preferences(40), Failing("WrittenCriteria", lambda number: number % 5 == 0 or number > 40), holdout=0
+    )
     assert report.rubric.provenance.dropped == {"no criteria": 8}
     assert report.rubric.provenance.counts["pairs_passed_at_once"] == 32
     assert any("not the JSON object" in (o.problem or "") for o in report.outcomes)
@@ -242,7 +246,8 @@ class BrightEdits:
 
 def test_edits_are_written_about_and_judged_against_their_source():
     pairs = [
-        Preference(f"brighten {i}", (gray(50 + i), gray(150 + i))[:: 1 if i % 2 else -1], i % 2, gray(0)) for i in range(30)
+        Preference(f"brighten {i}", (gray(50 + i), gray(150 + i))[:: 1 if i % 2 else -1], i % 2, gray(0))
+        for i in range(30)
     ]
     model = BrightEdits()
     report = write(pairs, model)
@@ -272,8 +277,8 @@ def test_a_description_alone_makes_a_rubric_that_says_so():
     assert len(rubric.criteria) == 4
     assert rubric.provenance.method == "description"
     assert rubric.provenance.settings["description"] == "Scenes of two shapes."
+    writer = Writer(TinyScenesJudge(failure_rate=1.0), VerdictStore(), "en", 100, 0.0)
     with pytest.raises(AutoRubricError, match="There is no rubric"):
-        writer = Writer(TinyScenesJudge(failure_rate=1.0), VerdictStore(), "en", 100, 0.0)
         describe_rubric("Scenes.", "scenes", "text-to-image", writer, AutoRubricConfig())
 
 

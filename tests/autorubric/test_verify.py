@@ -53,7 +53,8 @@ def test_in_a_whole_run_the_same_criteria_are_verified_alike_under_either_label(
                     replies.append(dataclasses.replace(super().complete([request])[0], text=text))
                 else:
                     content = [
-                        p["text"] if p["type"] == "text" else p["image"].tobytes() for p in request.messages[0]["content"]
+                        p["text"] if p["type"] == "text" else p["image"].tobytes()
+                        for p in request.messages[0]["content"]
                     ]
                     self.verified.append(content)
                     replies += super().complete([request])

@@ -49,6 +49,18 @@ def generate_questions(
     ]
 
 
+def check_guide(guide: Sequence[Preference]) -> None:
+    """
+    Raises:
+        `ValueError`: when an example does not say why its winner was preferred.
+    """
+    for example in guide:
+        if not example.rationale:
+            raise ValueError(
+                f"Row {example.row} of the guide has no `rationale`, which says why its image was preferred."
+            )
+
+
 def shown(pair: Preference, swapped: bool) -> list[Image.Image | None]:
     """What the templates call image 0 (the source of an edit, if it is one), 1 and 2."""
     return [pair.source_image, *(pair.images[::-1] if swapped else pair.images)]
@@ -76,12 +88,9 @@ def _from_prompt(pair: Preference, writer: Writer, config: AutoRubricConfig) -> 
 
 def _exemplars(guide: Sequence[Preference]) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """What the template says of each example, and their images, which stand behind the three of the pair."""
+    check_guide(guide)
     exemplars, images = [], []
     for example in guide:
-        if not example.rationale:
-            raise ValueError(
-                f"Row {example.row} of the guide has no `rationale`, which says why its image was preferred."
-            )
         numbers = {"source": None}
         for name, image in (
             ("source", example.source_image),

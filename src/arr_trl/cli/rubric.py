@@ -132,6 +132,7 @@ def run(argv: list[str]) -> int:
 
 def _generate(argv: list[str]) -> int:
     from ..autorubric import AutoRubric, AutoRubricConfig, AutoRubricError
+    from ..autorubric.generate import check_guide
     from ..autorubric.holdout import split
     from ..autorubric.pipeline import task_of
     from ..autorubric.progress import RunProgress, planned_questions
@@ -140,6 +141,7 @@ def _generate(argv: list[str]) -> int:
         args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
         output = _writable(args.output)
         guide = list(_usable(args.guide, [], 0)) if args.guide else []
+        check_guide(guide)
         skipped: list[str] = []
         pairs = list(_pairs(args, skipped))
         task_of(pairs)
