@@ -33,6 +33,7 @@ def test_pairs_are_streamed_from_the_hub_with_their_commit(hub, tmp_path):
     rows = [{"prompt": p.prompt, "images": list(p.images), "label_rank": [1 + p.winner, 2 - p.winner]} for p in pairs]
     Dataset.from_list(rows, features=features).to_parquet(tmp_path / "train.parquet")
     hub.add("user/pairs", {"data/train.parquet": (tmp_path / "train.parquet").read_bytes()}, kind="dataset")
+    (tmp_path / "home").mkdir()
     client = HubClient(hub, tmp_path / "home")
     assert client.run(GENERATE, folder=str(tmp_path)) == 0
     client.close()
