@@ -141,6 +141,12 @@ def test_scored_images_of_a_prompt_make_the_pairs_that_differ_in_score(folder):
     assert alone == "Row 1: there is no other image of its prompt with another `label_score` to compare it with."
 
 
+def test_an_edit_may_have_several_sources(folder):
+    row = {"query": "x", "source_image": ["s.png", "c.png"], "edited_images": ["a.png", "b.png"], "label_rank": [1, 2]}
+    (pair,) = read_preferences([row], folder)
+    assert [brightness(image) for image in pair.source_image] == [40, 30]
+
+
 def test_a_list_of_scores_ranks_like_a_list_of_ranks(folder):
     row = {"query": "x", "responses": ["a.png", "b.png", "c.png"], "label_score": [1, 5, 5]}
     assert summary(read_preferences([row], folder)) == [("x", 10, 20, 1), ("x", 10, 30, 1)]

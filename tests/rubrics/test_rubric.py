@@ -36,3 +36,8 @@ def test_facts_are_flat_for_tables():
 
 def test_a_criterion_is_one_line_for_the_judge():
     assert Criterion(text="Hands\n  are whole. ", theme="A\nB") == Criterion(text="Hands are whole.", theme="A B")
+
+
+def test_a_rubric_with_provenance_can_be_a_key():
+    made = RUBRIC.model_copy(update={"provenance": PROVENANCE})
+    assert {made: 1}[Rubric.model_validate_json(made.to_json())] == 1

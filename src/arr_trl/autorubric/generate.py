@@ -61,7 +61,7 @@ def check_guide(guide: Sequence[Preference]) -> None:
             )
 
 
-def shown(pair: Preference, swapped: bool) -> list[Image.Image | None]:
+def shown(pair: Preference, swapped: bool) -> list[Image.Image | list[Image.Image] | None]:
     """What the templates call image 0 (the source of an edit, if it is one), 1 and 2."""
     return [pair.source_image, *(pair.images[::-1] if swapped else pair.images)]
 
@@ -86,7 +86,7 @@ def _from_prompt(pair: Preference, writer: Writer, config: AutoRubricConfig) -> 
     )
 
 
-def _exemplars(guide: Sequence[Preference]) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+def _exemplars(guide: Sequence[Preference]) -> tuple[list[dict[str, Any]], list[Image.Image | list[Image.Image]]]:
     """What the template says of each example, and their images, which stand behind the three of the pair."""
     check_guide(guide)
     exemplars, images = [], []

@@ -315,15 +315,9 @@ def task_of(pairs: Sequence[Preference]) -> str:
 
 def pairs_digest(pairs: Sequence[Preference]) -> str:
     """Digest of the pairs, labels included."""
+    rows = zip(pairs, judge_rows(pairs), strict=True)
     return content_key(
-        *(
-            (
-                pair.prompt,
-                *(image_digest(image) for image in (*pair.images, pair.source_image) if image is not None),
-                pair.winner,
-            )
-            for pair in pairs
-        )
+        *((pair.prompt, *map(image_digest, (*row.images, *row.sources)), pair.winner) for pair, row in rows)
     )
 
 

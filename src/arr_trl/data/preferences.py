@@ -35,7 +35,8 @@ class Preference:
         prompt (`str`): the caption, or the instruction of an edit.
         images (`tuple[PIL.Image.Image, PIL.Image.Image]`): in the order of the data.
         winner (`int`): 0 or 1.
-        source_image (`PIL.Image.Image`, *optional*): the image that was edited.
+        source_image (`PIL.Image.Image` or `list` of them, *optional*): what was edited, several where an instruction
+            refers to several.
         category (`str`, *optional*): what the row is filed under.
         row (`int`, *optional*): number of the row it was read from.
         rationale (`str`, *optional*): why people preferred the winner, where the row says it.
@@ -44,7 +45,7 @@ class Preference:
     prompt: str
     images: tuple[Image.Image, Image.Image]
     winner: int
-    source_image: Image.Image | None = None
+    source_image: Image.Image | list[Image.Image] | None = None
     category: str | None = None
     row: int | None = None
     rationale: str | None = None
@@ -162,7 +163,6 @@ def _json_row(line: str) -> dict[str, Any] | str:
 
 def _preference(number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path) -> Preference:
     prompt = _prompt(row)
-    source = _first(row, _SOURCE)
     first, second = (_image(stored, folder) for stored in images)
     if first.mode == second.mode and first.size == second.size and first.tobytes() == second.tobytes():
         raise ValueError("its two images are identical, so that nothing in them can explain the label.")
@@ -170,11 +170,18 @@ def _preference(number: int, row: dict[str, Any], images: list, ranks: list[floa
         prompt=prompt,
         images=(first, second),
         winner=int(ranks[0] > ranks[1]),
-        source_image=None if source is None else _image(source, folder),
+        source_image=_source(row, folder),
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
         rationale=row.get("rationale"),
     )
+
+
+def _source(row: dict[str, Any], folder: Path) -> Image.Image | list[Image.Image] | None:
+    stored = _first(row, _SOURCE)
+    if isinstance(stored, list):
+        return [_image(one, folder) for one in stored] or None
+    return None if stored is None else _image(stored, folder)
 
 
 def _prompt(row: dict[str, Any]) -> str:

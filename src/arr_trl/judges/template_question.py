@@ -1,6 +1,7 @@
 """A question in the words of a template, whose answer is one JSON object."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from PIL import Image
@@ -19,7 +20,7 @@ def template_question(
     reply_model: type[BaseModel],
     *,
     prompt: str,
-    images: Sequence[Image.Image | None] = (),
+    images: Sequence[Image.Image | list[Image.Image] | None] = (),
     max_tokens: int,
     temperature: float,
     package: str = "arr_trl.judges",
@@ -33,7 +34,7 @@ def template_question(
         model ([`ChatModel`]): the chat model that is asked.
         reply_model (`type[BaseModel]`): what the reply has to be.
         prompt (`str`): the caption or instruction; the template has it as `prompt`.
-        images (`Sequence[PIL.Image.Image]`): what `image(i)` in the template stands for; `None` for one that is not used.
+        images (`Sequence`): what `image(i)` in the template stands for, an image or several; `None` where it is not used.
         max_tokens (`int`): longest reply.
         temperature (`float`): sampling temperature.
         package (`str`, *optional*, defaults to `"arr_trl.judges"`): package of the template.
@@ -42,7 +43,9 @@ def template_question(
         **variables: the template's other variables, plain values.
     """
     template = template_id(name, package)
-    digests = tuple("" if image is None else image_digest(image) for image in images)
+    digests = [
+        [image_digest(i) for i in (part if isinstance(part, list) else [part] if part else [])] for part in images
+    ]
     schema = json_schema(reply_model)
 
     def request() -> ChatRequest:
@@ -62,7 +65,7 @@ def template_question(
         template=template,
         rubric="",
         prompt=prompt,
-        images=tuple(filter(None, digests)),
+        images=tuple(chain.from_iterable(digests)),
         positions=positions,
         asked=0,
     )

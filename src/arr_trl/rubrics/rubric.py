@@ -92,6 +92,9 @@ class Provenance(BaseModel):
     holdout: dict[str, Any] | None = None
     cv_accuracy: float | None = None
 
+    def __hash__(self) -> int:  # its dictionaries have none
+        return hash(self.model_dump_json())
+
     def facts(self) -> dict[str, Any]:
         """What is known, nested values spelled out, for tables."""
         found = {}
