@@ -145,7 +145,7 @@ class Failing(TinyScenesJudge):
 
 def test_a_model_that_never_answers_in_json_is_told_in_a_sentence():
     with pytest.raises(
-        AutoRubricError, match=r"6 of 6 pairs got no answer in the stage 'generate'.*not the JSON object"
+        AutoRubricError, match=r"6 of 6 questions got no answer in the stage 'generate'.*not the JSON object"
     ):
         write(preferences(6), TinyScenesJudge(failure_rate=1.0), holdout=0)
 

@@ -110,7 +110,7 @@ def test_a_model_that_never_answers_in_json_ends_with_status_1_and_a_sentence(fo
         status = main([*GENERATE[:-2], "--judge_model", "m", "--base_url", server.url])
     assert status == 1
     said = capsys.readouterr().err
-    assert "pairs got no answer in the stage 'generate'" in said
+    assert "questions got no answer in the stage 'generate'" in said
     assert "what was answered is kept in rubric.sqlite" in said
     assert not (folder / "rubric.json").exists()
 

@@ -255,6 +255,7 @@ class AutoRubric:
         self.stats += cost
         plain, cost = without_rubric(held_out, self.judge)
         self.stats += cost
+        self._stop_when_broken("hold-out", [*found, *plain])
         report.with_rubric, report.without_rubric = agreement(found, held_out), agreement(plain, held_out)
         if report.with_rubric.right <= report.without_rubric.right < len(held_out):
             report.notes.append(
@@ -270,7 +271,7 @@ class AutoRubric:
         ]
         if found and len(problems) > self.config.max_failure_rate * len(found):
             raise AutoRubricError(
-                f"{len(problems)} of {len(found)} pairs got no answer in the stage {stage!r}. The last: {problems[-1]} "
+                f"{len(problems)} of {len(found)} questions got no answer in the stage {stage!r}. The last: {problems[-1]} "
                 f"{_again(self.judge)}"
             )
 
