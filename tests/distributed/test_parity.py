@@ -22,7 +22,7 @@ RECIPE = f"""
     --model_name_or_path tiny_scenes --dataset_name tiny_scenes --judge_model tiny_scenes --rubric {RUBRIC}
     --eval_dataset_split test[:3] --eval_funcs arr_trl.tiny_scenes.success --height 32 --width 32
     --max_sequence_length 12 --num_inference_steps 4 --eval_num_inference_steps 1 --sde_type cps --noise_level 0.8
-    --sde_window_size 2 --beta 0.05 --gradient_accumulation_steps 2 --learning_rate 1e-3 --max_steps {STEPS}
+    --sde_window_size 2 --beta 0.05 --gradient_accumulation_steps 2 --learning_rate 6e-4 --max_steps {STEPS}
     --logging_steps 1 --save_strategy no --bf16 false --use_cpu true --report_to none --disable_tqdm true
 """
 
@@ -57,16 +57,17 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert len(steps) == STEPS
     assert steps[-1][0]["policy/kl"] > 0
     for expected, found in steps:
-        for name in ("loss", "policy/kl", "grad_norm"):
-            assert found[name] == pytest.approx(expected[name], abs=1e-5, rel=1e-5), name
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        for name in ("policy/kl", "grad_norm"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     adapter = "ARR-tiny-flux/adapter_model.safetensors"
     expected, found = load_file(one / adapter), load_file(two / adapter)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
-    for name in ("prompts", "trained", "win_rate", "judge_calls", "transformer_forwards"):
-        values = [json.loads((folder / "results.json").read_text())[name] for folder in (one, two)]
-        assert values[0] == values[1] or name == "judge_calls", name
+    results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
+    for name in ("prompts", "trained", "win_rate", "transformer_forwards"):
+        assert results[0][name] == results[1][name], name
 
 
 def judged(folder: Path) -> list[tuple[str, str]]:

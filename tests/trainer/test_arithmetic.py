@@ -127,7 +127,7 @@ def test_shared_rows_give_the_loss_and_gradient_of_one_row_for_each_transition(f
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (shared,) = trainer._generate_and_score([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}])
+    (shared,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     alone = {name: [] for name in shared}
     for row, slot in (~shared["advantages"].isnan()).nonzero().tolist():
         for name, tensor in shared.items():
@@ -158,7 +158,7 @@ def test_penalty_on_some_rows_is_on_average_the_penalty_on_all(flux_pipeline, tm
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (batch,) = trainer._generate_and_score([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}])
+    (batch,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     rows = len(batch["latents"])
 
     def loss(first):
@@ -190,6 +190,12 @@ def test_advantage_goes_to_the_transitions_of_its_candidate():
     buffer = join_buffers(parts, torch.tensor([[1.0, -0.1], [torch.nan, torch.nan]]))
     expected = torch.tensor([[1.0, -0.1], [-0.1, torch.nan], [torch.nan, torch.nan], [torch.nan, torch.nan]])
     torch.testing.assert_close(buffer["advantages"], expected, equal_nan=True)
+
+
+def test_pictures_of_the_evaluation_may_be_larger_than_those_of_training(flux_pipeline, tmp_path):
+    trainer = build(flux_pipeline, tmp_path, eval_height=64, eval_width=48, eval_num_inference_steps=1)
+    sizes = [image.size for image in trainer._sample_images([{"prompt": PROMPTS[0]}], [0], adapter=True)]
+    assert sizes == [(48, 64)]
 
 
 def test_batch_arithmetic_is_told_in_words():

@@ -1,10 +1,13 @@
 """From rows to candidates, and from their trained steps to the buffer that the loss is computed on."""
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
+from ..judges import JudgeFuture, JudgeReward
 from ..policies import Conditioning, FlowPolicy, concatenate
 from ..sampling import rollout
 from .rpo_config import RPOConfig
@@ -15,6 +18,26 @@ from .rpo_config import RPOConfig
 Buffer = dict[str, torch.Tensor]
 
 _CONDITIONING = "conditioning."
+
+
+@dataclass
+class Sampled:
+    """
+    A rollout whose candidates may still be with the judges.
+
+    Args:
+        rows (`list[dict]`): rows of the dataset.
+        images (`list[PIL.Image.Image]`): the candidates, those of a row adjacent.
+        parts (`list[dict]`): the steps that are trained on, chunk by chunk.
+        judging (`dict`): what the judges were asked.
+        random (`random.Random`): randomness of the rollout.
+    """
+
+    rows: list[dict[str, Any]]
+    images: list[Image.Image]
+    parts: list[Buffer]
+    judging: dict[JudgeReward, list[JudgeFuture]]
+    random: random.Random
 
 
 def place_random(*place: int) -> random.Random:

@@ -83,6 +83,10 @@ class RPOConfig(_BaseConfig):
             Micro-steps that train on one rollout. Defaults to `gradient_accumulation_steps`.
         num_iterations (`int`, *optional*, defaults to `1`):
             How often a rollout is trained on (μ in the GRPO paper).
+        pipelined_judge (`bool`, *optional*, defaults to `False`):
+            Train on the previous rollout while judges read the newest one. Its candidates are then one update older
+            than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
+            yet, and the last rollout is not trained on.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -114,12 +118,20 @@ class RPOConfig(_BaseConfig):
 
         > Parameters that control evaluation and what is written
 
+        eval_height (`int`, *optional*):
+            Height of evaluation pictures in pixels; that of the rollouts by default. To train at half the size and
+            evaluate at full size costs a quarter.
+        eval_width (`int`, *optional*):
+            Width of evaluation pictures in pixels.
         eval_num_inference_steps (`int`, *optional*, defaults to `30`):
             Denoising steps of evaluation pictures.
         eval_seed (`int`, *optional*, defaults to `1234`):
             Seed of the evaluation noise; prompt `i` uses `eval_seed + i` for base and trained alike.
         num_eval_samples (`int`, *optional*, defaults to `8`):
             Rows of the grid of base and trained pictures that each evaluation writes.
+        early_stopping (`int`, *optional*):
+            End training after this many evaluations in a row without a higher `eval_win_rate`. It needs an
+            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step.
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
@@ -271,6 +283,13 @@ class RPOConfig(_BaseConfig):
         metadata={"help": "Micro-steps that train on one rollout. Unset, `gradient_accumulation_steps`."},
     )
     num_iterations: int = field(default=1, metadata={"help": "How often a rollout is trained on."})
+    pipelined_judge: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the previous rollout while judges read the newest one, which makes candidates one update "
+            "older."
+        },
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -308,6 +327,12 @@ class RPOConfig(_BaseConfig):
         },
     )
 
+    eval_height: int | None = field(
+        default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_width: int | None = field(
+        default=None, metadata={"help": "Width of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
     eval_num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps of evaluation pictures."})
     eval_seed: int = field(
         default=1234,
@@ -316,6 +341,12 @@ class RPOConfig(_BaseConfig):
     num_eval_samples: int = field(
         default=8,
         metadata={"help": "Rows of the grid of base and trained pictures that each evaluation writes."},
+    )
+    early_stopping: int | None = field(
+        default=None,
+        metadata={
+            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never."
+        },
     )
     log_completions: bool = field(
         default=False,
@@ -405,6 +436,18 @@ class RPOConfig(_BaseConfig):
                 "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
             )
         self._check_window()
+        if self.eval_height is None:
+            self.eval_height = self.height
+        if self.eval_width is None:
+            self.eval_width = self.width
+        if self.early_stopping is not None:
+            if self.early_stopping < 1 or self.eval_strategy == "no":
+                raise ValueError(
+                    f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
+                    "`eval_strategy='steps'` with `eval_steps`."
+                )
+            self.metric_for_best_model = self.metric_for_best_model or "eval_win_rate"
+            self.greater_is_better = True
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps

@@ -53,6 +53,7 @@ from .resumable_trainer import ResumableTrainer
 from .rewards import read_rewards
 from .rollouts import (
     Buffer,
+    Sampled,
     conditioning_of,
     draw_window,
     join_buffers,
@@ -63,6 +64,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .watch import watch
 
 
 logger = logging.getLogger(__name__)
@@ -182,6 +184,7 @@ class RPOTrainer(ResumableTrainer):
         else:
             self.policy = policy_for(model, **args.policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
+        self.policy.check_size(args.eval_height, args.eval_width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
             args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
@@ -232,15 +235,20 @@ class RPOTrainer(ResumableTrainer):
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
 
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
-        self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+        self._on_policy = (
+            args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+            and not args.pipelined_judge
+        )
         if args.cfg == "rollout" and self.policy.uses_cfg(args.guidance_scale) and not self._on_policy:
             raise ValueError(
                 "cfg='rollout' has no old log-probabilities, since another velocity drew the candidates: it needs one "
                 "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
                 "num_iterations, or cfg to 'both' or 'off'."
             )
+        watch(self, self._on_policy)
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
+        self._pending: Sampled | list[Buffer] | None = None  # with `pipelined_judge`, what is trained on next
         self._stream: RepeatStream | None = None
 
         self._mode = "train"
@@ -308,7 +316,12 @@ class RPOTrainer(ResumableTrainer):
     def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self._repeats() == 0 or not self._buffered_inputs:
-            self._buffered_inputs = self._generate_and_score(rows)
+            sampled = self._sample(rows)
+            if not self.args.pipelined_judge:
+                self._buffered_inputs = self._score(sampled)
+            else:
+                previous, self._pending = self._pending, sampled
+                self._buffered_inputs = self._masked(sampled) if previous is None else self._score(previous)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -316,8 +329,8 @@ class RPOTrainer(ResumableTrainer):
         self._step += 1
         return loss
 
-    def _generate_and_score(self, rows: list[dict[str, Any]]) -> list[Buffer]:
-        """What each micro-step of the rollout trains on."""
+    def _sample(self, rows: list[dict[str, Any]]) -> Sampled:
+        """Candidates of the rows, which judges begin to read."""
         n = self.args.num_generations
         rows = self._usable(rows)
         place = self.args.seed, self._step // self._repeats()
@@ -347,24 +360,40 @@ class RPOTrainer(ResumableTrainer):
                 judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
             images += decoded
             parts.append(part)
-        sampled_at = time.perf_counter()
+        self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
+        self._metrics["train"]["rollout/decode_s"].append(decode_s)
+        return Sampled(rows, images, parts, judging, random)
+
+    def _score(self, sampled: Sampled | list[Buffer]) -> list[Buffer]:
+        """What each micro-step trains on, once the reward functions have answered."""
+        if isinstance(sampled, list):  # a checkpoint waited for them
+            return sampled
+        started = time.perf_counter()
+        rows, images, failure = sampled.rows, sampled.images, None
         try:
             with record_function("rollout/reward"):
-                rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
+                rewards_NF = self._calculate_rewards(rows, images, self.args.num_generations, sampled.judging)
         except JudgeFailureError as error:
-            rewards_NF, failure = None, error
-        if judges and self._largest(int(failure is not None)):  # all ranks stop together
+            failure = error
+        if sampled.judging and self._largest(int(failure is not None)):  # all ranks stop together
             self._save_unless_saved()
             raise JudgeFailureError(
                 f"{failure or 'The judge of another process failed.'} Training stopped after step "
                 f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
             ) from failure
         advantages_PN = self._compute_advantages(rewards_NF)
-        self._metrics["train"]["rollout/sample_s"].append(sampled_at - started - decode_s)
-        self._metrics["train"]["rollout/decode_s"].append(decode_s)
-        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
+        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
-        return split_buffer(join_buffers(parts, advantages_PN), self.args.steps_per_generation, random)
+        return self._batches(sampled, advantages_PN)
+
+    def _masked(self, sampled: Sampled) -> list[Buffer]:
+        """Nothing to train on yet: each micro-step has a loss of 0."""
+        shape = len(sampled.rows), self.args.num_generations
+        return self._batches(sampled, torch.full(shape, torch.nan, device=self.accelerator.device))
+
+    def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
+        buffer = join_buffers(sampled.parts, advantages_PN)
+        return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
 
     def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows with their sources decoded, once it is known that all of them can be encoded."""
@@ -633,16 +662,18 @@ class RPOTrainer(ResumableTrainer):
     def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
         """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
         args, model = self.args, self.model_wrapped
-        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.height, args.width).to(self.accelerator.device)
+        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.eval_height, args.eval_width).to(
+            self.accelerator.device
+        )
         images = []
         with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
             for start in range(0, len(rows), args.per_device_eval_batch_size):
                 batch = slice(start, start + args.per_device_eval_batch_size)
                 generators = [torch.Generator().manual_seed(args.eval_seed + i) for i in indices[batch]]
-                noise = self.policy.initial_noise(len(generators), args.height, args.width, generators)
-                conditioning = self.policy.encode(rows[batch], args.height, args.width)
+                noise = self.policy.initial_noise(len(generators), args.eval_height, args.eval_width, generators)
+                conditioning = self.policy.encode(rows[batch], args.eval_height, args.eval_width)
                 latents = denoise(self.policy, model, noise, sigmas, conditioning, args.guidance_scale)
-                images += self.policy.decode(latents, args.height, args.width)
+                images += self.policy.decode(latents, args.eval_height, args.eval_width)
         return images
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
@@ -721,6 +752,13 @@ class RPOTrainer(ResumableTrainer):
             self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
         write_model_card(self.args.output_dir, adapter_card(self, self._dataset_names, self._train_seconds))
 
+    def _save_checkpoint(self, model, trial) -> None:
+        # candidates that are with the judge are saved with its verdicts
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._pending = self._score(pending)
+        super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # the rollout that is being trained on, and what was measured since the last log
@@ -729,6 +767,7 @@ class RPOTrainer(ResumableTrainer):
         state = {
             "step": self._step,
             "buffered_inputs": self._buffered_inputs if begun else [],
+            "pending": self._pending,
             "stream": None if self._stream is None else self._stream.state_dict(rollouts),
             # plain numbers, whatever reward functions log: nothing else is read back
             "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
@@ -756,6 +795,7 @@ class RPOTrainer(ResumableTrainer):
         state = self._load_rollout_state(checkpoint, device)
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
+        self._pending = state["pending"]
         self._metrics["train"].update(state["metrics"])
         self.metric_totals.update(state["metric_totals"])
         loss, self._globalstep_last_logged = state["loss"]
