@@ -117,6 +117,22 @@ def test_the_source_of_an_edit_is_shown_first():
         judge.compare([JudgeRow("x", (gray(1), gray(2)))])
 
 
+@pytest.mark.parametrize("mode", ["ranks", "choice", "pointwise"])
+def test_several_references_are_shown_first_and_tell_questions_apart(mode):
+    model = Brightness()
+    judge = RubricJudge(rubric=RUBRIC.model_copy(update={"task": "image-editing"}), model=model, mode=mode)
+    candidates = (gray(1), gray(2))
+    for references in ([gray(77), gray(88)], [gray(88), gray(77)]):
+        asked = len(model.requests)
+        judge.compare([JudgeRow("swap them", candidates, references)])
+        assert len(model.requests) > asked  # not answered from the store
+        for request in model.requests[asked:]:
+            images = [p["image"] for m in request.messages for p in m["content"] if p["type"] == "image"]
+            assert images[:2] == references
+    judge.compare([JudgeRow("swap them", candidates, [gray(88), gray(77)])])
+    assert len(model.requests) == 2 * asked
+
+
 def test_a_prompt_cannot_smuggle_images_or_templates_in():
     model = Brightness()
     judge = RubricJudge(rubric=RUBRIC, model=model, order="fixed")
