@@ -15,7 +15,7 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .launch import OPTION, launch, split_options
+from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def run(argv: list[str]) -> int:
 
     # reward functions may stand in a file of the current folder, as in TRL
     sys.path.insert(0, os.getcwd())
-    parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
+    parser = TrlParser(
+        (RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.", epilog=LAUNCH_HELP
+    )
     if OPTION in argv:
         with explained():
             argv, of_launcher = split_options(parser, argv)
