@@ -34,7 +34,7 @@ def train(faults: dict[str, float], order: str, output_dir: Path, seed: int) -> 
             "--seed", str(seed),
         ]
     )  # fmt: skip
-    judge = RubricJudge(rubric=ROOT / script_args.rubric, model=TinyScenesJudge(**faults), order=order)
+    judge = RubricJudge(rubric=ROOT / script_args.rubric[0], model=TinyScenesJudge(**faults), order=order)
     trainer = RPOTrainer(
         model=str(BASE_MODEL),
         reward_funcs=judge,

@@ -46,6 +46,15 @@ VARIANTS: dict[str, dict[str, str]] = {
     "lr_5e-5": {**SHORT, "learning_rate": "5e-5"},
     "lr_2e-3": {**SHORT, "learning_rate": "2e-3"},
     "kl_0.01": {**SHORT, "beta": "0.01"},
+    "window_with_kl": {**SHORT, "sde_window_size": "2", "sde_window_range": "0 4", "beta": "0.001"},
+    "window_with_kl_on_a_quarter": {
+        **SHORT,
+        "sde_window_size": "2",
+        "sde_window_range": "0 4",
+        "beta": "0.001",
+        "kl_fraction": "0.25",
+    },
+    "pipelined_judge": {**SHORT, "pipelined_judge": "true"},
     "paper": {**SHORT, **PAPER, "learning_rate": "5e-5"},
     "paper_lr_6e-4": {**SHORT, **PAPER},
 }

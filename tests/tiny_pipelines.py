@@ -8,6 +8,8 @@ import re
 
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
@@ -39,6 +41,8 @@ from transformers import (
     Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -308,6 +312,31 @@ def build_sd3(seed: int = 0, use_dynamic_shifting: bool = False):
                 pos_embed_max_size=96,
                 dual_attention_layers=(0,),
                 qk_norm="rms_norm",
+            ),
+        )
+    )
+
+
+def build_aura_flow(seed: int = 0):
+    """For the policy that the documentation shows."""
+    tokenizer = build_pipeline(seed).tokenizer_2
+    torch.manual_seed(seed)
+    encoder = UMT5Config(vocab_size=len(tokenizer), d_model=48, d_kv=16, d_ff=32, num_layers=1, num_heads=3)
+    return finished(
+        AuraFlowPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73),
+            vae=autoencoder(latent_channels=4, scaling_factor=0.13025),
+            text_encoder=UMT5EncoderModel(encoder),
+            tokenizer=tokenizer,
+            transformer=AuraFlowTransformer2DModel(
+                sample_size=32,
+                num_mmdit_layers=1,
+                num_single_dit_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=48,
+                caption_projection_dim=32,
+                pos_embed_max_size=1024,
             ),
         )
     )

@@ -13,14 +13,13 @@ python examples/scripts/rpo_flux.py \
 --eval_dataset_split train`; a local file has one split, `train`.
 """
 
-import os
 from pathlib import Path
 
-from peft import LoraConfig
 from trl import TrlParser
 
-from arr_trl import RPOConfig, RPOTrainer, RubricJudge
-from arr_trl.cli.rpo import RPOScriptArguments
+from arr_trl import RPOConfig, RPOTrainer
+from arr_trl.cli.judge_arguments import build_judge
+from arr_trl.cli.rpo import RPOScriptArguments, lora_config
 from arr_trl.data import load_prompts
 from arr_trl.evaluation import print_table
 
@@ -28,13 +27,10 @@ from arr_trl.evaluation import print_table
 def main(script_args: RPOScriptArguments, training_args: RPOConfig) -> None:
     output_dir = Path(training_args.output_dir)
 
-    judge = RubricJudge(
-        rubric=script_args.rubric,
-        model=script_args.judge_model,
-        base_url=script_args.base_url,
-        api_key=os.environ.get(script_args.api_key_env),
-        order=script_args.judge_order,
+    judge = build_judge(
+        script_args,
         store=script_args.judge_store or output_dir / "judge.sqlite",
+        order=script_args.judge_order,
         seed=training_args.seed,
     )
     judge.check()  # find out now, not after the model is loaded, whether the server can be asked
@@ -52,11 +48,7 @@ def main(script_args: RPOScriptArguments, training_args: RPOConfig) -> None:
         args=training_args,
         train_dataset=prompts(script_args.dataset_name, script_args.dataset_split),
         eval_dataset=prompts(eval_name, eval_split) if eval_split else None,
-        peft_config=LoraConfig(
-            r=script_args.lora_r,
-            lora_alpha=script_args.lora_alpha,
-            target_modules=script_args.lora_target_modules,
-        ),
+        peft_config=lora_config(script_args, training_args),
     )
     print(trainer.batch_arithmetic())
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

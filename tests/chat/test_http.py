@@ -129,7 +129,8 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for():
 )
 def test_a_lasting_fault_becomes_a_typed_failure(answer, kind, tries):
     with OpenAIServer(respond=lambda number, body: answer) as server:
-        (reply,) = model_at(server, max_retries=1, timeout_s=0.3).complete([ask()])
+        patience = {"timeout_s": 0.3} if answer.hang_s else {}
+        (reply,) = model_at(server, max_retries=1, **patience).complete([ask()])
     assert reply.failure.kind == kind
     assert len(server.requests) == tries
 
@@ -150,12 +151,38 @@ def test_a_lasting_fault_becomes_a_typed_failure(answer, kind, tries):
         b'{"choices": [{"message": {"content": [{"text": "x"}]}}], "usage": {"prompt_tokens": null}}',
         b'{"choices": [{"message": {"content": 5}, "logprobs": {"content": [{"top_logprobs": [{"token": 1}]}]}}]}',
         b'{"choices": [{"logprobs": {"content": 3}}], "usage": 7}',
+        b'{"choices": ' + b"[" * 200_000,
+        b'{"choices": [{"message": {"content": NaN}}]}',
+        *(
+            b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "1", "logprob": %s}]}]}}]}' % number
+            for number in (b"NaN", b"Infinity", b"1000", b"null", b'"x"')
+        ),
     ],
 )
 def test_no_body_however_strange_raises(body, choices):
     with OpenAIServer(respond=lambda n, b: Answer(body=body)) as server:
         (reply,) = model_at(server, max_retries=0).complete([ask(choices=choices)])
     assert reply.failure is not None
+
+
+def completion(content, usage):
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+    return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+@pytest.mark.parametrize(("said", "read"), [("7", 0), (10**30, 0), ([1], 0), (-4, 0), (1.5, 0), (None, 0), (7, 7)])
+def test_a_count_of_tokens_that_is_none_counts_nothing(said, read):
+    body = completion("ok", {"prompt_tokens": said, "completion_tokens": said})
+    with OpenAIServer(respond=lambda n, b: Answer(body=body)) as server:
+        (reply,) = model_at(server).complete([ask()])
+    assert (reply.text, reply.usage.prompt_tokens, reply.usage.completion_tokens) == ("ok", read, read)
+
+
+def test_half_a_character_is_replaced_on_both_ways():
+    with OpenAIServer(respond=lambda n, b: Answer(body=completion("cut \ud83d", {}))) as server:
+        (reply,) = model_at(server).complete([ask("a \ud83d")])
+    assert reply.text == "cut ?"
+    assert server.requests[0]["messages"][0]["content"][0]["text"] == "a ?"
 
 
 def test_one_failing_request_leaves_the_others_alone():
@@ -236,7 +263,7 @@ def test_check_accepts_a_model_that_answers():
 )
 def test_check_says_what_is_wrong(answer, error, words):
     with OpenAIServer(respond=lambda n, b: answer) as server, pytest.raises(error, match=words):
-        model_at(server, timeout_s=0.3).check()
+        model_at(server, **({"timeout_s": 0.3} if answer.hang_s else {})).check()
     assert len(server.requests) == 1
 
 

@@ -1,21 +1,21 @@
 """A real `transformers serve` on loopback: what it answers, and that the same weights in process agree with it."""
 
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 from tiny_vlm import build_vlm
+from transformers import AutoTokenizer
 
 from arr_trl.chat import ChatRequest, HTTPChatModel
 from arr_trl.chat.local import LocalChatModel
 
-
-for module in ("fastapi", "uvicorn", "openai"):  # `pip install transformers[serving]`
-    pytest.importorskip(module)
 
 QUESTION = ChatRequest(
     [
@@ -77,28 +77,24 @@ def test_it_answers_as_the_same_weights_do_in_process(url, folder):
 
 
 def test_choice_logprobs_in_process_are_those_of_the_server_to_1e_4(url, folder):
-    (local,) = LocalChatModel(folder).complete([ChatRequest(QUESTION.messages, choices=("1", "2"))])
-    expected = local.choice_logprobs["1"] - local.choice_logprobs["2"]
-    # `transformers serve` reports no log-probabilities (5.23), but it takes a bias on tokens: lift both choices above
-    # everything else, and find the lead at which the answer changes
-    first, second = (vocabulary_index(folder, choice) for choice in "12")
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    (local,) = LocalChatModel(folder).complete([replace(QUESTION, choices=tuple(vocabulary))])
+    logprobs = local.choice_logprobs
+    assert sum(map(math.exp, logprobs.values())) == pytest.approx(1, abs=1e-5)
+    rivals = vocabulary.keys() - {"1"}
+    leads = {rival: logprobs["1"] - logprobs[rival] for rival in rivals}  # which make every rival level with "1"
 
-    def prefers_second(lead):
-        bias = {"logit_bias": {str(first): 50.0, str(second): 50.0 + lead}}
-        (reply,) = HTTPChatModel(folder, url, extra_body=bias).complete([ChatRequest(QUESTION.messages, max_tokens=1)])
-        return reply.text == "2"
+    def served(biases):
+        bias = {"logit_bias": {str(vocabulary[token]): value for token, value in biases.items()}}
+        (reply,) = HTTPChatModel(folder, url, extra_body=bias).complete([replace(QUESTION, max_tokens=1)])
+        return reply.text
 
-    low, high = -16.0, 16.0
-    while high - low > 2e-5:
-        middle = (low + high) / 2
-        low, high = (low, middle) if prefers_second(middle) else (middle, high)
-    assert low == pytest.approx(expected, abs=1e-4)
-
-
-def vocabulary_index(folder, token):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(token)
+    # `transformers serve` reports no log-probabilities (5.23), but it takes a bias on tokens. Where every token of the
+    # vocabulary loses against "1" just below its lead and wins just above it, all differences of logits are ours, and
+    # with them the log-probabilities, -log Σ exp(z_rival - z_choice): to 4e-5 for "1", to twice that for "2".
+    assert served({rival: lead - 4e-5 for rival, lead in leads.items()}) == "1"
+    for rival, lead in leads.items():
+        assert served({"1": 40.0, rival: 40.0 + lead + 4e-5}) != "1", rival
 
 
 def test_asking_for_logprobs_says_that_there_are_none(url, folder):

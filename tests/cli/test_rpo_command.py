@@ -135,6 +135,14 @@ def test_judge_server_that_is_not_there_is_told_before_a_model_is_loaded(tmp_pat
     assert url.removesuffix("/v1") in capsys.readouterr().err
 
 
+def test_a_reward_function_that_returns_text_is_one_sentence_and_status_1(tmp_path, capsys, monkeypatch):
+    (tmp_path / "texts.py").write_text("def good(prompts, completions, **columns):\n    return 'good'\n")
+    monkeypatch.chdir(tmp_path)
+    argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL]
+    assert main([*argv, "--reward_funcs", "texts.good"]) == 1
+    assert "arr-trl: The reward function 'good' returned 'good' for 4 images" in capsys.readouterr().err
+
+
 def test_unknown_key_in_the_file_is_named(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(QUICKSTART.read_text() + "learning_rat: 1.0e-4\n")
     with pytest.raises(SystemExit) as stopped:

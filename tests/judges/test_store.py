@@ -36,6 +36,13 @@ def test_an_answer_comes_back_as_it_was_put(tmp_path):
     assert len(store) == 1
 
 
+def test_half_a_character_does_not_stop_the_store(tmp_path):
+    store = VerdictStore(tmp_path / "judge.sqlite")
+    store.put([answer("a", prompt="a lamp \ud83d", reply="\udc00", problem="\x00")])
+    kept = store.get(["a"])["a"]
+    assert (kept.prompt, kept.reply, kept.problem) == ("a lamp ?", "?", "\x00")
+
+
 def test_the_first_answer_stands_and_a_failure_gives_way(tmp_path):
     store = VerdictStore(tmp_path / "judge.sqlite")
     store.put([answer("a", reply="first"), answer("b", status="failed", reply=None, problem="lost")])
@@ -129,6 +136,22 @@ def test_a_corrupt_file_is_set_aside_not_overwritten(tmp_path):
     (aside,) = tmp_path.glob("judge.sqlite.corrupt-*")
     assert aside.read_bytes().startswith(b"this was a database once")
     assert len(VerdictStore(path)) == 1
+
+
+@pytest.mark.parametrize("page", [1, 40, -2])
+def test_a_file_that_is_corrupt_within_is_set_aside_too(tmp_path, page):
+    path = tmp_path / "judge.sqlite"
+    store = VerdictStore(path)
+    store.put(answer(str(i), reply="x" * 500) for i in range(500))
+    store.close()
+    content = bytearray(path.read_bytes())
+    start = page % (len(content) // 4096) * 4096
+    content[start : start + 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="set aside as judge.sqlite.corrupt-"):
+        assert VerdictStore(path).get(map(str, range(500))) == {}
+    (aside,) = tmp_path.glob("judge.sqlite.corrupt-*")
+    assert aside.read_bytes() == content
 
 
 def test_a_file_given_by_mistake_is_left_where_it_is(tmp_path):

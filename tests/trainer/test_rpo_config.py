@@ -53,6 +53,11 @@ def test_batch_arithmetic_counts_transitions():
     ({"beta": -1}, "beta=-1 must be at least 0"),
     ({"negative_reward": -0.1}, "negative_reward=-0.1 must be at least 0; it is a magnitude"),
     ({"kl_type": "k3"}, "kl_type='k3' is not one of"),
+    ({"kl_fraction": 0}, "kl_fraction=0 is a share .* switch the penalty off with beta=0"),
+    (
+        {"per_device_train_batch_size": 28, "steps_per_generation": 3, "gradient_accumulation_steps": 2},
+        "= 3 micro-steps per rollout and gradient_accumulation_steps=2 do not divide",
+    ),
     ({"per_device_train_batch_size": 15}, "15 × 1 = 15 transitions do not divide .* a multiple of 14"),
 ])  # fmt: skip
 def test_bad_settings_get_a_sentence(overrides, message):

@@ -193,19 +193,6 @@ def test_same_seed_gives_the_same_adapter_and_another_seed_does_not(flux_pipelin
     assert not all(torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_counted_forwards_are_those_of_the_formula(flux_pipeline, tmp_path, share):
-    trainer = trainer_for(
-        flux_pipeline, tmp_path, share_initial_noise=share, sde_window_size=1, sde_window_range=[1, 2],
-        per_device_train_batch_size=4, max_steps=1,
-    )  # fmt: skip
-    trainer.train()
-    pairs, prefix = 2, 1
-    sampled = pairs * ((prefix if share else 2 * prefix) + 2 * 3)
-    trained = pairs * 2 * (1 + 1)  # the policy and the reference
-    assert trainer.transformer_forwards == sampled + trained
-
-
 def test_rewards_of_several_functions_are_weighted_and_one_that_failed_is_left_out(flux_pipeline, tmp_path):
     def weak(prompts, completions, **columns):
         return [0.4, 0.0, None, 0.0]

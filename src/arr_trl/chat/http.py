@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .base import ChatFailure, ChatReply, ChatRequest
-from .wire import data_url, read_output, retry_after_s, secrets_in_url, server_words, without_secrets
+from .wire import data_url, read_output, retry_after_s, secrets_in_url, server_words, well_formed, without_secrets
 
 
 _KIND_OF_STATUS = {401: "authentication", 403: "authentication", 404: "not_found", 408: "timeout", 429: "rate_limit"}
@@ -220,7 +220,7 @@ class HTTPChatModel:
 
     async def _part(self, part: dict[str, Any], images: dict[int, "asyncio.Task[str]"]) -> dict[str, Any]:
         if part["type"] != "image":
-            return part
+            return {**part, "text": well_formed(part["text"])}
         image = part["image"]
         if id(image) not in images:
             images[id(image)] = asyncio.ensure_future(asyncio.to_thread(data_url, image, self.max_image_size))
@@ -270,6 +270,7 @@ class HTTPChatModel:
             TypeError,
             AttributeError,
             LookupError,
+            RecursionError,
         ) as error:  # parsing a foreign body
             raise self._failed("server", f"sent a reply that is no chat completion ({type(error).__name__})") from None
         except ValueError as error:

@@ -39,7 +39,7 @@ class LocalChatModel:
             Longest side of an image, in pixels; larger ones are scaled down.
 
     Raises:
-        `ValueError`: when the processor has no chat template.
+        `ValueError`: when the processor has no chat template, or the model was loaded under ZeRO-3.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LocalChatModel:
         max_image_size: int = 1024,
     ):
         if isinstance(model, str):
-            with _without_zero3():
+            with whole_weights():
                 loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
             processor = processor or AutoProcessor.from_pretrained(model)
         else:
@@ -61,6 +61,11 @@ class LocalChatModel:
             if processor is None:
                 raise ValueError("A loaded model needs its `processor`.")
         self.model = model if isinstance(model, str) else model.config._name_or_path or type(model).__name__
+        if not all(parameter.numel() for parameter in loaded.parameters()):
+            raise ValueError(
+                f"The model {self.model} is partitioned by DeepSpeed ZeRO-3, since it was loaded after the training "
+                "arguments were made; give its id or folder instead of the model, and it is loaded whole."
+            )
         if processor.chat_template is None:
             raise ValueError(f"The processor of {self.model} has no chat template; use an instruction-tuned model.")
         self.device = torch.device(device) if device is not None else PartialState().device
@@ -193,7 +198,7 @@ class LocalChatModel:
 
 
 @contextmanager
-def _without_zero3() -> Iterator[None]:
+def whole_weights() -> Iterator[None]:
     """
     Load weights whole. Under ZeRO-3 transformers partitions everything that is loaded after `TrainingArguments`, and a
     model that no DeepSpeed engine gathers again is left with parameters of shape (0,).

@@ -18,7 +18,7 @@ def read_output(output: Any, request: ChatRequest) -> ChatReply:
     """The reply in what the server sent; fields that servers leave out are `None`."""
     usage = ChatUsage()
     if output.usage:
-        usage = ChatUsage(output.usage.prompt_tokens or 0, output.usage.completion_tokens or 0)
+        usage = ChatUsage(_tokens(output.usage.prompt_tokens), _tokens(output.usage.completion_tokens))
     if not output.choices:
         return ChatReply(
             failure=ChatFailure("server", "The server sent no chat completion; check `base_url`."), usage=usage
@@ -33,7 +33,7 @@ def read_output(output: Any, request: ChatRequest) -> ChatReply:
             )
             return ChatReply(failure=failure, usage=usage)
         return ChatReply(choice_logprobs=logprobs, usage=usage)
-    text = message.get("content") or ""
+    text = well_formed(message.get("content") or "")
     failure = None
     if choice.finish_reason == "content_filter" or message.get("refusal"):
         failure = ChatFailure("refusal", "The model refused to answer.")
@@ -44,14 +44,31 @@ def read_output(output: Any, request: ChatRequest) -> ChatReply:
     return ChatReply(text=text, failure=failure, usage=usage)
 
 
+def well_formed(text: str) -> str:
+    """Text without halves of characters, which a cut reply may hold and which no file or server takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _tokens(count: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return count if isinstance(count, int) and 0 <= count < 2**53 else 0
+
+
 def _choice_logprobs(logprobs: Any, choices: tuple[str, ...]) -> dict[str, float] | None:
-    """Log-probability of each choice as first token; spellings that differ in white space are added up."""
+    """
+    Log-probability of each choice as first token; spellings that differ in white space are added up.
+
+    Raises:
+        `ValueError`: when a number is no log-probability.
+    """
     if not logprobs or not logprobs.content:
         return None
     mass: dict[str, float] = {}
     for entry in logprobs.content[0].top_logprobs or []:
         token = entry.token.strip()
         if token in choices:
+            if not entry.logprob < 0.01:  # NaN, infinity; rounding may leave a little above 0
+                raise ValueError(f"{entry.logprob} is no log-probability")
             mass[token] = mass.get(token, 0.0) + math.exp(entry.logprob)
     return {token: math.log(p) for token, p in mass.items() if p > 0}
 

@@ -1,16 +1,16 @@
 """`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered."""
 
 import argparse
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .rpo import TINY_SCENES, explained
+from .judge_arguments import JudgeArguments, build_judge
+from .rpo import explained
 
 
-@dataclass
-class JudgeEvalArguments:
+@dataclass(kw_only=True)
+class JudgeEvalArguments(JudgeArguments):
     """What `arr-trl judge eval` takes. Fields that begin with `compare_` make a second judge on the same pairs."""
 
     dataset: str = field(
@@ -18,29 +18,8 @@ class JudgeEvalArguments:
             "help": "Labelled pairs: a .jsonl, .json or .parquet file, or a dataset on the Hub, which is streamed."
         }
     )
-    judge_model: str = field(metadata={"help": "Name of the model that judges, or `tiny_scenes`."})
-    rubric: str = field(
-        metadata={
-            "help": "The rubric: a .json or .txt file, a repository on the Hub, or `auto` for criteria per prompt."
-        }
-    )
     output: str = field(default="judge_eval.json", metadata={"help": "JSON file to write."})
-    base_url: str | None = field(
-        default=None, metadata={"help": "URL of an OpenAI-compatible server, such as http://localhost:8000/v1."}
-    )
-    api_key_env: str = field(
-        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the API key, if one is needed."}
-    )
-    mode: str = field(
-        default="ranks",
-        metadata={"help": "How the judge is asked.", "choices": ["ranks", "choice", "pointwise"]},
-    )
-    decide: str = field(
-        default="ranks",
-        metadata={"help": "Whether overall ranks or summed criteria decide.", "choices": ["ranks", "criteria"]},
-    )
-    language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
-    store: str | None = field(
+    judge_store: str | None = field(
         default="judge.sqlite", metadata={"help": "SQLite file of answers: what is in it is not asked again."}
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
@@ -52,10 +31,31 @@ class JudgeEvalArguments:
         default=False,
         metadata={"help": "Ask a second judge, given by `compare_*`, and test the difference (McNemar)."},
     )
-    compare_judge_model: str | None = field(default=None, metadata={"help": "Second judge. Unset, the same model."})
-    compare_base_url: str | None = field(default=None, metadata={"help": "Its server. Unset, the same."})
-    compare_rubric: str | None = field(default=None, metadata={"help": "Its rubric. Unset, the same."})
-    compare_mode: str | None = field(default=None, metadata={"help": "How it is asked. Unset, the same."})
+    compare_judge_model: list[str] | None = field(
+        default=None, metadata={"help": "Second judge. Unset, the same model."}
+    )
+    compare_base_url: list[str] | None = field(default=None, metadata={"help": "Its server. Unset, the same."})
+    compare_rubric: list[str] | None = field(default=None, metadata={"help": "Its rubric. Unset, the same."})
+    compare_judge_mode: str | None = field(default=None, metadata={"help": "How it is asked. Unset, the same."})
+    compare_judge_decide: str | None = field(default=None, metadata={"help": "What decides. Unset, the same."})
+    compare_judge_language: str | None = field(default=None, metadata={"help": "Its language. Unset, the same."})
+
+    def second_judge(self) -> "JudgeEvalArguments":
+        """
+        The arguments of the judge to compare with.
+
+        Raises:
+            `ValueError`: when it would be the first one.
+        """
+        changed = {
+            name.removeprefix("compare_"): value
+            for name, value in vars(self).items()
+            if name.startswith("compare_") and value is not None
+        }
+        second = replace(self, **changed)
+        if second == self:
+            raise ValueError("`compare` needs a second judge; set `compare_rubric` or another `compare_*`.")
+        return second
 
 
 def run(argv: list[str]) -> int:
@@ -73,18 +73,10 @@ def _eval(argv: list[str]) -> int:
     parser = TrlParser((JudgeEvalArguments,), prog="arr-trl judge eval", description="Measure a judge.")
     with explained():
         (args,) = parser.parse_args_and_config(argv)
-        judges = {"judge": _judge(args, args.judge_model, args.base_url, args.rubric, args.mode)}
+        # the order is fixed, since each pair is shown in both as questions of their own
+        judges = {"judge": build_judge(args, args.judge_store, order="fixed")}
         if args.compare:
-            second = {
-                "model": args.compare_judge_model or args.judge_model,
-                "base_url": args.compare_base_url or args.base_url,
-                "rubric": args.compare_rubric or args.rubric,
-                "mode": args.compare_mode or args.mode,
-            }
-            first = {"model": args.judge_model, "base_url": args.base_url, "rubric": args.rubric, "mode": args.mode}
-            if first == second:
-                raise ValueError("`compare` needs a second judge; set `compare_rubric` or another `compare_*`.")
-            judges["compared"] = _judge(args, **second)
+            judges["compared"] = build_judge(args.second_judge(), args.judge_store, order="fixed")
 
         from ..data.preferences import load_preferences
         from ..evaluation.judge_eval import evaluate_judge, mcnemar, print_summary, save_summary
@@ -110,27 +102,6 @@ def _eval(argv: list[str]) -> int:
     save_summary(summary, args.output)
     print(f"Wrote {args.output}.")
     return 0
-
-
-def _judge(args: JudgeEvalArguments, model: str, base_url: str | None, rubric: str, mode: str):
-    from ..judges import RubricJudge
-
-    chat_model: Any = model
-    if model == TINY_SCENES:
-        from ..tiny_scenes import TinyScenesJudge
-
-        chat_model, base_url = TinyScenesJudge(), None
-    return RubricJudge(
-        rubric=rubric,
-        model=chat_model,
-        base_url=base_url,
-        api_key=os.environ.get(args.api_key_env),
-        mode=mode,
-        order="fixed",
-        decide=args.decide,
-        language=args.language,
-        store=args.store,
-    )
 
 
 def _log(argv: list[str]) -> int:

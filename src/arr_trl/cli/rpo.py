@@ -9,25 +9,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from transformers.utils import logging as transformers_logging
+
+from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
+from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from trl import TrlParser
 
-    from ..judges import RubricJudge
     from ..trainer import RPOConfig, RPOTrainer
-
-TINY_SCENES = "tiny_scenes"
-TINY_SCENES_EDIT = "tiny_scenes_edit"
 
 
 @dataclass
-class RPOScriptArguments:
+class RPOScriptArguments(JudgeArguments):
     """
     What `arr-trl rpo` takes beside [`RPOConfig`]. The name `tiny_scenes` stands for the world that ships with the
     package, wherever a model, a dataset or a judge is asked for; `tiny_scenes_edit` for the model and the dataset of its
@@ -72,19 +71,6 @@ class RPOScriptArguments:
         metadata={"help": "Column that holds the pictures to edit. Unset, `source_image` if there is one."},
     )
 
-    rubric: str | None = field(
-        default=None,
-        metadata={"help": "The rubric the judge applies: a JSON or text file, a repository on the Hub, or `auto`."},
-    )
-    judge_model: str | None = field(default=None, metadata={"help": "Name of the model that judges."})
-    base_url: str | None = field(
-        default=None,
-        metadata={"help": "URL of the judge's OpenAI-compatible server, such as http://localhost:8000/v1."},
-    )
-    api_key_env: str = field(
-        default="OPENAI_API_KEY",
-        metadata={"help": "Environment variable that holds the judge's API key, if it needs one."},
-    )
     judge_order: str = field(
         default="both",
         metadata={
@@ -95,6 +81,13 @@ class RPOScriptArguments:
     judge_store: str | None = field(
         default=None,
         metadata={"help": "SQLite file that keeps every verdict. Unset, `judge.sqlite` in the output folder."},
+    )
+    judge_max_failure_rate: float = field(
+        default=0.5,
+        metadata={"help": "Share of comparisons without a verdict above which training stops; 1 never stops."},
+    )
+    judge_failure_window: int = field(
+        default=128, metadata={"help": "Number of latest comparisons that the share is taken over."}
     )
     reward_funcs: list[str] | None = field(
         default=None,
@@ -111,6 +104,7 @@ class RPOScriptArguments:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.dataset_name, str):  # as YAML has it
             self.dataset_name = [self.dataset_name]
 
@@ -126,23 +120,34 @@ def run(argv: list[str]) -> int:
     from ..data import RowError, StreamError
     from ..judges import JudgeFailureError
     from ..release import PushError
-    from ..trainer import CheckpointError, RPOConfig
+    from ..trainer import CheckpointError, RewardError, RPOConfig
 
     # reward functions may stand in a file of the current folder, as in TRL
     sys.path.insert(0, os.getcwd())
-    parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
+    parser = TrlParser(
+        (RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.", epilog=LAUNCH_HELP
+    )
+    if OPTION in argv:
+        with explained():
+            argv, of_launcher = split_options(parser, argv)
+            parse(parser, argv)  # what is wrong with them is said once, not by every process
+        return launch("rpo", argv, of_launcher)
     with explained():
         script_args, training_args = parse(parser, argv)
         trainer = build_trainer(script_args, training_args)
     transformers_logging.set_verbosity(verbosity)
-    print(trainer.batch_arithmetic())
+    if trainer.is_world_process_zero():
+        print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, RowError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RewardError, RowError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
         _write_release(trainer, script_args.dataset_name)
+    except RewardError as error:  # in the evaluation; what was trained is written already
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     except (OSError, SafetensorError) as error:
         print(
             f"arr-trl: {training_args.output_dir} could not be written to: {error}. The trained adapter is in "
@@ -184,7 +189,7 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
         )
 
 
-def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RPOConfig"]:
+def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     """
     Arguments of the command line over those of the YAML file.
 
@@ -195,7 +200,7 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
     if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
         raise ValueError("`--config` takes one YAML file.")
     try:
-        script_args, training_args, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
+        *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         path = argv[argv.index("--config") + 1]
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
@@ -204,11 +209,11 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"There is no option `{name}`"
-            + (f"; did you mean `{nearest[0]}`?" if nearest else "; see `arr-trl rpo --help`.")
+            + (f"; did you mean `{nearest[0]}`?" if nearest else f"; see `{parser.prog} --help`.")
         )
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
-    return script_args, training_args
+    return tuple(parsed)
 
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
@@ -222,7 +227,15 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
     eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
     if script_args.judge_model is not None:
-        reward_funcs.insert(0, _build_judge(script_args, training_args))
+        judge = build_judge(
+            script_args,
+            store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
+            order=script_args.judge_order,
+            max_failure_rate=script_args.judge_max_failure_rate,
+            failure_window=script_args.judge_failure_window,
+            seed=training_args.seed,
+        )
+        reward_funcs.insert(0, judge)
     if not reward_funcs:
         raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
 
@@ -281,29 +294,6 @@ def lora_config(script_args: RPOScriptArguments, training_args: "RPOConfig") -> 
     settings = {"lora_r": 16, "lora_alpha": 32} | {name: getattr(script_args, name) for name in given}
     return LoraConfig(
         **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
-    )
-
-
-def _build_judge(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RubricJudge":
-    from ..judges import RubricJudge
-
-    if script_args.rubric is None:
-        raise ValueError("`judge_model` needs a `rubric`, the criteria it applies.")
-    model: Any = script_args.judge_model
-    if model == TINY_SCENES:
-        from ..tiny_scenes import TinyScenesJudge
-
-        model = TinyScenesJudge()
-    elif script_args.base_url is None:
-        raise ValueError(f"`judge_model={model}` needs `base_url`, the URL of the server that runs it.")
-    return RubricJudge(
-        rubric=script_args.rubric,
-        model=model,
-        base_url=script_args.base_url,
-        api_key=os.environ.get(script_args.api_key_env),
-        order=script_args.judge_order,
-        store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
-        seed=training_args.seed,
     )
 
 

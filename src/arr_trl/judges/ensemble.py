@@ -7,6 +7,7 @@ from typing import Literal
 
 from .aggregate import best, mean_ranks
 from .reward import JudgeReward, JudgeRow, JudgeStats
+from .rubric_judge import RubricJudge
 from .verdict import Verdict
 
 
@@ -47,6 +48,13 @@ class EnsembleJudge(JudgeReward):
         self.rule = rule
         self.tie_margin = tie_margin
         self.__name__ = "ensemble_judge"  # what metrics are filed under
+
+    def questions_per_row(self, num_candidates: int) -> int:
+        return sum(judge.questions_per_row(num_candidates) for judge in self.judges)
+
+    @property
+    def members(self) -> list[RubricJudge]:
+        return [member for judge in self.judges for member in judge.members]
 
     def check(self) -> None:
         for judge in self.judges:

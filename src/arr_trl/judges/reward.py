@@ -4,14 +4,18 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from .verdict import Verdict
+
+
+if TYPE_CHECKING:
+    from .rubric_judge import RubricJudge
 
 
 _SUBMITTED_AT_ONCE = 8  # calls of `submit` that are judged side by side
@@ -102,6 +106,10 @@ class JudgeReward(ABC):
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         """A verdict for every row. Called from several threads at once when `submit` is used."""
 
+    def questions_per_row(self, num_candidates: int) -> int:
+        """Questions about the candidates of one row, when none is stored and none has to be repaired; 1 if not said."""
+        return 1
+
     @abstractmethod
     def check(self) -> None:
         """
@@ -112,6 +120,26 @@ class JudgeReward(ABC):
             `PermissionError`: when it refuses the credentials.
             `ValueError`: when it does not serve the model, or not what the judge's mode needs.
         """
+
+    @property
+    def members(self) -> "list[RubricJudge]":
+        """The judges under a rubric that are asked: this one, or those of an ensemble."""
+        return []
+
+    def check_rows(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
+        """
+        Find out, before training, whether the rows of a dataset can be judged. Only the first one is looked at.
+
+        Raises:
+            `ValueError`: when a rubric for editing meets rows without a source image.
+        """
+        editing = [judge.rubric for judge in self.members if judge.rubric and judge.rubric.task == "image-editing"]
+        row = next(iter(rows or ()), {}) if editing else {}
+        if row and row.get("source_image") is None:
+            raise ValueError(
+                f"The rubric {editing[0].name} is for image editing, and the rows have no `source_image`, only "
+                f"{', '.join(map(repr, row))}; give rows with the pictures to edit, or a rubric for text-to-image."
+            )
 
     def compare(self, rows: list[JudgeRow]) -> list[Verdict]:
         """

@@ -210,6 +210,9 @@ def _connect(path: str | Path) -> sqlite3.Connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION_ID:
             raise ValueError(f"{path} is a SQLite file of something else; give `store` a path of its own.")
+        # damage within the file would otherwise be met in the middle of a run
+        if tables and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(" ".join(found.split()))
         if tables and version != _SCHEMA_VERSION:
             raise ValueError(
                 f"The verdict store {path} has version {version}; this arr_trl reads version {_SCHEMA_VERSION}. Give "
@@ -230,7 +233,10 @@ def _row(answer: StoredAnswer, now: float) -> list:
     values = vars(answer) | {"created_at": answer.created_at or now}
     for name in _JSON_COLUMNS:
         values[name] = None if values[name] is None else json.dumps(values[name])
-    return [values[name] for name in _COLUMNS]
+    # SQLite takes no halves of characters, and a caption cut by somebody's script may end in one
+    return [
+        v.encode("utf-8", "replace").decode("utf-8") if isinstance(v, str) else v for v in map(values.get, _COLUMNS)
+    ]
 
 
 def _answer(row: tuple) -> StoredAnswer:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
+from torch.nn.functional import pad
 
 from ..policies import Conditioning, FlowPolicy
 from .transitions import SDEType, euler_step, log_prob, transition
@@ -13,17 +13,23 @@ from .transitions import SDEType, euler_step, log_prob, transition
 @dataclass
 class Rollout:
     """
-    The candidates of `P` prompts, `n` per prompt and adjacent, and the `W` noisy steps that led to each of them.
+    The candidates of `P` prompts, `n` per prompt and adjacent, and the noisy steps that led to them.
+
+    Candidates that stand at the same latents share a forward pass, here and in training, so a row of the steps is what
+    one forward pass is for: a point of a trajectory, and the `K` candidates that leave it. With shared initial noise
+    these are all `n` at the first noisy step; later, and without, one (the other slots are empty then).
 
     Args:
         latents (`torch.Tensor`): finished latents `[P·n, L, C]`.
-        transitions (`dict[str, torch.Tensor]`):
-            `latents` and `next_latents` `[P·n, W, L, C]`, and `sigma`, `sigma_next`, `log_prob` `[P·n, W]`. Every
-            transition carries its own noise levels, so that training never looks one up again.
+        steps (`dict[str, torch.Tensor]`):
+            Per row: `latents` `[R, L, C]`; `sigma`, `sigma_next` and the number of the `prompt`, `[R]`. Per row and
+            slot: `next_latents` `[R, K, L, C]`, `log_prob` and the number of the `candidate` within its prompt
+            `[R, K]`, -1 in empty slots. Every row carries its own noise levels, so that training never looks one up
+            again.
     """
 
     latents: torch.Tensor
-    transitions: dict[str, torch.Tensor]
+    steps: dict[str, torch.Tensor]
 
 
 @torch.no_grad()
@@ -61,63 +67,64 @@ def rollout(
     policy: FlowPolicy,
     model: torch.nn.Module,
     initial_noise: torch.Tensor,
+    step_noise: torch.Tensor,
     sigmas: torch.Tensor,
     conditioning: Conditioning,
-    num_generations: int,
-    window: range,
+    window_start: int,
     sde_type: SDEType,
     noise_level: float,
     guidance_scale: float,
-    generator: torch.Generator,
 ) -> Rollout:
     """
-    Sample `num_generations` candidates of every prompt in one batch.
+    Sample `n` candidates of each of `P` prompts in one batch.
 
-    Steps inside `window` carry noise and are kept, the others follow the ODE. When `initial_noise` has one row per
-    prompt, the candidates of a prompt share it, and the steps before the window, equal for all of them, are computed
-    once.
+    The `W` steps from `window_start` on carry noise and are kept, the others follow the ODE. When `initial_noise` has
+    one row per prompt, the candidates of a prompt share it: until the first noise parts them, one forward pass serves
+    them all. Everything stays on the device, and nothing waits for it.
 
     Args:
         policy ([`FlowPolicy`]): the policy.
         model (`torch.nn.Module`): its transformer, wrapped or not.
         initial_noise (`torch.Tensor`): `[P, L, C]` shared by the candidates of a prompt, or `[P·n, L, C]`.
+        step_noise (`torch.Tensor`): the noise of the steps, `[P, n, W, L, C]`.
         sigmas (`torch.Tensor`): the schedule `[T + 1]`.
         conditioning (`dict[str, torch.Tensor]`): `P` rows.
-        num_generations (`int`): n, candidates per prompt.
-        window (`range`): indices of the noisy steps; within `range(T - 1)`, since the last step is always an ODE step.
+        window_start (`int`): index of the first noisy step; at most `T - 1 - W`, since the last step is always an ODE
+            step.
         sde_type (`str`): see [`transition`].
         noise_level (`float`): see [`transition`].
         guidance_scale (`float`): as in the pipeline's `__call__`.
-        generator (`torch.Generator`): draws the noise of the steps.
 
     Returns:
         [`Rollout`]
     """
-    num_prompts = len(next(iter(conditioning.values())))
-    repeated = {name: tensor.repeat_interleave(num_generations, 0) for name, tensor in conditioning.items()}
-    latents = initial_noise
-    if len(latents) == num_prompts:
-        latents = denoise(policy, model, latents, sigmas[: window.start + 1], conditioning, guidance_scale)
-        latents = latents.repeat_interleave(num_generations, 0)
-    else:
-        latents = denoise(policy, model, latents, sigmas[: window.start + 1], repeated, guidance_scale)
+    num_prompts, num_generations, num_steps = step_noise.shape[:3]
+    of_candidates = {name: tensor.repeat_interleave(num_generations, 0) for name, tensor in conditioning.items()}
+    conditioning = conditioning if len(initial_noise) == num_prompts else of_candidates
+    latents = denoise(policy, model, initial_noise, sigmas[: window_start + 1], conditioning, guidance_scale)
+    slots = num_prompts * num_generations // len(latents)
+    numbers = torch.arange(num_prompts * num_generations, device=latents.device)
 
     steps = []
-    for i in window:
-        sigma, sigma_next = sigmas[i].expand(len(latents)), sigmas[i + 1].expand(len(latents))
-        velocity = policy.velocity(model, latents, sigma, repeated, guidance_scale)
+    for i in range(num_steps):
+        rows = len(latents)
+        sigma, sigma_next = (sigmas[window_start + k].expand(rows) for k in (i, i + 1))
+        velocity = policy.velocity(model, latents, sigma, conditioning, guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, noise_level, sde_type)
-        noise = randn_tensor(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        next_latents = mean + std.view(-1, 1, 1) * noise
+        mean, std = mean[:, None], std[:, None]
+        next_latents = mean + std[..., None, None] * step_noise[:, :, i].reshape(rows, -1, *latents.shape[1:])
+        candidates = numbers.view(rows, -1)
         steps.append(
             {
                 "latents": latents,
-                "next_latents": next_latents,
                 "sigma": sigma,
                 "sigma_next": sigma_next,
-                "log_prob": log_prob(next_latents, mean, std),
+                "prompt": candidates[:, 0] // num_generations,
+                "next_latents": next_latents.expand(-1, slots, -1, -1),
+                "log_prob": log_prob(next_latents, mean, std).expand(-1, slots),
+                "candidate": pad(candidates % num_generations, (0, slots - candidates.shape[1]), value=-1),
             }
         )
-        latents = next_latents
-    latents = denoise(policy, model, latents, sigmas[window.stop :], repeated, guidance_scale)
-    return Rollout(latents, {name: torch.stack([step[name] for step in steps], 1) for name in steps[0]})
+        latents, conditioning = next_latents.flatten(0, 1), of_candidates
+    latents = denoise(policy, model, latents, sigmas[window_start + num_steps :], conditioning, guidance_scale)
+    return Rollout(latents, {name: torch.cat([step[name] for step in steps]) for name in steps[0]})

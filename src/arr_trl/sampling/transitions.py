@@ -69,12 +69,12 @@ def log_prob(latents_next: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) 
     Gaussian log-probability of a step, averaged over the latent dimensions as Flow-GRPO and its successors do.
 
     Args:
-        latents_next (`torch.Tensor`): x', `[B, L, C]`, float32.
-        mean (`torch.Tensor`): `[B, L, C]`, float32.
-        std (`torch.Tensor`): `[B]`, greater than 0.
+        latents_next (`torch.Tensor`): x', `[..., L, C]`, float32.
+        mean (`torch.Tensor`): `[..., L, C]`, float32.
+        std (`torch.Tensor`): `[...]`, greater than 0.
 
     Returns:
-        `torch.Tensor`: `[B]`.
+        `torch.Tensor`: `[...]`.
     """
-    squared = ((latents_next - mean) ** 2).flatten(1).mean(1)
+    squared = ((latents_next - mean) ** 2).mean((-2, -1))
     return -squared / (2 * std**2) - torch.log(std) - 0.5 * math.log(2 * math.pi)

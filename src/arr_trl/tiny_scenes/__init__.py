@@ -2,6 +2,7 @@ from .edit_pipeline import CONDITION_SIZE, EDIT_BASE_MODEL, build_edit_pipeline,
 from .edits import Edit, check_edit, edits
 from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
+from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
 from .world import edit_prompts, edit_success, prompts, success
 
@@ -26,6 +27,7 @@ __all__ = [
     "edits",
     "load_edit_pipeline",
     "load_pipeline",
+    "preferences",
     "prompts",
     "read",
     "render",

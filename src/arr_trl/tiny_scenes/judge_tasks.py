@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .edits import EDIT_CRITERIA, Edit, check_edit
-from .scenes import Caption, SceneObject, check
+from .rubric_writer import subject_of
+from .scenes import CRITERIA, Caption, SceneObject, check
 
 
 @dataclass(frozen=True)
@@ -13,14 +14,11 @@ class CaptionTask:
     """Pictures drawn for a caption."""
 
     caption: Caption
-    sources: ClassVar[int] = 0  # pictures shown before the candidates
-    # The first that matches tells what a criterion is about: one about a relation also names objects, and so on.
-    subjects: ClassVar[dict[str, str]] = {
-        "relation": r"relation|position|arrange|left of|right of|above|below",
-        "shapes": r"shape|circle|square|triangle",
-        "count": r"count|number of|exactly two|nothing else|no other|stray|extra",
-        "colors": r"colou?r|red|yellow|green|blue|purple",
-    }
+    truths: ClassVar[tuple[str, ...]] = CRITERIA
+
+    def subject_of(self, criterion: str) -> str | None:
+        """What a criterion is about; `None` for one that is not understood."""
+        return subject_of(criterion)
 
     def met(self, seen: list[list[SceneObject]]) -> list[dict[str, bool]]:
         """Which criteria each picture meets."""
@@ -38,6 +36,16 @@ class CaptionTask:
 
 
 _KEPT = r"(?=.*\b(kept|keeps?|stays?|same|unchanged|untouched|preserv\w*|remains?)\b)"
+# The first that matches tells what a criterion is about. What is said to stay is told from what is to change; one that
+# says that things stay and names neither color, shape nor position means all three.
+_EDIT_SUBJECTS = (
+    ("count", re.compile(r"count|number of|nothing else|no other|stray|extra|missing", re.IGNORECASE)),
+    ("preserved_color", re.compile(rf"{_KEPT}.*colou?r", re.IGNORECASE)),
+    ("preserved_shape", re.compile(rf"{_KEPT}.*shape", re.IGNORECASE)),
+    ("preserved_position", re.compile(rf"{_KEPT}.*(position|place|where|corner)", re.IGNORECASE)),
+    ("preserved", re.compile(_KEPT, re.IGNORECASE)),
+    ("edit", re.compile(r"instruct|edit|asked|requested|carried out|done", re.IGNORECASE)),
+)
 
 
 @dataclass(frozen=True)
@@ -45,17 +53,11 @@ class EditTask:
     """Pictures edited after an instruction; the first that is shown is the one it was applied to."""
 
     edit: Edit
-    sources: ClassVar[int] = 1
-    # What is said to stay is told from what is to change; a criterion that names neither color, shape nor position but
-    # says that things stay means all three.
-    subjects: ClassVar[dict[str, str]] = {
-        "count": r"count|number of|nothing else|no other|stray|extra|missing",
-        "preserved_color": rf"{_KEPT}.*colou?r",
-        "preserved_shape": rf"{_KEPT}.*shape",
-        "preserved_position": rf"{_KEPT}.*(position|place|where|corner)",
-        "preserved": rf"{_KEPT}",
-        "edit": r"instruct|edit|asked|requested|carried out|done",
-    }
+    truths: ClassVar[tuple[str, ...]] = EDIT_CRITERIA
+
+    def subject_of(self, criterion: str) -> str | None:
+        """What a criterion is about; `None` for one that is not understood."""
+        return next((name for name, pattern in _EDIT_SUBJECTS if pattern.search(criterion)), None)
 
     def met(self, seen: list[list[SceneObject]]) -> list[dict[str, bool]]:
         """Which criteria each picture but the first meets."""
@@ -87,8 +89,3 @@ def parse_task(text: str) -> CaptionTask | EditTask:
             return EditTask(Edit.parse(text))
         except ValueError:
             raise no_caption from None
-
-
-def subject_of(task: CaptionTask | EditTask, criterion: str) -> str | None:
-    """Which of the task's truths a criterion is about; `None` when it is about something else."""
-    return next((name for name, words in task.subjects.items() if re.search(words, criterion, re.IGNORECASE)), None)

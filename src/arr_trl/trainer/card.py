@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..judges import RubricJudge
-from ..release import AdapterCard, base_license, training_settings
+from ..judges import JudgeReward
+from ..release import AdapterCard, base_license, public_name, training_settings
 
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
         train_seconds (`float`, *optional*): how long training took.
     """
     lora = trainer.model.peft_config["default"]
-    judges = [func for func in trainer.reward_funcs if isinstance(func, RubricJudge)]
+    judges = [judge for func in trainer.reward_funcs if isinstance(func, JudgeReward) for judge in func.members]
+    rubrics = list(dict.fromkeys(judge.rubric for judge in judges if judge.rubric is not None))
     args = trainer.args
     curve = [
         {"step": entry["step"], "win rate": entry["eval_win_rate"]}
@@ -45,17 +46,18 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
         lora_alpha=lora.lora_alpha,
         target_modules=lora.target_modules,
         inference={
-            "height": args.height,
-            "width": args.width,
+            "height": args.eval_height,
+            "width": args.eval_width,
             "num_inference_steps": args.eval_num_inference_steps,
             trainer.policy.guidance_argument: args.guidance_scale,
-            **trainer.policy.call_kwargs(args.height, args.width),
+            **trainer.policy.call_kwargs(args.eval_height, args.eval_width),
         },
         dtype=str(trainer.policy.dtype).removeprefix("torch."),
         training=training_settings(args),
         rewards=trainer.reward_func_names,
-        rubric=judges[0].rubric if judges else None,
-        judge=judges[0].model.model if judges else None,
+        rubric=rubrics[0] if rubrics else None,
+        further_rubrics=rubrics[1:],
+        judge=", ".join(dict.fromkeys(public_name(judge.model.model)[0] for judge in judges)) or None,
         datasets=datasets,
         results=trainer.evaluation,
         learning_curve=curve,

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
@@ -33,9 +34,8 @@ def check_writable(output_dir: str | os.PathLike) -> None:
     """
     try:
         os.makedirs(output_dir, exist_ok=True)
-        probe = Path(output_dir, ".write_probe")
-        probe.touch()
-        probe.unlink()
+        with NamedTemporaryFile(dir=output_dir, prefix=".write_probe"):  # a name of its own for every process
+            pass
     except OSError as error:
         raise OSError(
             f"output_dir={output_dir} cannot be written to ({error.strerror}); choose another `output_dir`."

@@ -59,6 +59,8 @@ def check_arguments(
         )
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
+            for dataset in (train_dataset, eval_dataset):
+                func.check_rows(dataset)
             func.check()
     check_lora_config(peft_config)
     if peft_config.lora_dropout:

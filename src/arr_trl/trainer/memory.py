@@ -14,9 +14,6 @@ def compress_base(transformer: torch.nn.Module, precision: str | None, compute_d
         transformer (`torch.nn.Module`): the transformer.
         precision (`str`, *optional*): `"fp8"` (layerwise casting of diffusers), `"int8"` (torchao) or `None`.
         compute_dtype (`torch.dtype`): what the forward computes in.
-
-    Raises:
-        `ImportError`: when torchao is needed and not installed.
     """
     if precision == "fp8":
         transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute_dtype)

@@ -1,20 +1,57 @@
 """From rows to candidates, and from their trained steps to the buffer that the loss is computed on."""
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 
-from ..policies import Conditioning, FlowPolicy
+from ..judges import JudgeFuture, JudgeReward
+from ..policies import Conditioning, FlowPolicy, concatenate
 from ..sampling import rollout
 from .rpo_config import RPOConfig
 
 
-# One row per (candidate, step), each with all that its loss needs.
+# One row per forward pass of training, each with all that the loss of its transitions needs; see `Rollout`. The
+# conditioning has one row per prompt.
 Buffer = dict[str, torch.Tensor]
 
 _CONDITIONING = "conditioning."
+
+
+@dataclass
+class Sampled:
+    """
+    A rollout whose candidates may still be with the judges.
+
+    Args:
+        rows (`list[dict]`): rows of the dataset.
+        images (`list[PIL.Image.Image]`): the candidates, those of a row adjacent.
+        parts (`list[dict]`): the steps that are trained on, chunk by chunk.
+        judging (`dict`): what the judges were asked.
+        random (`random.Random`): randomness of the rollout.
+    """
+
+    rows: list[dict[str, Any]]
+    images: list[Image.Image]
+    parts: list[Buffer]
+    judging: dict[JudgeReward, list[JudgeFuture]]
+    random: random.Random
+
+
+def place_random(*place: int) -> random.Random:
+    """
+    Randomness of a place in a run: seed, number of the rollout and, where it matters, number of the prompt. What is
+    drawn depends neither on the number of devices nor on what was drawn before, so that a resumed run needs no state.
+    """
+    return random.Random(" ".join(map(str, place)))
+
+
+def prompt_generators(seed: int, rollout: int, first: int, count: int) -> list[torch.Generator]:
+    """A generator of noise for each of `count` prompts from number `first` of the rollout's global batch on."""
+    seeds = [place_random(seed, rollout, prompt).getrandbits(63) for prompt in range(first, first + count)]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def draw_window(args: RPOConfig, generator: random.Random) -> range:
@@ -30,8 +67,8 @@ def sample_candidates(
     rows: list[dict[str, Any]],
     window: range,
     args: RPOConfig,
-    generator: torch.Generator,
-) -> tuple[list[Image.Image], Buffer]:
+    generators: list[torch.Generator],
+) -> tuple[torch.Tensor, Buffer]:
     """
     Sample the candidates of `P` rows in one batch.
 
@@ -41,34 +78,41 @@ def sample_candidates(
         rows (`list[dict]`): rows of the dataset.
         window (`range`): the steps that are trained on, `W` of them.
         args ([`RPOConfig`]): what decides how it is sampled.
-        generator (`torch.Generator`): draws the initial noise and that of the steps.
+        generators (`list[torch.Generator]`): for each row, draws its initial noise and that of its steps.
 
     Returns:
-        `tuple(list, dict)`: the pictures, `P·n` of them, the candidates of a row adjacent; and their transitions with
-        the conditioning of each, tensors of `P·n·W` rows.
+        `tuple(torch.Tensor, dict)`: the finished latents, `P·n` of them, the candidates of a row adjacent; and the
+        steps that are trained on.
     """
+    n = args.num_generations
     conditioning = policy.encode(rows, args.height, args.width)
     sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
-    noise_rows = len(rows) if args.share_initial_noise else len(rows) * args.num_generations
+    drawing = generators if args.share_initial_noise else [generator for generator in generators for _ in range(n)]
+    initial_noise = policy.initial_noise(len(drawing), args.height, args.width, drawing)
+    shape = (n, len(window), *initial_noise.shape[1:])
+    step_noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     sampled = rollout(
         policy,
         model,
-        policy.initial_noise(noise_rows, args.height, args.width, generator),
+        initial_noise,
+        step_noise.to(initial_noise.device),
         sigmas,
         conditioning,
-        args.num_generations,
-        window,
+        window.start,
         args.sde_type,
         args.noise_level,
         args.guidance_scale if args.cfg != "off" else without_cfg(policy, args.guidance_scale),
-        generator,
     )
-    images = policy.decode(sampled.latents, args.height, args.width)
-    # [P·n, W, ...] becomes one row per transition, [P·n·W, ...]
-    buffer = {name: tensor.flatten(0, 1) for name, tensor in sampled.transitions.items()}
-    repeats = args.num_generations * len(window)
-    buffer |= {_CONDITIONING + name: tensor.repeat_interleave(repeats, 0) for name, tensor in conditioning.items()}
-    return images, buffer
+    return sampled.latents, sampled.steps | {_CONDITIONING + name: tensor for name, tensor in conditioning.items()}
+
+
+def join_buffers(parts: list[Buffer], advantages_PN: torch.Tensor) -> Buffer:
+    """The chunks of a rollout as one, with the advantage of every transition: NaN where there is none."""
+    buffer = concatenate(parts)
+    candidate = buffer.pop("candidate")
+    advantages = advantages_PN[buffer["prompt"][:, None], candidate.clamp(min=0)]
+    buffer["advantages"] = advantages.masked_fill(candidate < 0, torch.nan)
+    return buffer
 
 
 def without_cfg(policy: FlowPolicy, guidance_scale: float) -> float:
@@ -81,42 +125,28 @@ def training_guidance(policy: FlowPolicy, args: RPOConfig) -> float:
     return args.guidance_scale if args.cfg == "both" else without_cfg(policy, args.guidance_scale)
 
 
-def forwards_in_words(policy: FlowPolicy, args: RPOConfig, num_prompts: int) -> str:
-    """What a rollout and its loss cost in forwards of the transformer, counted per picture."""
-    images = num_prompts * args.num_generations
-    # the steps before the window, which shared noise makes equal for all candidates; the window begins later at times
-    prefix = args.sde_window_range[0]
-    sampling = images * (args.num_inference_steps - prefix)
-    sampling += prefix * (num_prompts if args.share_initial_noise else images)
-    training = images * args.window_size * (2 if args.beta > 0 else 1) * args.num_iterations
-    guided = policy.uses_cfg(args.guidance_scale)
-    in_rollout, in_loss = guided and args.cfg != "off", guided and args.cfg == "both"
-    words = (
-        f"Forwards of the transformer: {sampling * (2 if in_rollout else 1)} to sample, "
-        f"{training * (2 if in_loss else 1)} in the loss{' and its reference' if args.beta > 0 else ''}"
-    )
-    if guided:
-        where = {"both": "doubles both", "rollout": "doubles the former", "off": "is off until evaluation"}[args.cfg]
-        words += f"; classifier-free guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where}"
-    return words + "."
-
-
 def conditioning_of(inputs: Buffer) -> Conditioning:
-    """What the policy was given at these transitions."""
+    """What the policy was given at these rows."""
     return {
-        name.removeprefix(_CONDITIONING): tensor for name, tensor in inputs.items() if name.startswith(_CONDITIONING)
+        name.removeprefix(_CONDITIONING): tensor[inputs["prompt"]]
+        for name, tensor in inputs.items()
+        if name.startswith(_CONDITIONING)
     }
 
 
-def split_buffer(buffer: Buffer, num_batches: int, generator: torch.Generator) -> list[Buffer]:
-    """The buffer as one batch per micro-step, without the rows whose pair was masked: they have no gradient."""
-    active = (~buffer["advantages"].isnan()).nonzero().flatten()
-    if num_batches > 1:
-        active = active[torch.randperm(len(active), generator=generator).to(active.device)]
+def split_buffer(buffer: Buffer, num_batches: int, generator: random.Random) -> list[Buffer]:
+    """
+    The buffer as one batch per micro-step, its rows in random order, without those whose prompt was masked: they have
+    no gradient.
+    """
+    active = (~buffer["advantages"].isnan()).any(1).nonzero().flatten().tolist()
+    generator.shuffle(active)
     batches = []
-    for index in active.tensor_split(num_batches):
+    for index in torch.tensor(active, dtype=torch.long).tensor_split(num_batches):
+        rows = index.to(buffer["sigma"].device) if len(index) else slice(1)
+        batch = {name: tensor if name.startswith(_CONDITIONING) else tensor[rows] for name, tensor in buffer.items()}
         if len(index) == 0:
             # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
-            index = buffer["advantages"].isnan().nonzero().flatten()[:1]
-        batches.append({name: tensor[index] for name, tensor in buffer.items()})
+            batch["advantages"] = torch.full_like(batch["advantages"], torch.nan)
+        batches.append(batch)
     return batches

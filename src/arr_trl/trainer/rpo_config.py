@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from trl.trainer.base_config import _BaseConfig
@@ -44,6 +45,9 @@ class RPOConfig(_BaseConfig):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
 
+        compile_blocks (`bool`, *optional*, defaults to `False`):
+            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more.
+
         > Parameters that control the rollout
 
         height (`int`, *optional*, defaults to `512`):
@@ -79,6 +83,10 @@ class RPOConfig(_BaseConfig):
             Micro-steps that train on one rollout. Defaults to `gradient_accumulation_steps`.
         num_iterations (`int`, *optional*, defaults to `1`):
             How often a rollout is trained on (μ in the GRPO paper).
+        pipelined_judge (`bool`, *optional*, defaults to `False`):
+            Train on the previous rollout while judges read the newest one. Its candidates are then one update older
+            than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
+            yet, and the last rollout is not trained on.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -100,6 +108,9 @@ class RPOConfig(_BaseConfig):
         beta (`float`, *optional*, defaults to `0.01`):
             Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition; the
             divergence is then measured once every `logging_steps` steps.
+        kl_fraction (`float`, *optional*, defaults to `1.0`):
+            Share of the trained rows that the penalty is computed on, drawn at random; it is scaled up to all of them.
+            Each row left out saves a forward pass of the reference.
         kl_type (`str`, *optional*, defaults to `"closed_form"`):
             `"closed_form"` (KL of two Gaussians; with `sde_type="cps"` the squared velocity difference, since the
             step's deviation goes to 0) or `"log_ratio"` (the estimate of the ARR release, which has zero expected
@@ -107,15 +118,26 @@ class RPOConfig(_BaseConfig):
 
         > Parameters that control evaluation and what is written
 
+        eval_height (`int`, *optional*):
+            Height of evaluation pictures in pixels; that of the rollouts by default. To train at half the size and
+            evaluate at full size costs a quarter.
+        eval_width (`int`, *optional*):
+            Width of evaluation pictures in pixels.
         eval_num_inference_steps (`int`, *optional*, defaults to `30`):
             Denoising steps of evaluation pictures.
         eval_seed (`int`, *optional*, defaults to `1234`):
             Seed of the evaluation noise; prompt `i` uses `eval_seed + i` for base and trained alike.
         num_eval_samples (`int`, *optional*, defaults to `8`):
             Rows of the grid of base and trained pictures that each evaluation writes.
+        early_stopping (`int`, *optional*):
+            End training after this many evaluations in a row without a higher `eval_win_rate`. It needs an
+            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step.
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
+        profile (`bool`, *optional*, defaults to `False`):
+            Profile two steps: `profile/` in `output_dir` gets a trace of PyTorch's profiler and a table of where the
+            time went.
         adapter_subfolder (`str`, *optional*):
             Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
             by the name of the base model.
@@ -195,6 +217,10 @@ class RPOConfig(_BaseConfig):
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
         },
     )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={"help": "Compile the blocks that the transformer repeats. The first steps take minutes more."},
+    )
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
     width: int = field(default=512, metadata={"help": "Width of the pictures in pixels."})
@@ -257,6 +283,13 @@ class RPOConfig(_BaseConfig):
         metadata={"help": "Micro-steps that train on one rollout. Unset, `gradient_accumulation_steps`."},
     )
     num_iterations: int = field(default=1, metadata={"help": "How often a rollout is trained on."})
+    pipelined_judge: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the previous rollout while judges read the newest one, which makes candidates one update "
+            "older."
+        },
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -280,6 +313,12 @@ class RPOConfig(_BaseConfig):
         default=0.01,
         metadata={"help": "Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition."},
     )
+    kl_fraction: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the trained rows, drawn at random, that the penalty is computed on and scaled up from."
+        },
+    )
     kl_type: str = field(
         default="closed_form",
         metadata={
@@ -288,6 +327,12 @@ class RPOConfig(_BaseConfig):
         },
     )
 
+    eval_height: int | None = field(
+        default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_width: int | None = field(
+        default=None, metadata={"help": "Width of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
     eval_num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps of evaluation pictures."})
     eval_seed: int = field(
         default=1234,
@@ -297,12 +342,22 @@ class RPOConfig(_BaseConfig):
         default=8,
         metadata={"help": "Rows of the grid of base and trained pictures that each evaluation writes."},
     )
+    early_stopping: int | None = field(
+        default=None,
+        metadata={
+            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never."
+        },
+    )
     log_completions: bool = field(
         default=False,
         metadata={
             "help": "Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/` and "
             "show them in the trackers of `report_to`."
         },
+    )
+    profile: bool = field(
+        default=False,
+        metadata={"help": "Write a trace of PyTorch's profiler and a table of where the time went to `profile/`."},
     )
     adapter_subfolder: str | None = field(
         default=None,
@@ -332,7 +387,7 @@ class RPOConfig(_BaseConfig):
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
         name = self.adapter_subfolder
-        reserved = ("README.md", "samples", "samples.png", "completions", "results.json")
+        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
         if name is not None and (
             not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
         ):
@@ -357,6 +412,11 @@ class RPOConfig(_BaseConfig):
         for name in ("beta", "negative_reward"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0; it is a magnitude.")
+        if not 0 < self.kl_fraction <= 1:
+            raise ValueError(
+                f"kl_fraction={self.kl_fraction} is a share of the trained rows, greater than 0 and at most 1; switch "
+                "the penalty off with beta=0."
+            )
         if self.sde_type == "cps" and self.noise_level > 1:
             raise ValueError(f"noise_level={self.noise_level} must be at most 1 with sde_type='cps'; 0.8 is usual.")
         if self.sde_type not in ("flow", "dance", "cps"):
@@ -371,10 +431,33 @@ class RPOConfig(_BaseConfig):
             raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
         if self.base_precision not in (None, "fp8", "int8"):
             raise ValueError(f"base_precision={self.base_precision!r} is not one of 'fp8' and 'int8'.")
+        if self.base_precision == "int8" and find_spec("torchao") is None:
+            raise ValueError(
+                "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
+            )
         self._check_window()
+        if self.eval_height is None:
+            self.eval_height = self.height
+        if self.eval_width is None:
+            self.eval_width = self.width
+        if self.early_stopping is not None:
+            if self.early_stopping < 1 or self.eval_strategy == "no":
+                raise ValueError(
+                    f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
+                    "`eval_strategy='steps'` with `eval_steps`."
+                )
+            self.metric_for_best_model = self.metric_for_best_model or "eval_win_rate"
+            self.greater_is_better = True
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
+        repeats, accumulated = self.steps_per_generation * self.num_iterations, self.gradient_accumulation_steps
+        if repeats % accumulated and accumulated % repeats:
+            raise ValueError(
+                f"steps_per_generation × num_iterations = {repeats} micro-steps per rollout and "
+                f"gradient_accumulation_steps={accumulated} do not divide, so that optimizer steps would mix parts of "
+                "rollouts; make one a multiple of the other."
+            )
         rows = self.per_device_train_batch_size * self.steps_per_generation
         rows_per_prompt = self.num_generations * self.window_size
         if rows % rows_per_prompt:

@@ -5,7 +5,6 @@ import inspect
 import logging
 import math
 import os
-import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,10 +19,12 @@ from datasets import Dataset, IterableDataset
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from torch.profiler import record_function
 from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
 
+from ..chat.local import whole_weights
 from ..data import (
     SOURCE_COLUMN,
     RepeatSampler,
@@ -37,26 +38,33 @@ from ..data import (
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
 from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
-from ..policies import FlowPolicy, concatenate, load_policy, policy_class_of, policy_for
+from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
 from ..release import load_weights, read_adapter, save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
+from .arithmetic import describe
 from .card import adapter_card
 from .checkpoints import CheckpointError
 from .checks import check_arguments
 from .completions import log_completions
 from .memory import compress_base
+from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
+from .rewards import read_rewards
 from .rollouts import (
     Buffer,
+    Sampled,
     conditioning_of,
     draw_window,
-    forwards_in_words,
+    join_buffers,
+    place_random,
+    prompt_generators,
     sample_candidates,
     split_buffer,
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .watch import watch
 
 
 logger = logging.getLogger(__name__)
@@ -108,8 +116,8 @@ class RPOTrainer(ResumableTrainer):
             Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
             checked. Reported as success rates of base and trained.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter; not with `adapter_path`. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
-            published adapter are taken.
+            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            published adapter are taken. Not with `adapter_path`, whose adapter has a configuration of its own.
         callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
             Callbacks to customise the training loop.
         optimizers (`tuple`, *optional*, defaults to `(None, None)`):
@@ -169,12 +177,14 @@ class RPOTrainer(ResumableTrainer):
 
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
-            self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
+            with whole_weights():
+                self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
             self.policy = policy_for(model, **args.policy_kwargs)
         self.policy.check_size(args.height, args.width, self.policy.size_multiple)
+        self.policy.check_size(args.eval_height, args.eval_width, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
             args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
@@ -198,6 +208,8 @@ class RPOTrainer(ResumableTrainer):
             load_weights(peft_model, adapter, "default", args.adapter_path)
             if args.reference == "adapter":
                 add_reference(peft_model, adapter, args.adapter_path)
+        if args.compile_blocks:
+            transformer.compile_repeated_blocks()
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
@@ -219,18 +231,24 @@ class RPOTrainer(ResumableTrainer):
         )
         self.policy.to(self.accelerator.device, args.offload_encoders)
 
+        if args.profile:
+            self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
+
         # On-policy means that the optimizer does not move between a rollout and the last loss computed on it.
-        self._on_policy = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+        self._on_policy = (
+            args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) == 0
+            and not args.pipelined_judge
+        )
         if args.cfg == "rollout" and self.policy.uses_cfg(args.guidance_scale) and not self._on_policy:
             raise ValueError(
                 "cfg='rollout' has no old log-probabilities, since another velocity drew the candidates: it needs one "
                 "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
                 "num_iterations, or cfg to 'both' or 'off'."
             )
-        self._generator = torch.Generator().manual_seed(args.seed + 1000 * self.accelerator.process_index)
-        self._window_random = random.Random(args.seed)  # the same window on every rank
+        watch(self, self._on_policy)
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
+        self._pending: Sampled | list[Buffer] | None = None  # with `pipelined_judge`, what is trained on next
         self._stream: RepeatStream | None = None
 
         self._mode = "train"
@@ -289,26 +307,21 @@ class RPOTrainer(ResumableTrainer):
 
     def batch_arithmetic(self) -> str:
         """What one rollout and one optimizer step consist of, in words."""
-        args = self.args
-        prompts = self._global_prompts()
-        images = prompts * args.num_generations
-        updates = max(self._repeats() // args.gradient_accumulation_steps, 1)
-        return (
-            f"One rollout: {prompts} prompts × {args.num_generations} candidates = {images} images, "
-            f"{args.window_size} of {args.num_inference_steps} steps trained = {images * args.window_size} transitions, "
-            f"{updates} optimizer step{'s' if updates > 1 else ''} of "
-            f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes} "
-            f"transitions. {forwards_in_words(self.policy, args, prompts)}"
-        )
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        questions = sum(judge.questions_per_row(self.args.num_generations) for judge in judges)
+        return describe(self.args, self.accelerator.num_processes, questions, self.policy)
 
     # Rollout
 
     def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self._repeats() == 0 or not self._buffered_inputs:
-            self._buffered_inputs = split_buffer(
-                self._generate_and_score(rows), self.args.steps_per_generation, self._generator
-            )
+            sampled = self._sample(rows)
+            if not self.args.pipelined_judge:
+                self._buffered_inputs = self._score(sampled)
+            else:
+                previous, self._pending = self._pending, sampled
+                self._buffered_inputs = self._masked(sampled) if previous is None else self._score(previous)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -316,47 +329,71 @@ class RPOTrainer(ResumableTrainer):
         self._step += 1
         return loss
 
-    def _generate_and_score(self, rows: list[dict[str, Any]]) -> Buffer:
-        """One row per (candidate, step), each with all that its loss needs."""
+    def _sample(self, rows: list[dict[str, Any]]) -> Sampled:
+        """Candidates of the rows, which judges begin to read."""
         n = self.args.num_generations
         rows = self._usable(rows)
-        random_state = self._generator.get_state(), self._window_random.getstate()
-        window = draw_window(self.args, self._window_random)
+        place = self.args.seed, self._step // self._repeats()
+        random = place_random(*place)
+        window = draw_window(self.args, random)
+        generators = prompt_generators(*place, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
-        images, parts = [], []
+        images, parts, decode_s = [], [], 0.0
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
-            decoded, part = sample_candidates(
-                self.policy, self.model_wrapped, some, window, self.args, self._generator
-            )
+            with record_function("rollout/sample"):
+                latents, part = sample_candidates(
+                    self.policy, self.model_wrapped, some, window, self.args, generators[start : start + chunk]
+                )
+                if latents.device.type != "cpu":
+                    torch.accelerator.synchronize()  # decoding would wait for the latents in any case
+            decoding_at = time.perf_counter()
+            with record_function("rollout/decode"):
+                decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            decode_s += time.perf_counter() - decoding_at
+            part["prompt"] += start
             # judges read these while the next chunk is sampled
             for judge in judges:
                 judging[judge].append(judge.submit(_judge_rows(some, decoded, n)))
             images += decoded
             parts.append(part)
-        sampled_at = time.perf_counter()
+        self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
+        self._metrics["train"]["rollout/decode_s"].append(decode_s)
+        return Sampled(rows, images, parts, judging, random)
+
+    def _score(self, sampled: Sampled | list[Buffer]) -> list[Buffer]:
+        """What each micro-step trains on, once the reward functions have answered."""
+        if isinstance(sampled, list):  # a checkpoint waited for them
+            return sampled
+        started = time.perf_counter()
+        rows, images, failure = sampled.rows, sampled.images, None
         try:
-            rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
+            with record_function("rollout/reward"):
+                rewards_NF = self._calculate_rewards(rows, images, self.args.num_generations, sampled.judging)
         except JudgeFailureError as error:
-            rewards_NF, failure = None, error
-        if judges and self._largest(int(failure is not None)):  # all ranks stop together
-            self._generator.set_state(random_state[0])
-            self._window_random.setstate(random_state[1])
+            failure = error
+        if sampled.judging and self._largest(int(failure is not None)):  # all ranks stop together
             self._save_unless_saved()
             raise JudgeFailureError(
                 f"{failure or 'The judge of another process failed.'} Training stopped after step "
                 f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
             ) from failure
         advantages_PN = self._compute_advantages(rewards_NF)
-        self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
-        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
+        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
-        buffer = concatenate(parts)
-        buffer["advantages"] = advantages_PN.flatten().repeat_interleave(len(window))
-        return buffer
+        return self._batches(sampled, advantages_PN)
+
+    def _masked(self, sampled: Sampled) -> list[Buffer]:
+        """Nothing to train on yet: each micro-step has a loss of 0."""
+        shape = len(sampled.rows), self.args.num_generations
+        return self._batches(sampled, torch.full(shape, torch.nan, device=self.accelerator.device))
+
+    def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
+        buffer = join_buffers(sampled.parts, advantages_PN)
+        return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
 
     def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows with their sources decoded, once it is known that all of them can be encoded."""
@@ -405,12 +442,7 @@ class RPOTrainer(ResumableTrainer):
                 output = func(completions=images, **columns)
             if inspect.isawaitable(output):
                 output = asyncio.run(_wait_for(output))
-            if len(output) != len(images):
-                raise ValueError(
-                    f"The reward function {name!r} returned {len(output)} rewards for {len(images)} images; it has to "
-                    "return one per image, `None` where it has none."
-                )
-            rewards[:, i] = torch.tensor([torch.nan if reward is None else float(reward) for reward in output])
+            rewards[:, i] = read_rewards(output, name, len(images))
         return rewards
 
     def _log_extra(self, column: str, values: list) -> None:
@@ -486,40 +518,55 @@ class RPOTrainer(ResumableTrainer):
     ) -> torch.Tensor:
         args = self.args
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
-        active_B = ~inputs["advantages"].isnan()
-        advantages = inputs["advantages"].nan_to_num()
+        active_RK = ~inputs["advantages"].isnan()
         conditioning = conditioning_of(inputs)
         guidance_scale = training_guidance(self.policy, args)
         velocity = self.policy.velocity(model, latents, sigma, conditioning, guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
-        log_prob_B = log_prob(inputs["next_latents"], mean, std)
+        # [R, K]: all that left from a row's latents, from one forward pass
+        log_prob_RK = log_prob(inputs["next_latents"], mean[:, None], std[:, None])
         # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
-        old_log_prob_B = log_prob_B.detach() if self._on_policy else inputs["log_prob"]
-        loss_B, ratio_B = ppo_clip_loss(log_prob_B, old_log_prob_B, advantages, args.epsilon)
+        old_log_prob_RK = log_prob_RK.detach() if self._on_policy else inputs["log_prob"]
+        loss_RK, ratio_RK = ppo_clip_loss(
+            log_prob_RK, old_log_prob_RK, inputs["advantages"].nan_to_num(), args.epsilon
+        )
+        loss = (loss_RK * active_RK).sum()
 
         metrics = self._metrics["train"]
         # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
         if args.beta > 0 or self._logging_due():
-            with torch.no_grad(), reference_policy(self.accelerator.unwrap_model(model), args.reference):
-                ref_velocity = self.policy.velocity(model, latents, sigma, conditioning, guidance_scale)
+            # rows come in random order, so the first of them are a random subset
+            some = slice(math.ceil(args.kl_fraction * len(latents)))
+            if "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
+                with torch.no_grad(), reference_policy(self.accelerator.unwrap_model(model), args.reference):
+                    inputs["ref_velocity"] = self.policy.velocity(
+                        model,
+                        latents[some],
+                        sigma[some],
+                        {name: tensor[some] for name, tensor in conditioning.items()},
+                        guidance_scale,
+                    )
             # the difference stays outside `no_grad`, or the penalty would have no gradient
-            ref_mean, _ = transition(latents, ref_velocity, sigma, sigma_next, args.noise_level, args.sde_type)
+            ref_mean, _ = transition(
+                latents[some], inputs["ref_velocity"], sigma[some], sigma_next[some], args.noise_level, args.sde_type
+            )
             if args.kl_type == "log_ratio":
-                kl_B = log_prob_B - log_prob(inputs["next_latents"], ref_mean, std)
+                ref_log_prob_RK = log_prob(inputs["next_latents"][some], ref_mean[:, None], std[some, None])
+                kl_RK = log_prob_RK[some] - ref_log_prob_RK
             elif args.sde_type == "cps":
-                kl_B = velocity_kl(velocity, ref_velocity)
+                kl_RK = velocity_kl(velocity[some], inputs["ref_velocity"])[:, None].expand_as(active_RK[some])
             else:
-                kl_B = gaussian_kl(mean, ref_mean, std)
-            loss_B = loss_B + args.beta * kl_B
-            metrics["policy/kl"].append(kl_B.detach().mean().item())
+                kl_RK = gaussian_kl(mean[some], ref_mean, std[some])[:, None].expand_as(active_RK[some])
+            loss = loss + args.beta * (kl_RK * active_RK[some]).sum() * (len(latents) / len(kl_RK))
+            metrics["policy/kl"] += kl_RK.detach()[active_RK[some]].tolist()
 
-        metrics["policy/clip_fraction"].append(((ratio_B - 1).abs() > args.epsilon).float().mean().item())
         # |ρ - 1| against what the rollout stored: off-policy drift, and on-policy any mismatch of the two passes
-        drift_B = (torch.exp(log_prob_B.detach() - inputs["log_prob"]) - 1).abs()
-        metrics["policy/ratio_deviation"].append(drift_B.mean().item())
+        drift_RK = (torch.exp(log_prob_RK.detach() - inputs["log_prob"]) - 1).abs()
+        metrics["policy/ratio_deviation"] += drift_RK[active_RK].tolist()
+        metrics["policy/clip_fraction"] += ((ratio_RK - 1).abs() > args.epsilon)[active_RK].float().tolist()
 
         # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
-        return (loss_B * active_B).sum() / args.per_device_train_batch_size
+        return loss / args.per_device_train_batch_size
 
     # Evaluation
 
@@ -545,19 +592,29 @@ class RPOTrainer(ResumableTrainer):
         # Every rank takes its own rows, without the training dataloader: evaluation must not touch the random state
         # that training goes on with.
         world_size = self.accelerator.num_processes
-        indices = range(self.accelerator.process_index, len(dataset), world_size)
-        rows = decode_sources([undecoded(dataset)[i] for i in indices])
+        # Sharded weights are gathered by all ranks together, so that all have to compute as much: the last rows that
+        # some would lack are those of the beginning again, and do not count.
+        places = range(self.accelerator.process_index, math.ceil(len(dataset) / world_size) * world_size, world_size)
+        counted = sum(place < len(dataset) for place in places)
+        indices = [place % len(dataset) for place in places]
+        dataset = undecoded(dataset)
+        rows = decode_sources([dataset[i] for i in indices])
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
 
         self._mode = "eval"
         pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
-        rewards_PN = self._combine_rewards(self._calculate_rewards(rows, pairs, num_generations=2), 2)
-        logged = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
-        self._metrics["eval"].clear()
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
+        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
+            rewards_NF[:, ~is_judge] = torch.nan
+        rewards_PN = self._combine_rewards(rewards_NF, 2)
+        logged = self._flush_metrics()
 
-        rewards = gather_object(rewards_PN.tolist())
-        checks = [gather_object([check]) for check in (self._check(rows, base), self._check(rows, trained))]
+        rewards = gather_object(rewards_PN[:counted].tolist())
+        checks = [gather_object([self._check(rows, images)[:counted]]) for images in (base, trained)]
+        judge_calls = sum(gather_object([self.metric_totals["judge/calls"]]))
+        forwards = sum(gather_object([self._train_forwards]))
         base_rates, trained_rates = (
             success_rates([check for part in parts for check in part]) if self.eval_funcs else None for parts in checks
         )
@@ -573,8 +630,8 @@ class RPOTrainer(ResumableTrainer):
             tie_rate=judged.tie_rate,
             failure_rate=judged.failure_rate,
             order_consistency=logged.get("judge/order_consistency"),
-            judge_calls=round(self.metric_totals["judge/calls"]),
-            transformer_forwards=self._train_forwards,
+            judge_calls=round(judge_calls),
+            transformer_forwards=forwards,
             train_seconds=self._train_seconds,
         )
         if self.accelerator.is_main_process:
@@ -605,16 +662,18 @@ class RPOTrainer(ResumableTrainer):
     def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
         """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
         args, model = self.args, self.model_wrapped
-        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.height, args.width).to(self.accelerator.device)
+        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.eval_height, args.eval_width).to(
+            self.accelerator.device
+        )
         images = []
         with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
             for start in range(0, len(rows), args.per_device_eval_batch_size):
                 batch = slice(start, start + args.per_device_eval_batch_size)
                 generators = [torch.Generator().manual_seed(args.eval_seed + i) for i in indices[batch]]
-                noise = self.policy.initial_noise(len(generators), args.height, args.width, generators)
-                conditioning = self.policy.encode(rows[batch], args.height, args.width)
+                noise = self.policy.initial_noise(len(generators), args.eval_height, args.eval_width, generators)
+                conditioning = self.policy.encode(rows[batch], args.eval_height, args.eval_width)
                 latents = denoise(self.policy, model, noise, sigmas, conditioning, args.guidance_scale)
-                images += self.policy.decode(latents, args.height, args.width)
+                images += self.policy.decode(latents, args.eval_height, args.eval_width)
         return images
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
@@ -630,13 +689,16 @@ class RPOTrainer(ResumableTrainer):
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        metrics = {}
-        for name, values in self._metrics[self._mode].items():
-            valid = [value for value in values if not math.isnan(value)]
-            if valid:
-                metrics[name] = sum(valid) / len(valid)
+        super().log({**logs, **self._flush_metrics()}, start_time)
+
+    def _flush_metrics(self) -> dict[str, float]:
+        """The means, over all processes, of what was measured since the last time."""
+        collected = defaultdict(list)
+        for metrics in gather_object([dict(self._metrics[self._mode])]):
+            for name, values in metrics.items():
+                collected[name] += [value for value in values if not math.isnan(value)]
         self._metrics[self._mode].clear()
-        super().log({**logs, **metrics}, start_time)
+        return {name: sum(values) / len(values) for name, values in collected.items() if values}
 
     # Training and saving
 
@@ -690,17 +752,22 @@ class RPOTrainer(ResumableTrainer):
             self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
         write_model_card(self.args.output_dir, adapter_card(self, self._dataset_names, self._train_seconds))
 
+    def _save_checkpoint(self, model, trial) -> None:
+        # candidates that are with the judge are saved with its verdicts
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._pending = self._score(pending)
+        super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # the owners of randomness that Trainer does not know, the rollout that is being trained on, and what was
-        # measured since the last log
+        # the rollout that is being trained on, and what was measured since the last log
         rollouts, begun = divmod(self._step, self._repeats())
         seconds, forwards = self._spent()
         state = {
-            "generator": self._generator.get_state(),
-            "window_random": self._window_random.getstate(),
             "step": self._step,
             "buffered_inputs": self._buffered_inputs if begun else [],
+            "pending": self._pending,
             "stream": None if self._stream is None else self._stream.state_dict(rollouts),
             # plain numbers, whatever reward functions log: nothing else is read back
             "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
@@ -713,24 +780,22 @@ class RPOTrainer(ResumableTrainer):
     def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
         return Path(checkpoint) / f"rollout_state_{self.args.process_index}.pt"
 
-    def _load_rollout_state(self, checkpoint: str | os.PathLike) -> dict[str, Any]:
+    def _load_rollout_state(self, checkpoint: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, Any]:
         path = self._rollout_state_file(checkpoint)
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        state = self._load_rollout_state(checkpoint)
         device = self.accelerator.device
-        self._generator.set_state(state["generator"])
-        self._window_random.setstate(state["window_random"])
+        # straight to the device: batches share tensors, and copies of them would not
+        state = self._load_rollout_state(checkpoint, device)
         self._step = state["step"]
-        self._buffered_inputs = [
-            {name: tensor.to(device) for name, tensor in batch.items()} for batch in state["buffered_inputs"]
-        ]
+        self._buffered_inputs = state["buffered_inputs"]
+        self._pending = state["pending"]
         self._metrics["train"].update(state["metrics"])
         self.metric_totals.update(state["metric_totals"])
         loss, self._globalstep_last_logged = state["loss"]

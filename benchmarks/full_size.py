@@ -1,0 +1,273 @@
+"""
+FLUX.1-dev and Qwen-Image-Edit at full size on a GPU, with random weights: no download, and as fast as the real ones.
+
+python benchmarks/full_size.py --json flux.json                                        # FLUX.1-dev at 512×512
+python benchmarks/full_size.py --model qwen-edit --json qwen.json
+python benchmarks/full_size.py --size 1024 --pairs 4 --base_precision fp8 --batch 1    # the recipe of a 24 GB card
+
+Prints pairs per second, peak memory, the share of a step in each phase, and the use of the GPU (MFU): operations of the
+model, counted by torch, against what a plain bfloat16 matrix product reaches on the same device. `--variants` repeats
+the run with sampling one pair at a time and with compiled blocks. `--blocks 1 1` makes a small model of it, which runs
+anywhere and measures nothing.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    QwenImageEditPipeline,
+    QwenImageTransformer2DModel,
+)
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from arr_trl import RPOConfig, RPOTrainer
+from arr_trl.policies import FlowPolicy, policy_class_of
+from arr_trl.trainer.arithmetic import rollout_forwards
+from arr_trl.trainer.rollouts import draw_window, place_random
+
+
+TEXT_TOKENS = 512
+DYNAMIC_SHIFT = dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+
+
+def flux_transformer(blocks: list[int] | None) -> FluxTransformer2DModel:
+    double, single = blocks or (19, 38)
+    return FluxTransformer2DModel(guidance_embeds=True, num_layers=double, num_single_layers=single)
+
+
+def qwen_transformer(blocks: list[int] | None) -> QwenImageTransformer2DModel:
+    return QwenImageTransformer2DModel(num_layers=blocks[0] if blocks else 60)
+
+
+def flux_pipeline(transformer: FluxTransformer2DModel) -> FluxPipeline:
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, **DYNAMIC_SHIFT),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16, shift_factor=0.1159,
+            scaling_factor=0.3611, use_quant_conv=False, use_post_quant_conv=False,
+        ),
+        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, transformer=transformer,
+    )  # fmt: skip
+    config = transformer.config
+
+    def encode_prompt(prompt, device, **kwargs):
+        embeds = torch.randn(len(prompt), TEXT_TOKENS, config.joint_attention_dim, device=device)
+        pooled = torch.randn(len(prompt), config.pooled_projection_dim, device=device)
+        return embeds.to(transformer.dtype), pooled.to(transformer.dtype), None
+
+    pipeline.encode_prompt = encode_prompt
+    return pipeline
+
+
+def qwen_pipeline(transformer: QwenImageTransformer2DModel) -> QwenImageEditPipeline:
+    pipeline = QwenImageEditPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=0.02, **DYNAMIC_SHIFT),
+        vae=AutoencoderKLQwenImage(), text_encoder=None, tokenizer=None, processor=None, transformer=transformer,
+    )  # fmt: skip
+
+    def encode_prompt(prompt, device, **kwargs):
+        embeds = torch.randn(len(prompt), TEXT_TOKENS, transformer.config.joint_attention_dim, device=device)
+        return embeds.to(transformer.dtype), None
+
+    pipeline.encode_prompt = encode_prompt
+    return pipeline
+
+
+MODELS = {"flux": (flux_transformer, flux_pipeline), "qwen-edit": (qwen_transformer, qwen_pipeline)}
+
+
+def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
+    transformer_of, pipeline_of = MODELS[args.model]
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            pipeline = pipeline_of(transformer_of(args.blocks))
+    finally:
+        torch.set_default_dtype(default)
+    kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
+    policy = policy_class_of(pipeline)(pipeline, **kwargs)
+    policy.num_tokens = lambda prompt: TEXT_TOKENS
+    return policy
+
+
+def rows(args: argparse.Namespace, count: int) -> Dataset:
+    columns = {"prompt": [f"prompt {i}" for i in range(count)]}
+    if args.model == "qwen-edit":
+        columns["source_image"] = [Image.new("RGB", (args.size, args.size), "white")] * count
+    return Dataset.from_dict(columns)
+
+
+def first_wins(prompts, completions, num_generations, **columns):
+    return [float(i % num_generations == 0) for i in range(len(completions))]
+
+
+def train(args: argparse.Namespace, device: str, variant: str) -> dict:
+    """One run; the first step is warm-up and does not count."""
+    torch.manual_seed(0)
+    policy = build_policy(args, device)
+    micro_steps = args.pairs * 4 // args.batch
+    with tempfile.TemporaryDirectory() as folder:
+        config = RPOConfig(
+            output_dir=folder, height=args.size, width=args.size, num_inference_steps=8, sde_window_size=2,
+            sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, cfg="off",
+            per_device_train_batch_size=args.batch, gradient_accumulation_steps=micro_steps,
+            rollout_batch_size=1 if variant == "one pair at a time" else args.rollout_batch,
+            compile_blocks=variant == "compiled", base_precision=args.base_precision, max_steps=args.steps + 1,
+            logging_steps=1, save_strategy="no", report_to=[], bf16=device != "cpu", use_cpu=device == "cpu",
+            gradient_checkpointing=not args.no_checkpointing, disable_tqdm=True,
+        )  # fmt: skip
+        trainer = RPOTrainer(
+            policy, first_wins, config, rows(args, args.pairs), peft_config=LoraConfig(r=16, lora_alpha=32)
+        )
+        marks = []
+        step = trainer.training_step
+
+        def timed(*inputs):
+            if not trainer._step % micro_steps:
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                marks.append(time.perf_counter())
+                if len(marks) == 2 and device != "cpu":
+                    torch.cuda.reset_peak_memory_stats()
+            return step(*inputs)
+
+        trainer.training_step = timed
+        trainer.train()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - marks[1]
+    history = [entry for entry in trainer.state.log_history if "loss" in entry][1:]
+    spent = {phase: sum(entry[f"rollout/{phase}_s"] for entry in history) for phase in ("sample", "decode", "reward")}
+    spent["train"] = seconds - sum(spent.values())
+    passes = [
+        rollout_forwards(config, args.pairs, draw_window(config, place_random(config.seed, 1 + i)).start)
+        for i in range(args.steps)
+    ]
+    return {
+        "variant": variant,
+        "pairs_per_s": args.pairs * args.steps / seconds,
+        "peak_memory_gb": None if device == "cpu" else torch.cuda.max_memory_allocated() / 1e9,
+        "seconds": spent,
+        "passes": {name: sum(getattr(p, name) for p in passes) for name in ("sampling", "training", "reference")},
+    }
+
+
+def operations(args: argparse.Namespace) -> tuple[float, float]:
+    """Of a forward pass for one picture, and of a forward and backward pass with LoRA, on a device without memory."""
+    policy = build_policy(args, "meta")
+    policy.pipeline.transformer.requires_grad_(False)
+    config = LoraConfig(r=16, lora_alpha=32, target_modules=list(policy.target_modules))
+    model = get_peft_model(policy.pipeline.transformer, config)
+    tokens = (args.size // 16) ** 2
+    latents = torch.empty(1, tokens, 64, device="meta")
+    side = args.size // 16
+    if args.model == "flux":
+        conditioning = policy.encode([{"prompt": "x"}], args.size, args.size)
+    else:
+        conditioning = {
+            "prompt_embeds": torch.empty(1, TEXT_TOKENS, policy.pipeline.transformer.config.joint_attention_dim, device="meta"),
+            "prompt_mask": torch.ones(1, TEXT_TOKENS, dtype=torch.bool),
+            "source_latents": torch.empty(1, tokens, 64, device="meta"),
+            "shapes": torch.tensor([[[side, side], [side, side]]]),
+        }  # fmt: skip
+        conditioning = {n: t.bfloat16() if t.is_floating_point() else t for n, t in conditioning.items()}
+    counts = []
+    for with_gradient in (False, True):
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(with_gradient):
+            velocity = policy.velocity(model, latents, torch.ones(1, device="meta"), conditioning, 1.0)
+            if with_gradient:
+                velocity.sum().backward()
+        counts.append(float(counter.get_total_flops()))
+    return counts[0], counts[1]
+
+
+def matmul_ceiling(device: str) -> float:
+    """Operations per second of a bfloat16 matrix product."""
+    size = 256 if device == "cpu" else 8192
+    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    for repeats in (3, 20):  # the first is warm-up
+        if device != "cpu":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), default="flux")
+    parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs for each optimizer step")
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps that are measured")
+    parser.add_argument("--batch", type=int, default=4, help="transitions in one pass of training")
+    parser.add_argument("--rollout_batch", type=int, help="pairs that are sampled at a time; all by default")
+    parser.add_argument("--kl_fraction", type=float, default=0.25)
+    parser.add_argument("--base_precision", choices=["fp8", "int8"])
+    parser.add_argument("--no_checkpointing", action="store_true")
+    parser.add_argument("--variants", action="store_true", help="also one pair at a time, and compiled blocks")
+    parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    args = parser.parse_args()
+    if not torch.cuda.is_available() and args.blocks is None:
+        raise SystemExit("There is no GPU here; python benchmarks/throughput.py measures TinyScenes on a CPU.")
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    forward, forward_backward = operations(args)
+    ceiling = matmul_ceiling(device)
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    print(
+        f"{name}: {ceiling / 1e12:.1f} TFLOP/s; {forward / 1e12:.1f} and {forward_backward / 1e12:.1f} TFLOP a pass\n"
+    )
+    print("| variant | pairs/s | peak GB | sampling | decoding | judge | training | MFU sampling | MFU training |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    runs = []
+    for variant in ("batched", "one pair at a time", "compiled") if args.variants else ("batched",):
+        run = train(args, device, variant)
+        passes, spent = run["passes"], run["seconds"]
+        run["mfu_sampling"] = passes["sampling"] * forward / spent["sample"] / ceiling
+        trained = passes["training"] * forward_backward + passes["reference"] * forward
+        run["mfu_training"] = trained / spent["train"] / ceiling
+        runs.append(run)
+        total = sum(spent.values())
+        shares = " | ".join(f"{spent[phase] / total:.0%}" for phase in ("sample", "decode", "reward", "train"))
+        peak = "–" if run["peak_memory_gb"] is None else f"{run['peak_memory_gb']:.1f}"
+        print(
+            f"| {variant} | {run['pairs_per_s']:.3f} | {peak} | {shares} | {run['mfu_sampling']:.0%} "
+            f"| {run['mfu_training']:.0%} |",
+            flush=True,
+        )
+    if args.json:
+        settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+        figures = {
+            "date": date.today().isoformat(),
+            "device": name,
+            "torch": torch.__version__,
+            "settings": settings,
+            "tflop_forward": forward / 1e12,
+            "tflop_forward_backward": forward_backward / 1e12,
+            "tflops_matmul": ceiling / 1e12,
+            "runs": runs,
+        }
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The options of a judge, the same for every command that asks one, and the judge they make."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from ..chat import ChatModel
+    from ..judges import JudgeReward
+
+TINY_SCENES = "tiny_scenes"
+TINY_SCENES_EDIT = "tiny_scenes_edit"
+
+
+@dataclass
+class JudgeArguments:
+    """
+    Which judge is asked, and how. `judge_model`, `rubric` and `base_url` take several values, one for each judge of an
+    ensemble; a single value is that of all of them.
+    """
+
+    judge_model: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Name of the model that judges, or `tiny_scenes`. Several make an ensemble, and so do several "
+            "rubrics."
+        },
+    )
+    rubric: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "The rubric the judge applies: a JSON or text file, a repository on the Hub, or `auto` for criteria "
+            "per prompt."
+        },
+    )
+    base_url: list[str] | None = field(
+        default=None,
+        metadata={"help": "URL of the judge's OpenAI-compatible server, such as http://localhost:8000/v1."},
+    )
+    judge_provider: str | None = field(
+        default=None,
+        metadata={"help": "Inference provider to ask in place of a server, or `auto` to let the Hub choose."},
+    )
+    judge_local: bool = field(
+        default=False, metadata={"help": "Run `judge_model` in this process with transformers, without a server."}
+    )
+    api_key_env: str | None = field(
+        default=None,
+        metadata={
+            "help": "Environment variable that holds the judge's API key. Unset, `OPENAI_API_KEY` for a server, and the "
+            "token of `hf auth login` for a provider."
+        },
+    )
+    judge_mode: str = field(
+        default="ranks",
+        metadata={
+            "help": "How the judge is asked: for `ranks` in JSON, for the `choice` of one token by its log-probability, "
+            "or for a score of each picture alone (`pointwise`).",
+            "choices": ["ranks", "choice", "pointwise"],
+        },
+    )
+    judge_decide: str = field(
+        default="ranks",
+        metadata={
+            "help": "What decides: the overall `ranks`, or the `criteria`, added up by weight, essential ones first.",
+            "choices": ["ranks", "criteria"],
+        },
+    )
+    judge_tie_margin: float | None = field(
+        default=None,
+        metadata={
+            "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), and "
+            "of mean margins with `judge_rule=mean_margin` (unset, 0)."
+        },
+    )
+    judge_score_range: list[int] = field(
+        default_factory=lambda: [0, 10],
+        metadata={"help": "Worst and best score, with `judge_mode=pointwise`.", "nargs": 2},
+    )
+    judge_rule: str = field(
+        default="majority",
+        metadata={"help": "How an ensemble decides.", "choices": ["majority", "mean_margin"]},
+    )
+    judge_language: str = field(
+        default="en", metadata={"help": "Language of the judge's prompt.", "choices": ["en", "zh"]}
+    )
+    judge_num_criteria: int = field(default=5, metadata={"help": "Most criteria per prompt, with `rubric=auto`."})
+    judge_max_tokens: int = field(default=1024, metadata={"help": "Longest reply of the judge, in tokens."})
+    judge_temperature: float = field(default=0.0, metadata={"help": "Sampling temperature of the judge."})
+    judge_max_concurrency: int = field(default=32, metadata={"help": "Requests in flight at once, 1 to 100."})
+    judge_timeout_s: float = field(default=120.0, metadata={"help": "Seconds that one request may take."})
+    judge_max_retries: int = field(
+        default=4, metadata={"help": "Further tries after a timeout, a lost connection, a 429 or a 5xx."}
+    )
+    judge_max_image_size: int = field(
+        default=1024, metadata={"help": "Longest side, in pixels, of the pictures that the judge gets."}
+    )
+    judge_extra_body: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Further fields of each request, as JSON; `null` removes a field of ours."}
+    )
+
+    def __post_init__(self):
+        if len(self.judge_score_range) != 2:
+            raise ValueError(
+                f"judge_score_range={self.judge_score_range} has to be two numbers, worst and best score."
+            )
+        for name in ("judge_model", "rubric", "base_url"):
+            if isinstance(getattr(self, name), str):  # as YAML has it
+                setattr(self, name, [getattr(self, name)])
+        if isinstance(self.judge_extra_body, str):
+            try:
+                self.judge_extra_body = json.loads(self.judge_extra_body)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"judge_extra_body={self.judge_extra_body!r} is not JSON: {error}.") from None
+        if not isinstance(self.judge_extra_body, dict | None):
+            raise ValueError(
+                f'judge_extra_body={self.judge_extra_body!r} has to be an object, such as {{"top_k": 1}}.'
+            )
+
+
+def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any) -> "JudgeReward":
+    """
+    The judge that the arguments describe, an ensemble where they name several models or rubrics. Nothing is asked yet.
+
+    Args:
+        args ([`JudgeArguments`]): the arguments.
+        store (`str` or `Path`, *optional*): SQLite file that keeps the answers.
+        **settings: what a command decides itself, such as `order` and `seed`; see [`~arr_trl.RubricJudge`].
+
+    Raises:
+        `ValueError`: when arguments are missing or contradict each other.
+    """
+    from ..judges import EnsembleJudge, RubricJudge
+
+    if not args.judge_model or not args.rubric:
+        raise ValueError("A judge needs `judge_model` and `rubric`: who judges, and under which criteria.")
+    judge_margin = {} if args.judge_tie_margin is None else {"tie_margin": args.judge_tie_margin}
+    members = _members(args)
+    models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
+    judges = [
+        RubricJudge(
+            rubric=rubric,
+            model=models[name, url],
+            mode=args.judge_mode,
+            decide=args.judge_decide,
+            score_range=tuple(args.judge_score_range),
+            language=args.judge_language,
+            num_criteria=args.judge_num_criteria,
+            max_tokens=args.judge_max_tokens,
+            temperature=args.judge_temperature,
+            store=store,
+            **(judge_margin if args.judge_mode == "choice" else {}),
+            **settings,
+        )
+        for name, rubric, url in members
+    ]
+    if len(judges) == 1:
+        return judges[0]
+    policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
+    margin = judge_margin if args.judge_rule == "mean_margin" else {}
+    return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
+
+
+def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
+    """Model, rubric and server of every judge."""
+    given = {"judge_model": args.judge_model, "rubric": args.rubric, "base_url": args.base_url or [None]}
+    count = max(map(len, given.values()))
+    for name, values in given.items():
+        if len(values) not in (1, count):
+            raise ValueError(f"{name} has {len(values)} values for {count} judges; give one, or one for each.")
+    members = list(zip(*(values * (count // len(values)) for values in given.values()), strict=True))
+    if len({(name, rubric) for name, rubric, _ in members}) < count:
+        raise ValueError(
+            "Two judges of the ensemble have the same model and rubric; they would be one judge asked twice."
+        )
+    return members
+
+
+def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatModel":
+    ways = {"base_url": base_url, "judge_provider": args.judge_provider, "judge_local": args.judge_local or None}
+    given = [way for way, value in ways.items() if value is not None]
+    if name == TINY_SCENES:
+        from ..tiny_scenes import TinyScenesJudge
+
+        return TinyScenesJudge()
+    if not given:
+        raise ValueError(
+            f"`judge_model={name}` needs `base_url`, the URL of the server that runs it, or `judge_provider`, or "
+            "`judge_local`."
+        )
+    if len(given) > 1:
+        raise ValueError(f"`{given[0]}` and `{given[1]}` are two ways to reach `judge_model={name}`; give one.")
+    if args.judge_local:
+        from ..chat.local import LocalChatModel
+
+        return LocalChatModel(name, max_image_size=args.judge_max_image_size)
+    from ..chat import HTTPChatModel
+
+    return HTTPChatModel(
+        name,
+        base_url=base_url,
+        api_key=os.environ.get(args.api_key_env or ("OPENAI_API_KEY" if base_url is not None else "")),
+        provider=args.judge_provider if base_url is None and args.judge_provider != "auto" else None,
+        max_concurrency=args.judge_max_concurrency,
+        timeout_s=args.judge_timeout_s,
+        max_retries=args.judge_max_retries,
+        max_image_size=args.judge_max_image_size,
+        extra_body=args.judge_extra_body,
+    )

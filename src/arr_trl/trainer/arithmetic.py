@@ -1,0 +1,106 @@
+"""What a run costs, in numbers that follow from its configuration alone."""
+
+import math
+from dataclasses import dataclass
+
+from ..policies import FlowPolicy
+from .rpo_config import RPOConfig
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """
+    Forward passes of the transformer, one for each picture in a batch. With LoRA a backward pass costs about as much as
+    a forward pass, since the frozen weights need no gradient.
+
+    Args:
+        sampling (`int`): of the rollout.
+        training (`int`): with gradient; there are as many backward passes.
+        reference (`int`): of the model without the adapter, for the KL penalty.
+    """
+
+    sampling: int
+    training: int
+    reference: int
+
+    @property
+    def total(self) -> int:
+        """All of them, and the backward passes."""
+        return self.sampling + 2 * self.training + self.reference
+
+
+def rollout_forwards(
+    args: RPOConfig, prompts: int, window_start: int, decided: int | None = None, guided: bool = False
+) -> Forwards:
+    """
+    What one rollout on one device costs, training included.
+
+    Args:
+        args ([`RPOConfig`]): the configuration.
+        prompts (`int`): prompts of the rollout.
+        window_start (`int`): the first noisy step, s.
+        decided (`int`, *optional*): prompts that are not masked; all of them by default.
+        guided (`bool`, *optional*, defaults to `False`):
+            Whether `guidance_scale` means classifier-free guidance in this family, whose second branch counts too.
+
+    Returns:
+        [`Forwards`]
+    """
+    n, w, steps = args.num_generations, args.window_size, args.num_inference_steps
+    if args.share_initial_noise:
+        # the candidates are one until the first noise parts them
+        sampling, rows = window_start + 1 + n * (steps - window_start - 1), 1 + n * (w - 1)
+    else:
+        sampling, rows = n * steps, n * w
+    rows *= prompts if decided is None else decided
+    # as evenly as they can be split; a micro-step without rows computes one all the same
+    sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
+    reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
+    in_rollout = 2 if guided and args.cfg != "off" else 1
+    in_loss = 2 if guided and args.cfg == "both" else 1
+    return Forwards(in_rollout * prompts * sampling, in_loss * args.num_iterations * sum(sizes), in_loss * reference)
+
+
+def describe(
+    args: RPOConfig, num_processes: int, questions_per_prompt: int = 0, policy: FlowPolicy | None = None
+) -> str:
+    """
+    What one rollout and one optimizer step consist of, in words.
+
+    Args:
+        args ([`RPOConfig`]): the configuration.
+        num_processes (`int`): devices.
+        questions_per_prompt (`int`, *optional*, defaults to `0`): what judges are asked about one prompt.
+        policy ([`FlowPolicy`], *optional*): the policy; without one there is no classifier-free guidance.
+    """
+    n, w = args.num_generations, args.window_size
+    per_device = args.prompts_per_rollout
+    prompts = per_device * num_processes
+    images = prompts * n
+    repeats = args.steps_per_generation * args.num_iterations
+    rollouts_per_update = max(args.gradient_accumulation_steps // repeats, 1)
+    updates = max(repeats // args.gradient_accumulation_steps, 1)
+    per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
+    first, end = args.sde_window_range
+    guided = policy is not None and policy.uses_cfg(args.guidance_scale)
+    costs = sorted({rollout_forwards(args, per_device, s, guided=guided).total for s in (first, end - w)})
+    lines = [
+        f"One rollout: {prompts} prompts × {n} candidates = {images} images"
+        + (f", on {num_processes} devices with {per_device} prompts each" if num_processes > 1 else ""),
+        f"{w} of {args.num_inference_steps} steps trained = {images * w} transitions, "
+        + (f"{args.num_iterations} times over, " if args.num_iterations > 1 else "")
+        + (f"{rollouts_per_update} rollouts for each" if rollouts_per_update > 1 else f"{updates}")
+        + f" optimizer step{'s' if updates > 1 else ''} of {per_update} transitions",
+        f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes of the transformer for each prompt",
+    ]
+    if guided:
+        where = {"both": "doubles all of them", "rollout": "doubles those of sampling", "off": "waits for evaluation"}
+        lines[-1] += f", where guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where[args.cfg]}"
+    if questions_per_prompt:
+        questions = prompts * questions_per_prompt
+        total = ""
+        if args.max_steps > 0:
+            rollouts = -(-args.max_steps * rollouts_per_update // updates)
+            total = f", {questions * rollouts:,} in {args.max_steps} optimizer steps"
+        lines.append(f"{questions} questions to the judge{total}")
+    return "; ".join(lines) + "."

@@ -1,0 +1,95 @@
+"""Two processes, launched as a user would, train what one process trains on the same global batch."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from arr_trl.data import RepeatSampler
+from arr_trl.tiny_scenes import prompts
+
+
+PROMPTS_PER_STEP, STEPS = 4, 2
+RUBRIC = Path(__file__).parents[2] / "examples" / "rubrics" / "tiny_scenes.json"
+# three prompts to evaluate on: one process gets two of them, the other one
+RECIPE = f"""
+    --model_name_or_path tiny_scenes --dataset_name tiny_scenes --judge_model tiny_scenes --rubric {RUBRIC}
+    --eval_dataset_split test[:3] --eval_funcs arr_trl.tiny_scenes.success --height 32 --width 32
+    --max_sequence_length 12 --num_inference_steps 4 --eval_num_inference_steps 1 --sde_type cps --noise_level 0.8
+    --sde_window_size 2 --beta 0.05 --gradient_accumulation_steps 2 --learning_rate 6e-4 --max_steps {STEPS}
+    --logging_steps 1 --save_strategy no --bf16 false --use_cpu true --report_to none --disable_tqdm true
+"""
+
+
+def train(folder: Path, transitions: int, *launch: str) -> Path:
+    """`arr-trl rpo`; two micro-steps of `transitions` per process for each optimizer step."""
+    batch = ("--per_device_train_batch_size", str(transitions), "--output_dir", str(folder))
+    command = [sys.executable, "-m", "arr_trl.cli.main", "rpo", *RECIPE.split(), *batch, *launch]
+    result = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def two_processes(folder: Path, accelerate_config: str) -> Path:
+    port = str(29600 + os.getpid() % 300)
+    launch = ("--accelerate_config", accelerate_config, "--num_processes", "2", "--main_process_port", port)
+    return train(folder, PROMPTS_PER_STEP, *launch)
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("parity") / "one", 2 * PROMPTS_PER_STEP)
+
+
+def history(folder: Path) -> list[dict]:
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry for entry in log if "loss" in entry]
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    steps = list(zip(history(one), history(two), strict=True))
+    assert len(steps) == STEPS
+    assert steps[-1][0]["policy/kl"] > 0
+    for expected, found in steps:
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        for name in ("policy/kl", "grad_norm"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+    adapter = "ARR-tiny-flux/adapter_model.safetensors"
+    expected, found = load_file(one / adapter), load_file(two / adapter)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
+    results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
+    for name in ("prompts", "trained", "win_rate", "transformer_forwards"):
+        assert results[0][name] == results[1][name], name
+
+
+def judged(folder: Path) -> list[tuple[str, str]]:
+    """Prompt and pictures of every question, and so what every process compared."""
+    with sqlite3.connect(folder / "judge.sqlite") as store:
+        return store.execute("SELECT prompt, images FROM questions").fetchall()
+
+
+def test_two_processes_train_what_one_does(one_process, tmp_path):
+    two = two_processes(tmp_path / "ddp", "ddp")
+    assert_same_run(one_process, two)
+
+    # each prompt's pair was judged together, in both orders; none was lost and none came twice
+    order = list(RepeatSampler(480, PROMPTS_PER_STEP, 1, shuffle=True, seed=42))[: PROMPTS_PER_STEP * STEPS]
+    expected = sorted(prompts("train")["prompt"][i] for i in order for _ in range(2))
+    held_out = set(prompts("test")["prompt"])
+    for folder in (one_process, two):
+        assert sorted(prompt for prompt, _ in judged(folder) if prompt not in held_out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accelerate_config", ["zero2", "zero3"])
+def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerate_config):
+    pytest.importorskip("deepspeed")
+    assert_same_run(one_process, two_processes(tmp_path / accelerate_config, accelerate_config))

@@ -1,0 +1,42 @@
+"""A profiled run leaves a trace and a table whose shares add up."""
+
+import gzip
+import json
+import re
+
+from datasets import Dataset
+from peft import LoraConfig
+
+from arr_trl import RPOConfig, RPOTrainer
+
+
+def first_wins(prompts, completions, **columns):
+    return [float(i % 2 == 0) for i in range(len(completions))]
+
+
+def build(pipeline, tmp_path, **overrides):
+    args = RPOConfig(
+        output_dir=str(tmp_path / "out"), height=32, width=32, max_sequence_length=12, num_inference_steps=2,
+        per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=3, bf16=False, use_cpu=True,
+        report_to=[], save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, **overrides,
+    )  # fmt: skip
+    prompts = Dataset.from_dict({"prompt": [f"a red circle {i}" for i in range(8)]})
+    return RPOTrainer(pipeline, first_wins, args, prompts, peft_config=LoraConfig(r=2, lora_alpha=4))
+
+
+def test_profile_leaves_a_trace_and_shares_that_add_up(flux_pipeline, tmp_path):
+    build(flux_pipeline, tmp_path, profile=True).train()
+    table = (tmp_path / "out" / "profile" / "shares.md").read_text()
+    shares = dict(re.findall(r"^\| (\S+) \| [\d.]+ \| (\d+)% \|$", table, re.MULTILINE))
+    assert shares.keys() == {"rollout/sample", "rollout/decode", "rollout/reward", "training"}
+    assert 97 <= sum(map(int, shares.values())) <= 103
+    trace = json.loads(gzip.decompress((tmp_path / "out" / "profile" / "trace.json.gz").read_bytes()))
+    assert sum(event.get("name") == "rollout/sample" for event in trace["traceEvents"]) == 2
+
+
+def test_blocks_are_compiled_only_when_asked(flux_pipeline, tmp_path):
+    trainer = build(flux_pipeline, tmp_path)
+    blocks = [*flux_pipeline.transformer.transformer_blocks, *flux_pipeline.transformer.single_transformer_blocks]
+    assert all(block._compiled_call_impl is None for block in blocks)
+    trainer.policy.pipeline.transformer.compile_repeated_blocks()
+    assert all(block._compiled_call_impl is not None for block in blocks)
