@@ -155,7 +155,7 @@ def run(argv: list[str]) -> int:
 def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
     from itertools import islice
 
-    from ..data import check_prompts, load_prompts
+    from ..data import check_prompts, decode_sources, load_prompts, undecoded
 
     if args.dataset == TINY_SCENES:
         from ..tiny_scenes import prompts
@@ -171,7 +171,7 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
             data_files=args.data_files,
         )
     check_prompts(rows, args.dataset)
-    return list(islice(rows, args.limit))
+    return decode_sources(list(islice(undecoded(rows), args.limit)))
 
 
 def _policy(args: EvaluateArguments):

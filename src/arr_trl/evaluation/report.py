@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..rubrics import Rubric
 from .curves import find_run, learning_curves
+from .grid import side_by_side
 from .pictures import picture_path
 from .records import PairRecord
 from .results import percent
@@ -192,10 +193,11 @@ def _thumbnail(path: Path, size: int) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _kept_source(images: Path, prompt: int, source: Image.Image) -> Path:
+def _kept_source(images: Path, prompt: int, source: Image.Image | list[Image.Image]) -> Path:
     path = images / "source" / f"{prompt:05d}.png"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        source = side_by_side(source) if isinstance(source, list) else source
         source.convert("RGB").save(path)
     return path
 
