@@ -7,6 +7,10 @@ from pathlib import Path
 
 CONFIGS = Path(__file__).parent / "accelerate_configs"
 OPTION = "--accelerate_config"
+LAUNCH_HELP = (
+    "In several processes: --accelerate_config NAME, one of single, ddp, multi_node, fsdp2, zero2 and zero3 or a file, with "
+    "the options of `accelerate launch`, such as --num_processes, --machine_rank and --main_process_ip."
+)
 
 
 def split_options(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:

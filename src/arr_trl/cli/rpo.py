@@ -15,7 +15,7 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .launch import OPTION, launch, split_options
+from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def run(argv: list[str]) -> int:
 
     # reward functions may stand in a file of the current folder, as in TRL
     sys.path.insert(0, os.getcwd())
-    parser = TrlParser((RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.")
+    parser = TrlParser(
+        (RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.", epilog=LAUNCH_HELP
+    )
     if OPTION in argv:
         with explained():
             argv, of_launcher = split_options(parser, argv)
@@ -186,7 +188,7 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
         )
 
 
-def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RPOConfig"]:
+def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     """
     Arguments of the command line over those of the YAML file.
 
@@ -197,7 +199,7 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
     if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
         raise ValueError("`--config` takes one YAML file.")
     try:
-        script_args, training_args, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
+        *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         path = argv[argv.index("--config") + 1]
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
@@ -206,11 +208,11 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"There is no option `{name}`"
-            + (f"; did you mean `{nearest[0]}`?" if nearest else "; see `arr-trl rpo --help`.")
+            + (f"; did you mean `{nearest[0]}`?" if nearest else f"; see `{parser.prog} --help`.")
         )
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
-    return script_args, training_args
+    return tuple(parsed)
 
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":

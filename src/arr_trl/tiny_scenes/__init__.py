@@ -1,5 +1,6 @@
 from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
+from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
 from .world import prompts, success
 
@@ -14,6 +15,7 @@ __all__ = [
     "captions",
     "check",
     "load_pipeline",
+    "preferences",
     "prompts",
     "read",
     "render",

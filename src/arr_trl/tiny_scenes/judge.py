@@ -13,33 +13,17 @@ import numpy as np
 
 from ..chat import ChatFailure, ChatReply, ChatRequest, ChatUsage
 from ..rubrics import Criterion, Rubric
-from .scenes import Caption, check, read
+from .rubric_writer import GENERAL, answer_writing, subject_of
+from .scenes import CRITERIA, Caption, check, read
 
 
 _CRITERION = re.compile(r"^(?P<number>\d+)\. (?P<text>.*?)(?: \((?P<notes>[^()]*)\))?$", re.MULTILINE)
-# The first that matches tells what a criterion is about: one about a relation also names objects, and so on.
-_SUBJECTS = (
-    ("relation", re.compile(r"relation|position|arrange|left of|right of|above|below", re.IGNORECASE)),
-    ("shapes", re.compile(r"shape|circle|square|triangle", re.IGNORECASE)),
-    ("count", re.compile(r"count|number of|exactly two|nothing else|no other|stray|extra", re.IGNORECASE)),
-    ("colors", re.compile(r"colou?r|red|yellow|green|blue|purple", re.IGNORECASE)),
-)
 
 
 def zero_shot_rubric() -> Rubric:
     """The rubric of TinyScenes, as one would write it from the captions alone."""
-    return Rubric(
-        name="tiny-scenes",
-        criteria=[
-            Criterion(text="Both colors that the caption names appear in the picture.", theme="Objects"),
-            Criterion(text="The object of each named color has the shape the caption gives it.", theme="Objects"),
-            Criterion(
-                text="The two objects stand in the relation the caption asks for: left of, right of, above or below.",
-                theme="Layout",
-            ),
-            Criterion(text="There are exactly two objects and nothing stray.", theme="Layout"),
-        ],
-    )
+    criteria = [Criterion(text=text, theme=theme) for theme, text in GENERAL.values()]
+    return Rubric(name="tiny-scenes", criteria=criteria)
 
 
 class TinyScenesJudge:
@@ -109,16 +93,21 @@ class TinyScenesJudge:
         question = "\n".join(part["text"] for part in parts[:first_image])
         usage = ChatUsage(prompt_tokens=sum(map(len, texts)) // 4 + 64 * len(images))
         criteria = list(_CRITERION.finditer(question))
+        data = [image.tobytes() for image in images]
+        draws = _draws(self.seed, texts, data)
+        beside_the_point = ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
+        fails = draws.random() < self.failure_rate
         try:
+            written = answer_writing(request.json_schema, texts, images, draws)
+            if written is not None:
+                return beside_the_point if fails else self._reply(written, usage)
             caption = Caption.parse(question[criteria[-1].end() :] if criteria else question)
         except ValueError as error:
             return ChatReply(failure=ChatFailure("refusal", str(error)), usage=usage, latency_s=self.latency_s)
         if not images:  # asked for criteria, not for a verdict
             return self._reply(_criteria_for(caption), usage)
-        data = [image.tobytes() for image in images]
-        draws = _draws(self.seed, texts, data)
-        if draws.random() < self.failure_rate:
-            return ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
+        if fails:
+            return beside_the_point
         for image, content in zip(images, data, strict=True):
             if content not in seen:
                 seen[content] = read(image)
@@ -135,7 +124,10 @@ class TinyScenesJudge:
             return ChatReply(choice_logprobs=_choice(findings.overall), usage=usage, latency_s=self.latency_s)
         if request.json_schema is not None and "score" in request.json_schema["properties"]:
             return self._reply(_scored(findings, request.json_schema["properties"]["score"]), usage)
-        return self._reply(_ranked(findings), usage)
+        ranked = _ranked(findings)
+        if request.json_schema is not None and "criteria" not in request.json_schema["properties"]:
+            del ranked["criteria"]
+        return self._reply(ranked, usage)
 
     def _reply(self, answer: dict[str, Any], usage: ChatUsage) -> ChatReply:
         text = json.dumps(answer)
@@ -152,12 +144,14 @@ class _Findings:
 
 
 def _findings(criteria: list[re.Match], met: list[dict[str, bool]]) -> _Findings:
-    """Essential criteria count first, by weight, the others where those are level."""
+    """Essential criteria count first, by weight, the others where those are level. Asked under none, all it sees does."""
+    if not criteria:
+        return _Findings([], [sum(m[name] for name in CRITERIA) for m in met], "Everything that can be seen counts.")
     scores = [[0.0, 0.0] for _ in met]
     per_criterion, decided_by = [], []
     for match in criteria:
         notes = match["notes"] or ""
-        subject = next((name for name, pattern in _SUBJECTS if pattern.search(match["text"])), None)
+        subject = subject_of(match["text"])
         weight = re.search(r"weight ([0-9.e+-]+)", notes)
         points = [float(m[subject]) if subject else 0.0 for m in met]
         for score, point in zip(scores, points, strict=True):
