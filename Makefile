@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart test test-slow lint format clean
+.PHONY: setup quickstart test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,10 @@ test: setup lint
 
 test-slow: setup
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+# The pages as a site with search, in outputs/docs; a warning is an error.
+docs: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs/source outputs/docs
 
 lint: setup
 	$(BIN)/ruff check .

@@ -21,16 +21,19 @@ def pipeline():
 @pytest.mark.parametrize(
     ("cfg", "sampled", "trained", "words"),
     [
-        ("both", 2, 2, "24 to sample, 16 in the loss and its reference; .* (true_cfg_scale=4) doubles both."),
-        ("rollout", 2, 1, "24 to sample, 8 in the loss and its reference; .* doubles the former."),
-        ("off", 1, 1, "12 to sample, 8 in the loss and its reference; .* is off until evaluation."),
+        ("both", 2, 2, "24 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) doubles all"),
+        (
+            "rollout",
+            2,
+            1,
+            "18 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) doubles those",
+        ),
+        ("off", 1, 1, "12 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) waits for"),
     ],
 )
 def test_cost_is_told_and_is_what_it_costs(pipeline, tmp_path, cfg, sampled, trained, words):
     trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg=cfg, guidance_scale=4.0, share_initial_noise=False)
-    before, _, after = words.partition(" .* ")
-    assert before in trainer.batch_arithmetic()
-    assert trainer.batch_arithmetic().endswith(after)
+    assert words in trainer.batch_arithmetic()
     trainer.train()
     images = PROMPTS * CANDIDATES
     assert trainer.transformer_forwards == sampled * images * STEPS + trained * images * 2

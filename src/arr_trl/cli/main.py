@@ -8,6 +8,7 @@ from importlib import import_module
 # name of the command, which is also its module: what it does
 COMMANDS = {
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
+    "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
     "judge": "Measure a judge against labelled pairs, or show what it was asked.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
     "env": "Print versions and hardware, for bug reports.",

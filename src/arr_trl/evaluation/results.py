@@ -51,6 +51,8 @@ class EvaluationResults:
             Share of the prompts on which the judge gave no verdict.
         order_consistency (`float`, *optional*):
             Share of the comparisons in which both orders named the same winner.
+        images_per_prompt (`int`, *optional*, defaults to `1`):
+            Pictures of each prompt by each of the two.
         judge_calls (`int`, *optional*):
             Requests to the judge, training and evaluation together.
         transformer_forwards (`int`, *optional*):
@@ -69,6 +71,7 @@ class EvaluationResults:
     tie_rate: float | None = None
     failure_rate: float | None = None
     order_consistency: float | None = None
+    images_per_prompt: int = 1
     judge_calls: int | None = None
     transformer_forwards: int | None = None
     train_seconds: float | None = None

@@ -6,10 +6,11 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
-from .base import FlowPolicy, hub_kwargs
+from .base import FlowPolicy
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
+from .hub import hub_kwargs
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -29,9 +30,9 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
 )
 
 
-def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **hub_kwargs: Any) -> type[FlowPolicy]:
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **hub: Any) -> type[FlowPolicy]:
     """
-    The policy's class, from a configuration file where `model` is a model id or a folder; `hub_kwargs` say where the
+    The policy's class, from a configuration file where `model` is a model id or a folder; `hub` says where the
     file is (`revision`, `token`, `cache_dir`).
 
     Raises:
@@ -42,7 +43,7 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
         return type(model)
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
-    name = DiffusionPipeline.load_config(model, **hub_kwargs).get("_class_name")
+    name = DiffusionPipeline.load_config(model, **hub).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     return _policy_class(name)

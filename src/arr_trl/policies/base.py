@@ -10,13 +10,8 @@ from PIL import Image
 
 from .batching import Conditioning
 from .cache import EncodingCache
-from .limits import check_size, warn_if_cut
+from .limits import check_size, warn_of_cut_prompts
 from .sources import content_hash, source_images
-
-
-def hub_kwargs(init_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Those arguments of `from_pretrained` that say where and which files are, good for any part of a pipeline."""
-    return {name: init_kwargs[name] for name in ("cache_dir", "revision", "token") if name in init_kwargs}
 
 
 class FlowPolicy(ABC):
@@ -30,10 +25,9 @@ class FlowPolicy(ABC):
         pipeline ([`~diffusers.DiffusionPipeline`]):
             The pipeline. Its scheduler configuration, encoders and autoencoder are used as they are.
         max_sequence_length (`int`, *optional*):
-            Text tokens per prompt, as in the pipeline's `__call__`; a longer prompt is cut, with a warning. Families
-            have their own default; `None` where prompts are never cut.
+            Text tokens per prompt, as in the pipeline's `__call__`, whose default families have; `None` cuts nothing.
         max_cached_prompts (`int`, *optional*, defaults to `1024`):
-            How many encoded prompts are kept in memory; the least recently used are dropped first.
+            How many encoded prompts are kept in memory.
     """
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
@@ -43,8 +37,7 @@ class FlowPolicy(ABC):
     editing: ClassVar[bool] = False
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
-    # The scale up to which the family does without classifier-free guidance; `None` where the scale is an input of the
-    # network and costs nothing.
+    # The scale at which classifier-free guidance is off; `None` where the scale is an input of the network.
     cfg_off_scale: ClassVar[float | None] = None
     # What classifier-free guidance leads away from; `None` for none.
     negative_prompt: str | None = None
@@ -116,10 +109,7 @@ class FlowPolicy(ABC):
 
     @classmethod
     def check_size(cls, height: int, width: int, multiple: int) -> None:
-        """
-        Raises:
-            `ValueError`: when the pipeline cannot make pictures of this size.
-        """
+        """Raise a `ValueError` when the pipeline cannot make pictures of this size."""
         check_size(height, width, multiple, cls.pipeline_class.__name__)
 
     @torch.no_grad()
@@ -134,33 +124,27 @@ class FlowPolicy(ABC):
 
         Returns:
             `dict[str, torch.Tensor]`:
-                batch-first tensors of `len(rows)` rows, on the pipeline's device; rows shorter than others are padded
-                with zeros, and a family that tells padding apart has a mask among the tensors.
+                `len(rows)` rows on the pipeline's device, shorter ones padded with zeros, with a mask where it matters.
         """
 
         def encode_missing(indices: list[int]) -> Conditioning:
             missing = [rows[i] for i in indices]
             if self.max_sequence_length is not None:
-                for prompt in (row["prompt"] for row in missing):
-                    name = self.pipeline_class.__name__
-                    warn_if_cut(prompt, self.num_tokens(prompt), self.max_sequence_length, name)
+                prompts = {row["prompt"]: self.num_tokens(row["prompt"]) for row in missing}
+                warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
             return self.encode_rows(missing, height, width)
 
         return self._cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
-        """
-        Arguments that the pipeline's own `__call__` needs, besides size and guidance, to make the pictures that this
-        policy makes.
-        """
+        """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""
         length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
         return length | ({} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt})
 
     def uses_cfg(self, guidance_scale: float) -> bool:
         """Whether a forward at this scale has a second branch, which doubles its cost."""
-        return (
-            self.cfg_off_scale is not None and self.negative_prompt is not None and guidance_scale > self.cfg_off_scale
-        )
+        possible = self.cfg_off_scale is not None and self.negative_prompt is not None
+        return possible and guidance_scale > self.cfg_off_scale
 
     @property
     def hidden_size(self) -> int:
@@ -170,9 +154,8 @@ class FlowPolicy(ABC):
 
     def cache_key(self, row: dict[str, Any]) -> Any:
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
-        if not self.editing:
-            return row["prompt"]
-        return row["prompt"], *map(content_hash, source_images(row))
+        sources = source_images(row) if self.editing else []
+        return row["prompt"], *map(content_hash, sources)
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""
@@ -180,12 +163,8 @@ class FlowPolicy(ABC):
 
     def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
         """
-        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten.
-
-        Args:
-            device (`torch.device` or `str`): the device.
-            offload_encoders (`bool`, *optional*, defaults to `False`):
-                Leave encoders and autoencoder in CPU memory; diffusers brings each layer to `device` for its forward.
+        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. With `offload_encoders`,
+        encoders and autoencoder stay in CPU memory, and diffusers brings each layer to `device` for its forward.
         """
         if offload_encoders:
             self.pipeline.enable_group_offload(

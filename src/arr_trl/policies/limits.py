@@ -1,6 +1,7 @@
 """What a pipeline cannot take, told in a sentence."""
 
 import logging
+from collections.abc import Mapping
 
 
 logger = logging.getLogger(__name__)
@@ -20,14 +21,15 @@ def check_size(height: int, width: int, multiple: int, pipeline: str) -> None:
             )
 
 
-def warn_if_cut(prompt: str, num_tokens: int, max_sequence_length: int, pipeline: str) -> None:
-    """Tell of a prompt whose end the encoder does not see."""
-    if num_tokens > max_sequence_length:
-        logger.warning(
-            "The prompt %r has %d tokens, and `max_sequence_length=%d` of %s cuts the rest off; shorten it, or raise "
-            "`max_sequence_length` as far as the pipeline allows.",
-            prompt if len(prompt) < 100 else f"{prompt[:99]}…",
-            num_tokens,
-            max_sequence_length,
-            pipeline,
-        )
+def warn_of_cut_prompts(prompts: Mapping[str, int], max_sequence_length: int, pipeline: str) -> None:
+    """Tell of prompts whose end the encoder does not see; `prompts` has the number of tokens of each."""
+    for prompt, num_tokens in prompts.items():
+        if num_tokens > max_sequence_length:
+            logger.warning(
+                "The prompt %r has %d tokens, and `max_sequence_length=%d` of %s cuts the rest off; shorten it, or "
+                "raise `max_sequence_length` as far as the pipeline allows.",
+                prompt if len(prompt) < 100 else f"{prompt[:99]}…",
+                num_tokens,
+                max_sequence_length,
+                pipeline,
+            )

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import Qwen2VLProcessor
 from transformers.utils import is_torchvision_available
 
-from .base import hub_kwargs
 from .batching import Conditioning, concatenate
+from .hub import hub_kwargs
 from .qwen_image import QwenImagePolicy
 from .sources import source_images
 

@@ -1,5 +1,5 @@
 from .adapter import ADAPTER_FILES, check_lora_config, public_name, save_adapter
-from .model_card import AdapterCard, base_license, training_settings, write_model_card
+from .model_card import AdapterCard, base_license, record_results, training_settings, write_model_card
 from .push import Push, PushError, push_to_hub
 from .read_adapter import load_weights, read_adapter
 
@@ -15,6 +15,7 @@ __all__ = [
     "public_name",
     "push_to_hub",
     "read_adapter",
+    "record_results",
     "save_adapter",
     "training_settings",
     "write_model_card",

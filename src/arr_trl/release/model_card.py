@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +15,7 @@ from ..evaluation.results import EvaluationResults
 from ..evaluation.win_rate import wilson_interval
 from ..rubrics import Rubric
 from .adapter import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, public_name
-from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section
+from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section, read_sections
 
 
 # Settings of TrainingArguments that decide what is learned; the others say where and how it is logged.
@@ -35,6 +36,7 @@ _TRAINER_SETTINGS = (
     "bf16",
     "fp16",
 )
+_EVALUATION = re.compile(r"(^### Evaluation\n\n).*?(?=^### )", re.MULTILINE | re.DOTALL)
 _PRIVATE_ENDINGS = ("token", "_key", "_dir", "_path", "_url", "_file", "_config")
 
 
@@ -143,9 +145,7 @@ def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
     path = folder / "README.md"
     existing = path.read_text(encoding="utf-8") if path.is_file() else None
     readme = merge_section(existing, adapter_section(card), title=folder.resolve().name)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
-        Path(written, path.name).write_text(readme, encoding="utf-8")
-        os.replace(Path(written, path.name), path)
+    _replace(path, readme)
     return path
 
 
@@ -167,6 +167,7 @@ def adapter_section(card: AdapterCard) -> CardSection:
             adapter_files=ADAPTER_FILES,
             weight_name=DIFFUSERS_WEIGHTS_FILE,
             targets=[card.target_modules] if isinstance(card.target_modules, str) else sorted(card.target_modules),
+            results=results,
             success=_success_rows(results),
             duration=_duration(card.train_seconds),
         )
@@ -183,11 +184,46 @@ def adapter_section(card: AdapterCard) -> CardSection:
         "r": card.lora_r,
         "lora_alpha": card.lora_alpha,
         "samples": card.samples,
-        "win_rate": results and results.win_rate,
-        "win_rate_ci": results and results.win_rate_ci,
-        "metrics": _metrics(card, datasets),
+        **_measured(results, card.subfolder, card.task, datasets),
     }
     return CardSection(facts, body)
+
+
+def record_results(folder: str | os.PathLike, subfolder: str, results: EvaluationResults) -> bool:
+    """
+    Bring the evaluation in the model card of a release up to date, in its text and its `model-index`; all else stays.
+
+    Args:
+        folder (`str` or `os.PathLike`):
+            Folder of the release, with README.md.
+        subfolder (`str`):
+            The adapter that was evaluated.
+        results ([`EvaluationResults`]):
+            What was found.
+
+    Returns:
+        `bool`: whether there is a card with a section for this adapter.
+    """
+    path = Path(folder, "README.md")
+    readme = path.read_text(encoding="utf-8") if path.is_file() else ""
+    section = next((section for section in read_sections(readme) if section.subfolder == subfolder), None)
+    if section is None:
+        return False
+    evaluation = card_environment().get_template("evaluation.md.jinja2")
+    text = evaluation.render(results=results, success=_success_rows(results)).strip()
+    body = _EVALUATION.sub(lambda found: f"{found[1]}{text}\n\n", section.body)
+    facts = section.facts | _measured(results, subfolder, section.facts["task"], section.facts["datasets"])
+    _replace(path, merge_section(readme, CardSection(facts, body), title=Path(folder).resolve().name))
+    return True
+
+
+def _measured(results: EvaluationResults | None, subfolder: str, task: str, datasets: list[str]) -> dict[str, Any]:
+    """The facts of a section that come from its evaluation."""
+    return {
+        "win_rate": results and results.win_rate,
+        "win_rate_ci": results and results.win_rate_ci,
+        "metrics": _metrics(results, subfolder, task, datasets),
+    }
 
 
 def training_settings(args: Any) -> dict[str, Any]:
@@ -238,6 +274,13 @@ def base_license(base_model: str | os.PathLike) -> dict[str, str | None]:
     return found
 
 
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as written:
+        Path(written, path.name).write_text(text, encoding="utf-8")
+        os.replace(Path(written, path.name), path)
+
+
 def _success_rows(results: EvaluationResults | None) -> list[dict[str, Any]]:
     if results is None or results.base is None or results.trained is None:
         return []
@@ -255,9 +298,10 @@ def _success_rows(results: EvaluationResults | None) -> list[dict[str, Any]]:
     ]
 
 
-def _metrics(card: AdapterCard, datasets: list[str]) -> list[dict[str, Any]]:
+def _metrics(
+    results: EvaluationResults | None, subfolder: str, task: str, datasets: list[str]
+) -> list[dict[str, Any]]:
     """The measured results as keyword arguments of [`~huggingface_hub.EvalResult`]."""
-    results = card.results
     if results is None:
         return []
     measured = []
@@ -268,13 +312,13 @@ def _metrics(card: AdapterCard, datasets: list[str]) -> list[dict[str, Any]]:
         measured.append(("success_all", "All criteria met", rate, wilson_interval(rate, results.prompts)))
     return [
         {
-            "task_type": PIPELINE_TAGS[card.task],
+            "task_type": PIPELINE_TAGS[task],
             "dataset_type": datasets[0] if datasets else "held-out-prompts",
             "dataset_name": f"{results.prompts} held-out prompts",
             "metric_type": kind,
-            "metric_name": f"{name} ({card.subfolder})",
+            "metric_name": f"{name} ({subfolder})",
             "metric_value": round(value, 4),
-            "metric_args": {"adapter": card.subfolder}
+            "metric_args": {"adapter": subfolder}
             | ({"interval_95": [round(end, 4) for end in interval]} if interval else {}),
         }
         for kind, name, value, interval in measured

@@ -129,6 +129,9 @@ class RPOConfig(_BaseConfig):
             Seed of the evaluation noise; prompt `i` uses `eval_seed + i` for base and trained alike.
         num_eval_samples (`int`, *optional*, defaults to `8`):
             Rows of the grid of base and trained pictures that each evaluation writes.
+        early_stopping (`int`, *optional*):
+            End training after this many evaluations in a row without a higher `eval_win_rate`. It needs an
+            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step.
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
@@ -339,6 +342,12 @@ class RPOConfig(_BaseConfig):
         default=8,
         metadata={"help": "Rows of the grid of base and trained pictures that each evaluation writes."},
     )
+    early_stopping: int | None = field(
+        default=None,
+        metadata={
+            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never."
+        },
+    )
     log_completions: bool = field(
         default=False,
         metadata={
@@ -431,6 +440,14 @@ class RPOConfig(_BaseConfig):
             self.eval_height = self.height
         if self.eval_width is None:
             self.eval_width = self.width
+        if self.early_stopping is not None:
+            if self.early_stopping < 1 or self.eval_strategy == "no":
+                raise ValueError(
+                    f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
+                    "`eval_strategy='steps'` with `eval_steps`."
+                )
+            self.metric_for_best_model = self.metric_for_best_model or "eval_win_rate"
+            self.greater_is_better = True
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps

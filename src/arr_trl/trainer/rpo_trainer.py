@@ -64,6 +64,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .watch import watch
 
 
 logger = logging.getLogger(__name__)
@@ -115,8 +116,8 @@ class RPOTrainer(ResumableTrainer):
             Ground truths, called like reward functions; each returns one `dict[str, bool]` per image, the criteria it
             checked. Reported as success rates of base and trained.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter; not with `adapter_path`. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
-            published adapter are taken.
+            The adapter. Defaults to LoRA of rank 16 and alpha 32. Without `target_modules` those of the family's
+            published adapter are taken. Not with `adapter_path`, whose adapter has a configuration of its own.
         callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
             Callbacks to customise the training loop.
         optimizers (`tuple`, *optional*, defaults to `(None, None)`):
@@ -244,6 +245,7 @@ class RPOTrainer(ResumableTrainer):
                 "optimizer step per rollout. Set gradient_accumulation_steps to a multiple of steps_per_generation × "
                 "num_iterations, or cfg to 'both' or 'off'."
             )
+        watch(self, self._on_policy)
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | list[Buffer] | None = None  # with `pipelined_judge`, what is trained on next

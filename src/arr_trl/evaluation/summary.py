@@ -1,0 +1,281 @@
+"""From records to rates with intervals: what `results.json` of `arr-trl evaluate` holds."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..judges import JudgeReward, JudgeStats, RubricJudge
+from ..rubrics import Rubric
+from .bradley_terry import bradley_terry
+from .intervals import bootstrap_interval
+from .pictures import BASE
+from .records import PairRecord, PictureRecord, outcome
+from .results import EvaluationResults, SuccessRates, percent, success_rates
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    Base against adapters. Every rate is a share from 0 to 1 with `<name>_ci`, its 95% interval, in which whole prompts
+    are resampled; win rates count a tie as one half, leave failures out, and are those of the second model.
+
+    Args:
+        base_model (`str`): id or name of the base.
+        adapters (`dict[str, str]`): name of each adapter and where it came from.
+        prompts (`int`): number of prompts.
+        settings (`dict`): how the pictures were drawn.
+        judge (`dict`, *optional*): model, rubric, what it cost.
+        models (`dict[str, dict]`): per model its diversity, drift from the base, rewards and success.
+        comparisons (`list[dict]`): per two models the win rates.
+        ranking (`list[dict]`): Bradley-Terry strengths, where there are more than two models.
+    """
+
+    base_model: str
+    adapters: dict[str, str]
+    prompts: int
+    settings: dict[str, Any]
+    judge: dict[str, Any] | None = None
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    ranking: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write it as JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Evaluation":
+        """
+        Read `results.json` back.
+
+        Raises:
+            `FileNotFoundError`: when there is no such file.
+            `ValueError`: when it holds something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no evaluation at {path}; `arr-trl evaluate` writes one.")
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} does not hold what `arr-trl evaluate` writes: {error}.") from error
+
+    def results(self, adapter: str) -> EvaluationResults:
+        """
+        What a model card says of one adapter against the base.
+
+        Raises:
+            `ValueError`: when the adapter was not evaluated.
+        """
+        against = [c for c in self.comparisons if c["models"] == [BASE, adapter]]
+        if not against:
+            raise ValueError(
+                f"There is no comparison of {adapter!r} with the base; there are {', '.join(self.models)}."
+            )
+        found = against[0]
+        interval = found["win_rate_ci"]
+        return EvaluationResults(
+            base_model=self.base_model,
+            adapter=adapter,
+            prompts=self.prompts,
+            images_per_prompt=self.settings["num_images_per_prompt"],
+            base=_success(self.models[BASE]),
+            trained=_success(self.models[adapter]),
+            win_rate=found["win_rate"],
+            win_rate_ci=interval and tuple(interval),
+            tie_rate=found["tie_rate"],
+            failure_rate=found["failure_rate"],
+            order_consistency=found["order_consistency"],
+            judge_calls=self.judge and self.judge["calls"],
+        )
+
+
+def compare(pairs: Sequence[PairRecord], rubric: Rubric | None = None) -> dict[str, Any]:
+    """
+    The win rate of the second of two models, with everything around it.
+
+    Args:
+        pairs (`Sequence[PairRecord]`): comparisons of the same two models.
+        rubric ([`Rubric`], *optional*): what the criteria say, where they are the same for all prompts.
+    """
+    prompts = [pair.prompt for pair in pairs]
+    outcomes = [pair.outcome for pair in pairs]
+    judged = [pair for pair in pairs if pair.failure is None]
+    both = [pair for pair in judged if pair.consistent is not None]
+    found: dict[str, Any] = {
+        "models": list(pairs[0].models),
+        "pairs": len(pairs),
+        **_rate("win_rate", outcomes, prompts),
+        "win_rate_ci_independent": bootstrap_interval(outcomes),
+        "tie_rate": _mean([pair.winner is None for pair in judged]),
+        "failure_rate": _mean([pair.failure is not None for pair in pairs]),
+        "order_consistency": _mean([pair.consistent for pair in both]),
+    }
+    ordered = [pair for pair in judged if pair.orders]
+    for i, name in enumerate(("win_rate_first_order", "win_rate_second_order")):
+        found |= _rate(name, [outcome(pair.orders[i]) for pair in ordered], [pair.prompt for pair in ordered])
+    found["criteria"] = [_criterion(number, judged, rubric) for number in _criteria(judged)]
+    names = dict.fromkeys(name for pair in pairs for name in pair.rewards)
+    found["rewards"] = {
+        name: _rate("win_rate", [_reward_outcome(pair.rewards[name]) for pair in pairs], prompts) for name in names
+    }
+    return found
+
+
+def summarize(
+    models: Sequence[str], pairs: Sequence[PairRecord], pictures: Sequence[PictureRecord], rubric: Rubric | None
+) -> tuple[dict[str, dict], list[dict], list[dict]]:
+    """
+    What an evaluation found.
+
+    Args:
+        models (`Sequence[str]`): names, the base first.
+        pairs (`Sequence[PairRecord]`): all comparisons.
+        pictures (`Sequence[PictureRecord]`): all pictures.
+        rubric ([`Rubric`], *optional*): of the judge.
+
+    Returns:
+        `tuple(dict, list, list)`: `models`, `comparisons` and `ranking` of [`Evaluation`].
+    """
+    comparisons = []
+    for names in combinations(models, 2):
+        some = [pair for pair in pairs if pair.models == names]
+        if some:
+            comparisons.append(compare(some, rubric))
+    judged = [pair for pair in pairs if pair.failure is None]
+    ranking = []
+    if len(models) > 2 and judged:
+        outcomes, prompts = [pair.outcome for pair in judged], [pair.prompt for pair in judged]
+        ranking = [asdict(s) for s in bradley_terry(models, [pair.models for pair in judged], outcomes, prompts)]
+    return {name: _model([p for p in pictures if p.model == name]) for name in models}, comparisons, ranking
+
+
+def judge_facts(judge: JudgeReward, stats: JudgeStats) -> dict[str, Any]:
+    """The judge's part of [`Evaluation`]."""
+    cost = {
+        "calls": stats.calls,
+        "stored": stats.stored,
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": stats.completion_tokens,
+    }
+    if not isinstance(judge, RubricJudge):
+        return {"model": type(judge).__name__, "rubric": None, **cost}
+    rubric = None if judge.rubric is None else judge.rubric.model_dump()
+    return {
+        "model": judge.model.model,
+        "rubric": rubric,
+        "mode": judge.mode.template,
+        "order": judge.order,
+        "language": judge.language,
+        **cost,
+    }
+
+
+def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
+    """
+    Print what was found, one row per comparison and one per model.
+
+    Args:
+        evaluation ([`Evaluation`]): what to print.
+        console (`rich.console.Console`, *optional*): where to print; standard output by default.
+    """
+    console = console or Console()
+    title = f"{evaluation.prompts} prompts, {evaluation.settings['num_images_per_prompt']} pictures each"
+    judged = [found for found in evaluation.comparisons if found["win_rate"] is not None]
+    if judged:
+        table = Table(title=f"Win rates on {title}", title_justify="left")
+        for heading in ("model", "against", "win rate [95%]", "ties", "no verdict", "orders agree"):
+            table.add_column(heading, justify="left" if heading in ("model", "against") else "right")
+        for found in judged:
+            rates = (percent(found[name]) for name in ("tie_rate", "failure_rate", "order_consistency"))
+            table.add_row(found["models"][1], found["models"][0], with_interval(found, "win_rate"), *rates)
+        console.print(table, highlight=False, markup=False)
+    table = Table(title=f"Models on {title}", title_justify="left")
+    table.add_column("measure")
+    for name in evaluation.models:
+        table.add_column(name, justify="right")
+    first = next(iter(evaluation.models.values()))
+    last = list(evaluation.models.values())[-1]
+    for name, label in (("pixel_diversity", "pixel diversity"), ("drift", "drift from the base")):
+        if last[name] is not None:
+            table.add_row(label, *(_plain(model[name]) for model in evaluation.models.values()))
+    for name in first["rewards"]:
+        table.add_row(name, *(_plain(model["rewards"][name]["mean"]) for model in evaluation.models.values()))
+    for name in first.get("success", ()):
+        table.add_row(name, *(percent(model["success"][name]) for model in evaluation.models.values()))
+    if "success_all" in first:
+        table.add_row("all criteria", *(percent(model["success_all"]) for model in evaluation.models.values()))
+    console.print(table, highlight=False, markup=False)
+
+
+def with_interval(found: dict[str, Any], name: str) -> str:
+    """A rate and its interval as people read them."""
+    interval = found[f"{name}_ci"]
+    return percent(found[name]) + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _model(pictures: list[PictureRecord]) -> dict[str, Any]:
+    prompts = [picture.prompt for picture in pictures]
+    found: dict[str, Any] = {
+        **_rate("pixel_diversity", [_number(picture.diversity) for picture in pictures], prompts),
+        **_rate("drift", [_number(picture.drift) for picture in pictures], prompts),
+    }
+    names = dict.fromkeys(name for picture in pictures for name in picture.rewards)
+    found["rewards"] = {
+        name: _rate("mean", [_number(picture.rewards[name]) for picture in pictures], prompts) for name in names
+    }
+    if pictures and pictures[0].checks:
+        rates = success_rates([picture.checks for picture in pictures])
+        found["success_all"], found["success"] = rates.success_all, rates.success
+    return found
+
+
+def _criteria(judged: list[PairRecord]) -> list[int]:
+    return sorted({number for pair in judged for number, _ in pair.criteria})
+
+
+def _criterion(number: int, judged: list[PairRecord], rubric: Rubric | None) -> dict[str, Any]:
+    told = [(pair.prompt, winner) for pair in judged for n, winner in pair.criteria if n == number]
+    known = rubric is not None and number <= len(rubric.criteria)
+    return {
+        "criterion": number,
+        "text": rubric.criteria[number - 1].text if known else f"criterion {number} of each prompt",
+        **_rate("win_rate", [outcome(winner) for _, winner in told], [prompt for prompt, _ in told]),
+        "tie_rate": _mean([winner is None for _, winner in told]),
+    }
+
+
+def _reward_outcome(rewards: tuple[float | None, float | None]) -> float:
+    first, second = (_number(reward) for reward in rewards)
+    if math.isnan(first) or math.isnan(second):
+        return float("nan")
+    return 0.5 if first == second else float(second > first)
+
+
+def _rate(name: str, values: list[float], prompts: list[int]) -> dict[str, Any]:
+    interval = bootstrap_interval(values, prompts) if values else None
+    return {name: _mean([v for v in values if not math.isnan(v)]), f"{name}_ci": interval}
+
+
+def _mean(values: list) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _success(model: dict[str, Any]) -> SuccessRates | None:
+    return SuccessRates(model["success_all"], model["success"]) if "success" in model else None

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from arr_trl.evaluation import bootstrap_interval, wilson_interval
+from arr_trl.evaluation.intervals import _t_quantile
+
+
+def test_pictures_of_one_prompt_count_as_one_when_they_always_agree():
+    rng = np.random.default_rng(0)
+    of_prompt = rng.integers(2, size=50)
+    values, prompts = np.repeat(of_prompt, 8), np.repeat(np.arange(50), 8)
+    low, high = bootstrap_interval(values, prompts)
+    assert (low, high) == pytest.approx(bootstrap_interval(of_prompt), abs=0.02)
+    independent = bootstrap_interval(values)
+    assert high - low > 2 * (independent[1] - independent[0])
+
+
+def test_interval_holds_the_truth_as_often_as_it_says_when_prompts_differ():
+    rng = np.random.default_rng(0)
+    held, evaluations = 0, 400
+    for _ in range(evaluations):
+        chance = np.repeat(rng.beta(1.2, 0.8, size=40), 3)  # of each prompt; .6 on average
+        low, high = bootstrap_interval(rng.random(120) < chance, np.repeat(np.arange(40), 3))
+        held += low <= 0.6 <= high
+    assert held / evaluations >= 0.93
+
+
+def test_even_match_holds_one_half_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        outcomes = rng.choice([0, 0.5, 1], p=[0.3, 0.4, 0.3], size=60)
+        low, high = bootstrap_interval(outcomes)
+        held += low <= 0.5 <= high
+    assert held / 400 >= 0.93
+
+
+def test_missing_values_are_left_out():
+    assert bootstrap_interval([1, 0, 1, np.nan], [0, 1, 2, 3]) == bootstrap_interval([1, 0, 1], [0, 1, 2])
+    assert bootstrap_interval([np.nan, np.nan]) is None
+
+
+def test_interval_has_width_when_every_outcome_is_the_same():
+    assert bootstrap_interval([1.0] * 30) == wilson_interval(1.0, 30)
+
+
+def test_one_prompt_says_next_to_nothing():
+    low, high = bootstrap_interval([1, 0], [0, 0])
+    assert high - low > 0.8
+    assert bootstrap_interval([7.0]) is None
+
+
+@pytest.mark.parametrize(("degrees", "published"), [(1, 12.706), (4, 2.776), (10, 2.228), (30, 2.042), (100, 1.984)])
+def test_quantile_agrees_with_the_tables(degrees, published):
+    assert _t_quantile(degrees) == pytest.approx(published, rel=0.01)
