@@ -30,9 +30,12 @@ def brightness(prompts, completions, **columns):
     return [float(np.asarray(image).mean()) for image in completions]
 
 
-def write_prompts(folder: Path, files: int = 3, rows: int = 21) -> list[str]:
+PROMPTS = [f"a red circle {i}" for i in range(21)]
+
+
+def write_prompts(folder: Path, prompts: list[str] = PROMPTS, files: int = 3) -> list[str]:
     for k in range(files):
-        lines = [json.dumps({"prompt": f"a red circle {i}"}) for i in range(k, rows, files)]
+        lines = [json.dumps({"prompt": prompt}) for prompt in prompts[k::files]]
         (folder / f"prompts_{k}.jsonl").write_text("\n".join(lines))
     return [str(folder / f"prompts_{k}.jsonl") for k in range(files)]
 

@@ -168,3 +168,43 @@ def test_pictures_stream_from_parquet_to_the_reward_as_a_column(tmp_path, hub, c
     )  # fmt: skip
     assert status == 0, output
     assert "ARR-one/adapter_config.json" in hub.model(REPO).files
+
+
+READ = """
+from datasets import load_dataset
+rows = load_dataset(repo, split="train")
+result = [rows.column_names, [[row["prompt"], row["judge_winner"], list(row["image"].size)] for row in rows]]
+"""
+
+
+def test_candidates_become_a_dataset_on_the_hub(tmp_path, hub, client, base):
+    hub.fail("POST", "/api/datasets/.*/commit/", status=500, times=1)
+    status, output = rpo(
+        client, tmp_path, base, "--push_to_hub", "false", "--log_completions", "true", "--logging_steps", "1",
+        "--log_completions_hub_repo", "completions", "--hub_private_repo", "true",
+    )  # fmt: skip
+    assert status == 0, output
+    assert "Could not push completions to the dataset user/completions" in output  # the first time
+    repo = hub.repos["dataset", "user/completions"]
+    assert repo.private
+    assert set(repo.files) == {
+        ".gitattributes", "README.md", "ARR-one/step_000000.parquet", "ARR-one/step_000001.parquet",
+    }  # fmt: skip
+    columns, rows = client.run(READ, repo="user/completions")
+    assert {"rubric_judge", "brightness", "advantage", "judge_reason"} <= set(columns)
+    assert len(rows) == 4
+    for prompt, winner, size in rows:
+        assert prompt in captions("train")[:12]
+        assert winner in ("image 1", "image 2", "tie", "failed")
+        assert size == [32, 32]
+    no_token_astray(hub, tmp_path, output)
+
+
+def test_dataset_of_candidates_that_cannot_be_written_is_found_before_training(tmp_path, hub, client, base):
+    status, output = rpo(
+        client, tmp_path, base, "--push_to_hub", "false", "--log_completions", "true",
+        "--log_completions_hub_repo", "somebody/completions",
+    )  # fmt: skip
+    assert status == 2
+    assert "does not let this token write to somebody/completions" in output
+    assert "`log_completions_hub_repo`" in output

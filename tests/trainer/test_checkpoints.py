@@ -5,7 +5,7 @@ import logging
 import os
 
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from forked_run import build, write_prompts
 
 from arr_trl.data import StreamError
@@ -139,21 +139,3 @@ def test_shard_that_vanishes_ends_training_with_a_sentence_and_a_checkpoint(tmp_
     step = trainer.state.global_step
     assert f"--resume_from_checkpoint {tmp_path / 'out' / f'checkpoint-{step}'}" in str(error.value)
     assert damage(tmp_path / "out" / f"checkpoint-{step}") is None
-
-
-def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
-    def with_verdict(prompts, completions, log_extra, **columns):
-        log_extra("judge_winner", ["image 1"] * len(completions))
-        log_extra("one for all", ["dropped"])
-        return [float(i % 2) for i in range(len(completions))]
-
-    build(tmp_path / "out", write_prompts(tmp_path), with_verdict, max_steps=1, log_completions=True).train()
-    folder = tmp_path / "out" / "completions"
-    assert (folder / "step_000000.png").is_file()
-    table = load_dataset("parquet", data_files=str(folder / "step_000000.parquet"), split="train")
-    assert table.column_names == [
-        "step", "prompt", "candidate", "with_verdict", "advantage", "judge_winner", "image",
-    ]  # fmt: skip
-    assert table[1]["image"].size == (32, 32)
-    assert table["candidate"][:2] == [1, 2]
-    assert table["with_verdict"][:2] == [0.0, 1.0]

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
@@ -33,9 +34,8 @@ def check_writable(output_dir: str | os.PathLike) -> None:
     """
     try:
         os.makedirs(output_dir, exist_ok=True)
-        probe = Path(output_dir, ".write_probe")
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=output_dir):  # a name of its own for every process of the run
+            pass
     except OSError as error:
         raise OSError(
             f"output_dir={output_dir} cannot be written to ({error.strerror}); choose another `output_dir`."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image
+from datasets import Dataset, Image, Value
 from PIL import Image as PILImage
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def log_completions(
     folder: Path,
     step: int,
-    prompts: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
     images: Sequence[PILImage.Image],
     columns: Mapping[str, Sequence[Any]],
     num_shown: int,
@@ -28,56 +28,87 @@ def log_completions(
     callbacks: Sequence[TrainerCallback],
 ) -> None:
     """
-    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts; the sheet and
-    the table without pictures also go to wandb, trackio and TensorBoard, where the run reports to them.
+    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts; these prompts
+    also go to wandb, trackio and TensorBoard, as a table and as that sheet, where the run reports to them.
+
+    A disk that is full costs a warning and not the run.
 
     Args:
         folder (`Path`): where the files go.
         step (`int`): optimizer step.
-        prompts (`Sequence[str]`): one per group of candidates.
-        images (`Sequence[PIL.Image.Image]`): the candidates of a prompt adjacent.
+        rows (`Sequence[dict]`): the `prompt` of every group of candidates, and the `source_image` if it edits one.
+        images (`Sequence[PIL.Image.Image]`): the candidates of a row adjacent.
         columns (`Mapping[str, Sequence]`): what else is known of every candidate, such as rewards and verdicts.
-        num_shown (`int`): prompts on the sheet.
+        num_shown (`int`): rows on the sheet and in the trackers.
         report_to (`Sequence[str]`): names of the trackers.
         callbacks (`Sequence[~transformers.TrainerCallback]`): the run's callbacks; TensorBoard's holds the writer.
     """
-    n = len(images) // len(prompts)
+    n = len(images) // len(rows)
     table = {
         "step": [step] * len(images),
-        "prompt": [prompt for prompt in prompts for _ in range(n)],
-        "candidate": [k + 1 for _ in prompts for k in range(n)],
-        # a reward function may have logged something that is not one per candidate
+        "prompt": [row["prompt"] for row in rows for _ in range(n)],
+        "candidate": [k + 1 for _ in rows for k in range(n)],
+        # a reward function may have logged something else than one value per candidate
         **{name: list(values) for name, values in columns.items() if len(values) == len(images)},
     }
+    shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
+    pictures = {"image": list(images)}
+    if all(isinstance(row.get("source_image"), PILImage.Image) for row in rows):
+        shown = {"source": [row["source_image"] for row in rows[:num_shown]], **shown}
+        pictures = {"source_image": [row["source_image"] for row in rows for _ in range(n)], **pictures}
     sheet = folder / f"step_{step:06d}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
-        save_samples(sheet, prompts[:num_shown], shown)
-        rows = Dataset.from_dict({**table, "image": list(images)}).cast_column("image", Image())
-        rows.to_parquet(sheet.with_suffix(".parquet"))
+        save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown)
+        _save_table(sheet.with_suffix(".parquet"), table, pictures)
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)
         return
-    _report(sheet, step, table, report_to, callbacks)
+    first = slice(num_shown * n)
+    table = {name: values[first] for name, values in table.items()}
+    _report(sheet, step, table, {name: values[first] for name, values in pictures.items()}, report_to, callbacks)
 
 
-def _report(sheet: Path, step: int, table: dict[str, list], report_to, callbacks) -> None:
-    names, rows = list(table), list(zip(*table.values(), strict=True))
+def _save_table(path: Path, table: dict[str, list], pictures: dict[str, list]) -> None:
+    data = Dataset.from_dict({**table, **pictures})
+    for name, feature in data.features.items():
+        if name in pictures:
+            data = data.cast_column(name, Image())
+        elif feature == Value("null"):  # a column of nothing would not fit those of other steps
+            data = data.cast_column(name, Value("string"))
+    written = path.with_suffix(".writing")
+    data.to_parquet(written)
+    written.replace(path)
+
+
+def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:
+    trackers = []
     if "wandb" in report_to:
         import wandb
 
-        wandb.log({"completions": wandb.Table(columns=names, data=rows), "completions/sheet": wandb.Image(str(sheet))})
+        trackers.append(wandb)
     if "trackio" in report_to:
-        import pandas
         import trackio
 
-        dataframe = pandas.DataFrame(rows, columns=names)
-        trackio.log({"completions": trackio.Table(dataframe=dataframe), "completions/sheet": trackio.Image(sheet)})
+        trackers.append(trackio)
+    rows = list(zip(*table.values(), strict=True))
+    for tracker in trackers:
+        drawn = [[tracker.Image(image) for image in images] for images in zip(*pictures.values(), strict=True)]
+        data = [[*row, *some] for row, some in zip(rows, drawn, strict=True)]
+        tracker.log({
+            "completions": tracker.Table(columns=[*table, *pictures], data=data),
+            "completions/sheet": tracker.Image(str(sheet)),
+            "train/global_step": step,
+        })  # fmt: skip
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
             picture = np.asarray(PILImage.open(sheet).convert("RGB"))
             callback.tb_writer.add_image("completions/sheet", picture, step, dataformats="HWC")
-            lines = [names, ["---"] * len(names), *rows]
-            text = "\n".join("| " + " | ".join(str(cell).replace("\n", " ") for cell in line) + " |" for line in lines)
-            callback.tb_writer.add_text("completions", text, step)
+            callback.tb_writer.add_text("completions", _markdown([list(table), ["---"] * len(table), *rows]), step)
+
+
+def _markdown(lines: list[Sequence[Any]]) -> str:
+    def cell(value: Any) -> str:
+        return str(value).replace("\n", " ").replace("|", "\\|")
+
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)

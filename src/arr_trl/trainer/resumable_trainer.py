@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from trl.trainer.base_trainer import _BaseTrainer
@@ -186,14 +186,14 @@ class ResumableTrainer(_BaseTrainer):
 
     # Releases
 
+    def _check_repositories(self, args: TrainingArguments) -> None:
+        """Create what the run pushes to, or find out that it cannot be written to, before anything is loaded."""
+        if args.push_to_hub and args.process_index == 0:
+            repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
+            args.hub_model_id = create_repo(repo_id, args.hub_private_repo, args.hub_token)
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create `hub_model_id`, or find out that it cannot be written to."""
-        if self.is_world_process_zero():
-            self.hub_model_id = create_repo(
-                self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
-                self.args.hub_private_repo if private is None else private,
-                token or self.args.hub_token,
-            )
+        self.hub_model_id = self.args.hub_model_id  # `_check_repositories` has made it
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the adapter; with `push_to_hub`, also push the release."""

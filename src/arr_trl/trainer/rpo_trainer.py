@@ -32,8 +32,10 @@ from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_for
 from ..release import AdapterCard, base_license, check_lora_config, save_adapter, training_settings, write_model_card
 from ..sampling import denoise, log_prob, rollout, transition
+from .background_push import create_repo
 from .checkpoints import CheckpointError, check_writable
 from .completions import log_completions
+from .completions_repo import CompletionsRepo
 from .resumable_trainer import ResumableTrainer
 from .rpo_config import RPOConfig
 
@@ -185,6 +187,15 @@ class RPOTrainer(ResumableTrainer):
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
         self._extra_logs = defaultdict(list)
+        self._completions_repo = None
+        if args.log_completions_hub_repo is not None and self.is_world_process_zero():
+            self._completions_repo = CompletionsRepo(
+                args.log_completions_hub_repo,
+                Path(args.output_dir) / "completions",
+                args.adapter_subfolder,
+                args.hub_private_repo,
+                args.hub_token,
+            )
         self._dataset_names: list[str] = []
         self.evaluation: EvaluationResults | None = None
         # of the whole training, also when it was interrupted
@@ -226,6 +237,14 @@ class RPOTrainer(ResumableTrainer):
                 "that sampled; set it to 0."
             )
         check_writable(args.output_dir)
+        self._check_repositories(args)
+
+    def _check_repositories(self, args: RPOConfig) -> None:
+        super()._check_repositories(args)
+        if args.log_completions_hub_repo is not None and args.process_index == 0:
+            args.log_completions_hub_repo = create_repo(
+                args.log_completions_hub_repo, args.hub_private_repo, args.hub_token, kind="dataset"
+            )
 
     def _send_telemetry(self) -> None:
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
@@ -465,18 +484,38 @@ class RPOTrainer(ResumableTrainer):
             )
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
-        if self.args.log_completions and self._logging_due() and self.accelerator.is_main_process:
+        if self.args.log_completions and self._logging_due():
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
-            log_completions(
-                Path(self.args.output_dir) / "completions",
-                self.state.global_step,
-                [row["prompt"] for row in rows],
-                images,
-                {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
-                self.args.num_eval_samples,
-                self.args.report_to,
-                self.callback_handler.callbacks,
+            self._log_completions(
+                rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
             )
+
+    def _log_completions(
+        self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
+    ) -> None:
+        """The candidates of all processes, written by the main one."""
+        shown = [{name: row[name] for name in ("prompt", "source_image") if name in row} for row in rows]
+        parts = gather_object([(shown, images, columns)])
+        if not self.accelerator.is_main_process:
+            return
+        step = self.state.global_step
+        log_completions(
+            Path(self.args.output_dir) / "completions",
+            step,
+            [row for rows, _, _ in parts for row in rows],
+            [image for _, images, _ in parts for image in images],
+            {name: [value for _, _, columns in parts for value in columns.get(name, [])] for name in parts[0][2]},
+            self.args.num_eval_samples,
+            self.args.report_to,
+            self.callback_handler.callbacks,
+        )
+        if self._completions_repo is not None:
+            self._completions_repo.add(f"step_{step:06d}.parquet")
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        if self._completions_repo is not None:
+            self._completions_repo.finish()
 
     def _logging_due(self) -> bool:
         return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
