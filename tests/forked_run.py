@@ -40,7 +40,15 @@ def write_prompts(folder: Path, prompts: list[str] = PROMPTS, files: int = 3) ->
     return [str(folder / f"prompts_{k}.jsonl") for k in range(files)]
 
 
-def build(output_dir: Path, files: list[str], reward=brightness, eval_dataset=None, **overrides) -> RPOTrainer:
+def build(
+    output_dir: Path,
+    files: list[str],
+    reward=brightness,
+    eval_dataset=None,
+    model=None,
+    lora: LoraConfig | None = None,
+    **overrides,
+) -> RPOTrainer:
     """A rollout of two prompts a rank lasts for two optimizer steps; three epochs of the prompts in ten steps."""
     settings = dict(
         output_dir=str(output_dir),
@@ -66,12 +74,12 @@ def build(output_dir: Path, files: list[str], reward=brightness, eval_dataset=No
         disable_tqdm=True,
     )
     return RPOTrainer(
-        model=build_pipeline(seed=0),
+        model=model or build_pipeline(seed=0),
         reward_funcs=reward,
         args=RPOConfig(**{**settings, **overrides}),
         eval_dataset=eval_dataset,
         train_dataset=load_dataset("json", data_files=files, split="train", streaming=True),
-        peft_config=LoraConfig(r=2, lora_alpha=4),
+        peft_config=lora or LoraConfig(r=2, lora_alpha=4),
     )
 
 

@@ -27,13 +27,13 @@ from trl.trainer.utils import get_callable_name
 
 from ..data import RepeatSampler, RepeatStream, check_prompts
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
-from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, RubricJudge
+from ..judges import JudgeFuture, JudgeReward, JudgeRow, RubricJudge
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_for
 from ..release import AdapterCard, base_license, check_lora_config, save_adapter, training_settings, write_model_card
 from ..sampling import denoise, log_prob, rollout, transition
 from .background_push import create_repo
-from .checkpoints import CheckpointError, check_writable
+from .checkpoints import CheckpointError, check_writable, find_checkpoint
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
 from .resumable_trainer import ResumableTrainer
@@ -237,6 +237,9 @@ class RPOTrainer(ResumableTrainer):
                 "that sampled; set it to 0."
             )
         check_writable(args.output_dir)
+        if args.resume_from_checkpoint is not None:
+            settings = {"num_processes": args.world_size} | fixed_settings(args, peft_config)
+            find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), settings, args.hub_token)
         self._check_repositories(args)
 
     def _check_repositories(self, args: RPOConfig) -> None:
@@ -318,7 +321,6 @@ class RPOTrainer(ResumableTrainer):
     def _generate_and_score(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """One row per (candidate, step), each with all that its loss needs."""
         n = self.args.num_generations
-        random_state = self._generator.get_state(), self._window_random.getstate()
         window = self._draw_window()
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
@@ -343,16 +345,13 @@ class RPOTrainer(ResumableTrainer):
         sampled_at = time.perf_counter()
         try:
             rewards_NF, failure = self._calculate_rewards(rows, images, n, judging), None
-        except JudgeFailureError as error:
+        except Exception as error:  # whatever the functions of users raise; what was trained is kept
             rewards_NF, failure = None, error
-        if judges and self._largest(int(failure is not None)):  # all ranks stop together
-            self._generator.set_state(random_state[0])
-            self._window_random.setstate(random_state[1])
-            self._save_unless_saved()
-            raise JudgeFailureError(
-                f"{failure or 'The judge of another process failed.'} Training stopped after step "
-                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
-            ) from failure
+        if self._largest(int(failure is not None)):  # all ranks stop together
+            failure = failure or RuntimeError("The reward functions of another process failed.")
+            if self.accelerator.num_processes > 1:  # `train` does it for one
+                self._save_before_raising(failure)
+            raise failure
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/sample_s"].append(sampled_at - started)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - sampled_at)
@@ -779,24 +778,40 @@ class RPOTrainer(ResumableTrainer):
         )
         write_model_card(args.output_dir, card)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
+    def _fixed_settings(self) -> dict[str, Any]:
+        return super()._fixed_settings() | fixed_settings(self.args, self.model.peft_config["default"])
+
+    def _owner_state(self) -> dict[str, Any]:
         # the owners of randomness that Trainer does not know, the rollout that is being trained on, and what was
         # measured since the last log
-        rollouts, begun = divmod(self._step, self._repeats())
-        seconds, forwards = self._spent()
-        state = {
+        return {
             "generator": self._generator.get_state(),
             "window_random": self._window_random.getstate(),
             "step": self._step,
-            "buffered_inputs": self._buffered_inputs if begun else [],
-            "stream": None if self._stream is None else self._stream.state_dict(rollouts),
+            "buffered_inputs": self._buffered_inputs if self._step % self._repeats() else [],
             # plain numbers, whatever reward functions log: nothing else is read back
             "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
             "metric_totals": {name: float(value) for name, value in self.metric_totals.items()},
-            "loss": (self._tr_loss, self._globalstep_last_logged),
-            "spent": (seconds, forwards),
+            "loss": (self._tr_loss.clone(), self._globalstep_last_logged),
         }
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        device = self.accelerator.device
+        self._generator.set_state(state["generator"])
+        self._window_random.setstate(state["window_random"])
+        self._step = state["step"]
+        self._buffered_inputs = [
+            {name: tensor.to(device) for name, tensor in batch.items()} for batch in state["buffered_inputs"]
+        ]
+        self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in state["metrics"].items()})
+        self.metric_totals = defaultdict(float, state["metric_totals"])
+        loss, self._globalstep_last_logged = state["loss"]
+        self._tr_loss.copy_(loss)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        stream = None if self._stream is None else self._stream.state_dict(self._step // self._repeats())
+        state = self._owner_state() | {"stream": stream, "spent": self._spent()}
         torch.save(state, self._rollout_state_file(output_dir))
 
     def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
@@ -813,19 +828,26 @@ class RPOTrainer(ResumableTrainer):
         if checkpoint is None:
             return
         state = self._load_rollout_state(checkpoint)
-        device = self.accelerator.device
-        self._generator.set_state(state["generator"])
-        self._window_random.setstate(state["window_random"])
-        self._step = state["step"]
-        self._buffered_inputs = [
-            {name: tensor.to(device) for name, tensor in batch.items()} for batch in state["buffered_inputs"]
-        ]
-        self._metrics["train"].update(state["metrics"])
-        self.metric_totals.update(state["metric_totals"])
-        loss, self._globalstep_last_logged = state["loss"]
-        self._tr_loss += loss.to(device)
+        self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
+
+
+def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:
+    """What the optimizer's state and a rollout in a checkpoint are of, as far as it is known."""
+    names = (
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "steps_per_generation",
+        "num_iterations",
+        "num_generations",
+        "window_size",
+    )
+    settings = {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
+    targets = lora.target_modules
+    if targets is not None:
+        settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)
+    return settings
 
 
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
