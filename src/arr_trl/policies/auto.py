@@ -4,6 +4,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
+from ..data import check_source
 from .base import FlowPolicy
 from .flux import FluxPolicy
 
@@ -39,8 +40,10 @@ def load_policy(model: str, height: int, width: int, max_sequence_length: int, *
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
+        `OSError`: when there is nothing at `model`, or the Hub is out of reach.
         `ValueError`: when there is no pipeline at `model`, or it cannot make pictures of this size.
     """
+    check_source(model, "model_name_or_path", "model")
     name = DiffusionPipeline.load_config(model).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")

@@ -17,6 +17,8 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
 
+from ..data import check_source
+
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +199,7 @@ def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
 def _download(name: str, token: str | None) -> Path:
     repo_id, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
     try:
+        check_source(repo_id, "resume_from_checkpoint", "model")
         files = HfApi(token=token).list_repo_files(repo_id)
         if not subfolder:
             folders = {Path(file).parts[0] for file in files if Path(file).name == SEAL}
