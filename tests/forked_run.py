@@ -115,7 +115,7 @@ class ForkedRun:
     def signal(self, number: int, rank: int = 0) -> None:
         os.kill(self.processes[rank].pid, number)
 
-    def wait(self, seconds: float = 300) -> list[int]:
+    def wait(self, seconds: float = 1800) -> list[int]:
         """The exit statuses."""
         for process in self.processes:
             process.join(seconds)

@@ -107,11 +107,11 @@ def test_small_run_killed_at_twenty_random_moments_ends_with_the_same_adapter(tm
 
 
 def quickstart(output_dir, *flags):
-    """`make quickstart` with streamed prompts, sixty of its steps, and six captions to evaluate on."""
+    """`make quickstart` with streamed prompts, forty of its steps, and six captions to evaluate on."""
     status = main([
         "rpo", "--config", str(ROOT / "examples/configs/tiny_scenes_rpo.yaml"), "--output_dir", str(output_dir),
         "--rubric", str(ROOT / "examples/rubrics/tiny_scenes.json"), "--dataset_streaming", "true",
-        "--shuffle_buffer_size", "200", "--eval_dataset_split", "train[:2]", "--max_steps", "60", "--save_steps", "4",
+        "--shuffle_buffer_size", "200", "--eval_dataset_split", "train[:2]", "--max_steps", "40", "--save_steps", "4",
         "--save_total_limit", "2", "--disable_tqdm", "true", "--adapter_subfolder", "ARR-tiny",
         "--resume_from_checkpoint", "true", *flags,
     ])  # fmt: skip
