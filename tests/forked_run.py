@@ -30,14 +30,25 @@ def brightness(prompts, completions, **columns):
     return [float(np.asarray(image).mean()) for image in completions]
 
 
-def write_prompts(folder: Path, files: int = 3, rows: int = 21) -> list[str]:
+PROMPTS = [f"a red circle {i}" for i in range(21)]
+
+
+def write_prompts(folder: Path, prompts: list[str] = PROMPTS, files: int = 3) -> list[str]:
     for k in range(files):
-        lines = [json.dumps({"prompt": f"a red circle {i}"}) for i in range(k, rows, files)]
+        lines = [json.dumps({"prompt": prompt}) for prompt in prompts[k::files]]
         (folder / f"prompts_{k}.jsonl").write_text("\n".join(lines))
     return [str(folder / f"prompts_{k}.jsonl") for k in range(files)]
 
 
-def build(output_dir: Path, files: list[str], reward=brightness, eval_dataset=None, **overrides) -> RPOTrainer:
+def build(
+    output_dir: Path,
+    files: list[str],
+    reward=brightness,
+    eval_dataset=None,
+    model=None,
+    lora: LoraConfig | None = None,
+    **overrides,
+) -> RPOTrainer:
     """A rollout of two prompts a rank lasts for two optimizer steps; three epochs of the prompts in ten steps."""
     settings = dict(
         output_dir=str(output_dir),
@@ -63,12 +74,12 @@ def build(output_dir: Path, files: list[str], reward=brightness, eval_dataset=No
         disable_tqdm=True,
     )
     return RPOTrainer(
-        model=build_pipeline(seed=0),
+        model=model or build_pipeline(seed=0),
         reward_funcs=reward,
         args=RPOConfig(**{**settings, **overrides}),
         eval_dataset=eval_dataset,
         train_dataset=load_dataset("json", data_files=files, split="train", streaming=True),
-        peft_config=LoraConfig(r=2, lora_alpha=4),
+        peft_config=lora or LoraConfig(r=2, lora_alpha=4),
     )
 
 
@@ -104,7 +115,7 @@ class ForkedRun:
     def signal(self, number: int, rank: int = 0) -> None:
         os.kill(self.processes[rank].pid, number)
 
-    def wait(self, seconds: float = 300) -> list[int]:
+    def wait(self, seconds: float = 1800) -> list[int]:
         """The exit statuses."""
         for process in self.processes:
             process.join(seconds)

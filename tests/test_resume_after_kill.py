@@ -4,9 +4,16 @@ import json
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from forked_run import ForkedRun, same_adapters, train, write_prompts
+
+from arr_trl.cli.main import main
+from arr_trl.tiny_scenes import captions
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def checkpoints(folder):
@@ -70,26 +77,59 @@ def test_two_processes_resume_in_the_middle_of_a_rollout_with_the_same_adapter(t
     assert same_adapters(tmp_path / "whole", killed)
 
 
+def kill_twenty_times(start, whole, longest, moments):
+    """Kill the run that `start(folder)` starts within `longest` seconds, twenty times, and let it end."""
+    folders = [whole.with_name("killed_1")]
+    for _ in range(20):
+        run = start(folders[-1])
+        time.sleep(moments.uniform(0, longest))
+        if not run.alive():  # it came to its end: once more from the beginning
+            assert set(run.wait()) == {0}
+            folders.append(whole.with_name(f"killed_{len(folders) + 1}"))
+            run = start(folders[-1])
+            time.sleep(moments.uniform(0, longest))
+        run.kill()
+    assert set(start(folders[-1]).wait()) == {0}
+    for folder in folders:
+        assert same_adapters(whole, folder), folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_adapter(tmp_path, ranks):
+def test_small_run_killed_at_twenty_random_moments_ends_with_the_same_adapter(tmp_path, ranks):
     files = write_prompts(tmp_path)
     seconds = undisturbed(tmp_path / "whole", files, ranks)
-    moments = random.Random(ranks)
-    killed, log = tmp_path / "killed", tmp_path / "killed.log"
-    kills = 0
-    while kills < 20:
-        run = ForkedRun(train, killed, files, ranks=ranks, log=log)
-        time.sleep(moments.uniform(0, 0.9 * seconds))
-        if not run.alive():  # it came to its end: once more from the beginning
-            assert run.wait() == [0] * ranks
-            assert same_adapters(tmp_path / "whole", killed)
-            killed = tmp_path / f"killed_{kills}"
-            continue
-        run.kill()
-        kills += 1
-    assert ForkedRun(train, killed, files, ranks=ranks, log=log).wait() == [0] * ranks
-    assert same_adapters(tmp_path / "whole", killed)
+
+    def start(folder):
+        return ForkedRun(train, folder, files, ranks=ranks, log=tmp_path / "log")
+
+    kill_twenty_times(start, tmp_path / "whole", 0.9 * seconds, random.Random(ranks))
+
+
+def quickstart(output_dir, *flags):
+    """`make quickstart` with streamed prompts, forty of its steps, and six captions to evaluate on."""
+    status = main([
+        "rpo", "--config", str(ROOT / "examples/configs/tiny_scenes_rpo.yaml"), "--output_dir", str(output_dir),
+        "--rubric", str(ROOT / "examples/rubrics/tiny_scenes.json"), "--dataset_streaming", "true",
+        "--shuffle_buffer_size", "200", "--eval_dataset_split", "train[:2]", "--max_steps", "40", "--save_steps", "4",
+        "--save_total_limit", "2", "--disable_tqdm", "true", "--adapter_subfolder", "ARR-tiny",
+        "--resume_from_checkpoint", "true", *flags,
+    ])  # fmt: skip
+    raise SystemExit(status)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_quickstart_killed_at_twenty_random_moments_ends_with_the_same_adapter(tmp_path, ranks):
+    files = write_prompts(tmp_path, captions("train"))
+    flags = ["--dataset_name", *files, "--per_device_train_batch_size", str(128 // ranks)]
+
+    def start(folder):
+        return ForkedRun(quickstart, folder, *flags, ranks=ranks, log=tmp_path / "log")
+
+    started = time.monotonic()
+    assert set(start(tmp_path / "whole").wait()) == {0}
+    kill_twenty_times(start, tmp_path / "whole", (time.monotonic() - started) / 8, random.Random(ranks))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

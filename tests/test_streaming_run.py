@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,10 @@ def brightness(prompts, completions, **columns):
 """
 
 
+LINES = [json.dumps({"prompt": caption, "style": "oil"}) for caption in captions("train")[:12]]
+PROMPTS = {f"data/train-{k}.jsonl": "\n".join(LINES[k::2]).encode() for k in range(2)}
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base") / "tiny-flux"
@@ -69,8 +75,7 @@ def hub(_hub):
     _hub.repos.clear()
     _hub.requests.clear()
     _hub.clear_faults()
-    lines = [json.dumps({"prompt": caption, "style": "oil"}) for caption in captions("train")[:12]]
-    _hub.add("user/prompts", {f"data/train-{k}.jsonl": "\n".join(lines[k::2]).encode() for k in range(2)}, "dataset")
+    _hub.add("user/prompts", PROMPTS, "dataset")
     return _hub
 
 
@@ -128,20 +133,65 @@ def test_streamed_prompts_train_an_adapter_that_is_pushed_with_its_card(tmp_path
     assert files["ARR-one/pytorch_lora_weights.safetensors"] == trained
 
 
-def test_push_that_fails_costs_nothing_but_the_exit_status(tmp_path, hub, client, base):
-    hub.fail("POST", "/commit/", status=500, times=1000)
-    status, output = rpo(client, tmp_path, base, "--hub_strategy", "every_save")
+FAULTS = {
+    "401": ({"status": 401}, "hf auth login"),
+    "403": ({"status": 403}, "write permission for user"),
+    "404": ({"status": 404}, "Check `repo_id`"),
+    "409": ({"status": 409}, "others kept committing"),
+    "412": ({"status": 412}, "others kept committing"),
+    "429": ({"status": 429, "headers": {"Retry-After": "900"}}, "Wait 900 seconds"),
+    "500": ({"status": 500}, "status 500"),
+    "reset": ({"action": "reset"}, "Check the network"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, client, base, _hub):
+    """A run that ended before it could push; those that follow go on from its last checkpoint, which takes no step."""
+    folder = tmp_path_factory.mktemp("trained")
+    _hub.add("user/prompts", PROMPTS, "dataset")
+    status, output = rpo(client, folder, base, "--push_to_hub", "false")
+    assert status == 0, output
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["every_save", "end"])
+@pytest.mark.parametrize(("fault", "remedy"), FAULTS.values(), ids=FAULTS)
+def test_push_that_fails_costs_nothing_but_the_exit_status(
+    tmp_path, hub, client, base, trained, fault, remedy, strategy
+):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for name in ("ARR-one", "README.md", "results.json", "checkpoint-2"):  # what is looked at is made anew
+        remove = shutil.rmtree if (tmp_path / "out" / name).is_dir() else os.unlink
+        remove(tmp_path / "out" / name)
+    hub.fail("POST", "/commit/", times=1000, **fault)
+    flags = ("--hub_strategy", strategy, "--resume_from_checkpoint", "true")
+    status, output = rpo(client, tmp_path, base, *flags)
     assert status == 1
     assert "Traceback" not in output
     assert f"Could not push to {REPO}" in output
-    for name in (
-        "ARR-one/pytorch_lora_weights.safetensors",
-        "README.md",
-        "results.json",
-        "checkpoint-2/checkpoint.json",
-    ):
+    assert remedy in output
+    assert f"arr-trl push {tmp_path / 'out'} --repo_id {REPO}" in output
+    adapter = tmp_path / "out" / "ARR-one" / "pytorch_lora_weights.safetensors"
+    assert adapter.read_bytes() == (trained / "out" / "ARR-one" / adapter.name).read_bytes()
+    for name in ("README.md", "results.json", "samples.png", "checkpoint-2/checkpoint.json"):
         assert (tmp_path / "out" / name).is_file()
     assert set(hub.model(REPO).files) == {".gitattributes"}
+    no_token_astray(hub, tmp_path, output)
+
+    hub.clear_faults()
+    status, output = client.run(RUN, folder=tmp_path, argv=["push", str(tmp_path / "out"), "--repo_id", REPO])
+    assert status == 0, output
+    assert hub.model(REPO).files["ARR-one/pytorch_lora_weights.safetensors"] == adapter.read_bytes()
+
+
+def test_slow_hub_and_one_that_breaks_once_are_waited_for(tmp_path, hub, client, base, trained):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    hub.fail("POST", "/commit/", delay=1.5)
+    hub.fail("POST", "/commit/", action="reset")
+    status, output = rpo(client, tmp_path, base, "--hub_strategy", "end", "--resume_from_checkpoint", "true")
+    assert status == 0, output
+    assert "ARR-one/adapter_config.json" in hub.model(REPO).files
 
 
 def test_token_that_may_not_write_is_found_before_training(tmp_path, hub, client, base):
@@ -168,3 +218,43 @@ def test_pictures_stream_from_parquet_to_the_reward_as_a_column(tmp_path, hub, c
     )  # fmt: skip
     assert status == 0, output
     assert "ARR-one/adapter_config.json" in hub.model(REPO).files
+
+
+READ = """
+from datasets import load_dataset
+rows = load_dataset(repo, split="train")
+result = [rows.column_names, [[row["prompt"], row["judge_winner"], list(row["image"].size)] for row in rows]]
+"""
+
+
+def test_candidates_become_a_dataset_on_the_hub(tmp_path, hub, client, base):
+    hub.fail("POST", "/api/datasets/.*/commit/", status=500, times=1)
+    status, output = rpo(
+        client, tmp_path, base, "--push_to_hub", "false", "--log_completions", "true", "--logging_steps", "1",
+        "--log_completions_hub_repo", "completions", "--hub_private_repo", "true",
+    )  # fmt: skip
+    assert status == 0, output
+    assert "Could not push completions to the dataset user/completions" in output  # the first time
+    repo = hub.repos["dataset", "user/completions"]
+    assert repo.private
+    assert set(repo.files) == {
+        ".gitattributes", "README.md", "ARR-one/step_000000.parquet", "ARR-one/step_000001.parquet",
+    }  # fmt: skip
+    columns, rows = client.run(READ, repo="user/completions")
+    assert {"rubric_judge", "brightness", "advantage", "judge_reason"} <= set(columns)
+    assert len(rows) == 4
+    for prompt, winner, size in rows:
+        assert prompt in captions("train")[:12]
+        assert winner in ("image 1", "image 2", "tie", "failed")
+        assert size == [32, 32]
+    no_token_astray(hub, tmp_path, output)
+
+
+def test_dataset_of_candidates_that_cannot_be_written_is_found_before_training(tmp_path, hub, client, base):
+    status, output = rpo(
+        client, tmp_path, base, "--push_to_hub", "false", "--log_completions", "true",
+        "--log_completions_hub_repo", "somebody/completions",
+    )  # fmt: skip
+    assert status == 2
+    assert "does not let this token write to somebody/completions" in output
+    assert "`log_completions_hub_repo`" in output

@@ -85,6 +85,33 @@ def test_every_prompt_of_a_map_style_dataset_is_trained_on_once_an_epoch(ranks, 
     assert orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_of_a_map_style_dataset_that_fill_no_rollout_are_trained_on_first_in_the_next_epoch(
+    ranks, workers, shuffle
+):
+    dataset = Dataset.from_dict({"prompt": [f"prompt {i}" for i in range(ROWS)]})
+    seen = []
+    for loader in loaders(dataset, RepeatSampler(ROWS, 8, 3, shuffle, seed=0), ranks, workers, 8 // ranks):
+        seen.append([])
+        for epoch in range(4):  # of 56 prompts each
+            loader.set_epoch(epoch)
+            seen[-1] += used(loader, 3)
+    rollouts = [
+        [prompt for prompts in seen for prompt in prompts[start : start + 8 // ranks]]
+        for start in range(0, len(seen[0]), 8 // ranks)
+    ]
+    prompts = list(itertools.chain(*rollouts))
+    assert len(prompts) == 4 * 56
+    for number in range(3):
+        # where one pass ends and the next begins in the same rollout, the order within it may differ between ranks
+        assert max(Counter(prompts[: (number + 1) * ROWS + 8]).values()) <= number + 2
+    counts = Counter(prompts)
+    assert len(counts) == ROWS
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
 def test_rows_that_fill_no_rollout_are_joined_by_the_next_epochs(tmp_path):
     prompts = used(loaders(stream(shards(tmp_path, 2), 7), None, 1, 0, 7)[0], 3, 26)  # 182 prompts of 60 an epoch
     for epoch in range(3):

@@ -6,20 +6,24 @@ import os
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, load_dataset
-from forked_run import build, write_prompts
+from datasets import Dataset
+from forked_run import ForkedRun, brightness, build, same_adapters, train, write_prompts
+from peft import LoraConfig
 
 from arr_trl.data import StreamError
 from arr_trl.trainer import CheckpointError
 from arr_trl.trainer.checkpoints import SEAL, damage, find_checkpoint, newest_whole, place
 
 
-def checkpoint(output_dir, step, num_processes=1):
+ALONE = {"num_processes": 1}
+
+
+def checkpoint(output_dir, step, settings=ALONE):
     written = output_dir / ".writing" / f"checkpoint-{step}"
     written.mkdir(parents=True)
     (written / "optimizer.pt").write_bytes(b"state" * 100)
     (written / "trainer_state.json").write_text("{}")
-    place(written, output_dir / f"checkpoint-{step}", num_processes)
+    place(written, output_dir / f"checkpoint-{step}", settings)
     return output_dir / f"checkpoint-{step}"
 
 
@@ -58,9 +62,9 @@ def test_damaged_checkpoint_is_refused_by_name_and_the_next_older_offered(tmp_pa
     harm(newer)
     assert problem in damage(newer)
     with pytest.raises(CheckpointError, match=f"{newer} is damaged: .*resume from {older}, the newest whole one"):
-        find_checkpoint(newer, tmp_path, 1)
+        find_checkpoint(newer, tmp_path, ALONE)
     with caplog.at_level(logging.WARNING):
-        assert find_checkpoint(True, tmp_path, 1) == older
+        assert find_checkpoint(True, tmp_path, ALONE) == older
     assert f"{newer} is damaged and not used" in caplog.text
 
 
@@ -73,22 +77,55 @@ def test_checkpoint_replaces_the_one_of_the_same_step(tmp_path):
 
 @pytest.mark.parametrize("asked", [True, "True", "true"])
 def test_newest_checkpoint_or_the_beginning_is_taken_when_none_is_named(tmp_path, asked):
-    assert find_checkpoint(asked, tmp_path, 1) is None
+    assert find_checkpoint(asked, tmp_path, ALONE) is None
     checkpoint(tmp_path, 9)
     newest = checkpoint(tmp_path, 10)
-    assert find_checkpoint(asked, tmp_path, 1) == newest
-    assert find_checkpoint(None, tmp_path, 1) is None
+    assert find_checkpoint(asked, tmp_path, ALONE) == newest
+    assert find_checkpoint(None, tmp_path, ALONE) is None
 
 
 def test_checkpoints_that_are_all_damaged_do_not_begin_the_run_again(tmp_path):
     remove(checkpoint(tmp_path, 1))
     with pytest.raises(CheckpointError, match=r"No checkpoint in .* is whole"):
-        find_checkpoint(True, tmp_path, 1)
+        find_checkpoint(True, tmp_path, ALONE)
 
 
 def test_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="written by 2 processes, and this run has 1"):
-        find_checkpoint(checkpoint(tmp_path, 1, num_processes=2), tmp_path, 1)
+    with pytest.raises(CheckpointError, match="written with num_processes=2, and this run has num_processes=1"):
+        find_checkpoint(checkpoint(tmp_path, 1, {"num_processes": 2}), tmp_path, ALONE)
+
+
+@pytest.mark.parametrize("setting", [
+    {"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 2}, {"steps_per_generation": 4},
+    {"num_iterations": 2}, {"num_generations": 4}, {"lora_r": 8}, {"lora_target_modules": ["attn.to_q"]},
+])  # fmt: skip
+def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_path, setting):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=1).train()
+    ((name, value),) = setting.items()
+    lora = {"lora_r": "r", "lora_target_modules": "target_modules"}
+    overrides = {"lora": LoraConfig(**{"r": 2, "lora_alpha": 4, lora[name]: value})} if name in lora else setting
+    with pytest.raises(CheckpointError, match=rf"checkpoint-1 was written with .*{name}=.* resume with the same"):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint="True", **overrides)
+    with pytest.raises(CheckpointError, match=f"{name}="):
+        build(tmp_path / "out", files, **overrides).train(resume_from_checkpoint=True)
+
+
+def test_what_may_change_between_a_checkpoint_and_its_continuation(tmp_path):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=2).train()
+    trainer = build(
+        tmp_path / "out", files, max_steps=3, learning_rate=1e-3, beta=0.5, save_steps=10, logging_steps=1,
+        eval_num_inference_steps=3, shuffle_buffer_size=4,
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 3
+
+
+@pytest.mark.parametrize("asked", ["no/such/folder", "checkpoint-7", "user/nothing"])
+def test_checkpoint_that_is_not_there_is_told_before_the_model_is_loaded(tmp_path, asked):
+    with pytest.raises(CheckpointError, match=f"resume_from_checkpoint='{asked}' is no folder"):
+        build(tmp_path / "out", write_prompts(tmp_path), model="no/such-model", resume_from_checkpoint=asked)
 
 
 def test_trainers_checkpoint_is_whole_and_holds_no_token(tmp_path):
@@ -142,19 +179,67 @@ def test_shard_that_vanishes_ends_training_with_a_sentence_and_a_checkpoint(tmp_
     assert damage(tmp_path / "out" / f"checkpoint-{step}") is None
 
 
-def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
-    def with_verdict(prompts, completions, log_extra, **columns):
-        log_extra("judge_winner", ["image 1"] * len(completions))
-        log_extra("one for all", ["dropped"])
-        return [float(i % 2) for i in range(len(completions))]
+class Flaky:
+    """Brightness until call number `last`, and then an error of the user's own."""
 
-    build(tmp_path / "out", write_prompts(tmp_path), with_verdict, max_steps=1, log_completions=True).train()
-    folder = tmp_path / "out" / "completions"
-    assert (folder / "step_000000.png").is_file()
-    table = load_dataset("parquet", data_files=str(folder / "step_000000.parquet"), split="train")
-    assert table.column_names == [
-        "step", "prompt", "candidate", "with_verdict", "advantage", "judge_winner", "image",
-    ]  # fmt: skip
-    assert table[1]["image"].size == (32, 32)
-    assert table["candidate"][:2] == [1, 2]
-    assert table["with_verdict"][:2] == [0.0, 1.0]
+    def __init__(self, last):
+        self.last = last
+        self.__name__ = "brightness"
+
+    def __call__(self, **columns):
+        self.last -= 1
+        if self.last < 0:
+            raise KeyError("a mistake in a reward function")
+        return brightness(**columns)
+
+
+# two rollouts for each optimizer step, and one for two steps
+@pytest.mark.parametrize("rollouts", [
+    {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "per_device_train_batch_size": 4}, {},
+])  # fmt: skip
+def test_reward_function_that_raises_costs_no_step(tmp_path, caplog, rollouts):
+    files = write_prompts(tmp_path)
+    train(tmp_path / "whole", files, save_strategy="no", **rollouts)
+    trainer = build(tmp_path / "out", files, Flaky(3), save_strategy="no", **rollouts)
+    with pytest.raises(KeyError, match="a mistake"):
+        trainer.train()
+    step = trainer.state.global_step
+    assert step > 0
+    assert f"stopped after step {step} (KeyError" in caplog.text
+    assert f"--resume_from_checkpoint {tmp_path / 'out' / f'checkpoint-{step}'}" in caplog.text
+    train(tmp_path / "out", files, save_strategy="no", **rollouts)
+    assert same_adapters(tmp_path / "whole", tmp_path / "out")
+
+
+def test_reward_function_that_raises_on_one_of_two_processes_costs_no_step(tmp_path):
+    files = write_prompts(tmp_path)
+
+    def run(reward, folder, **settings):
+        train(folder, files, reward=reward(), save_strategy="no", **settings)
+
+    whole = ForkedRun(run, lambda: brightness, tmp_path / "whole", ranks=2, log=tmp_path / "log")
+    assert whole.wait() == [0, 0]
+
+    def fails_on_the_second():
+        return Flaky(2 if os.environ["RANK"] == "1" else 100)
+
+    failed = ForkedRun(run, fails_on_the_second, tmp_path / "out", ranks=2, log=tmp_path / "log")
+    assert failed.wait() == [1, 1]
+    assert damage(tmp_path / "out" / "checkpoint-4") is None
+    again = ForkedRun(run, lambda: brightness, tmp_path / "out", ranks=2, log=tmp_path / "log")
+    assert again.wait() == [0, 0]
+    assert same_adapters(tmp_path / "whole", tmp_path / "out")
+
+
+def test_error_in_the_optimizer_leaves_no_checkpoint_of_half_a_step(tmp_path):
+    trainer = build(tmp_path / "out", write_prompts(tmp_path), save_strategy="no")
+    trainer.create_optimizer()
+
+    def fail(*_):
+        if trainer.state.global_step == 2:
+            raise RuntimeError("out of memory")
+
+    trainer.optimizer.register_step_post_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train()
+    assert not list((tmp_path / "out").glob("checkpoint-*"))

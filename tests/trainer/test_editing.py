@@ -170,9 +170,7 @@ def test_source_that_breaks_in_mid_run_stops_it_with_a_checkpoint(tmp_path, edit
         edit_pipeline, tmp_path, dataset=dataset.to_iterable_dataset() if streaming else dataset,
         shuffle_dataset=False, max_steps=3, save_strategy="steps", save_steps=10,
     )  # fmt: skip
-    with pytest.raises(
-        RowError, match=r"'Remove the circle from the picture' .*broken.*after step 1; .*checkpoint-1\."
-    ):
+    with pytest.raises(RowError, match=r"'Remove the circle from the picture' .*broken"):
         trainer.train()
     assert (tmp_path / "out" / "checkpoint-1").is_dir()
 

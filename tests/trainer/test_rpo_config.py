@@ -52,6 +52,7 @@ def test_batch_arithmetic_counts_transitions():
     ({"epsilon": -0.2}, "epsilon=-0.2 must be greater than 0"),
     ({"beta": -1}, "beta=-1 must be at least 0"),
     ({"negative_reward": -0.1}, "negative_reward=-0.1 must be at least 0; it is a magnitude"),
+    ({"log_completions_hub_repo": "user/x"}, "log_completions_hub_repo='user/x' gets nothing without log_completions"),
     ({"kl_type": "k3"}, "kl_type='k3' is not one of"),
     ({"kl_fraction": 0}, "kl_fraction=0 is a share .* switch the penalty off with beta=0"),
     (

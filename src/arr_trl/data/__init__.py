@@ -1,3 +1,4 @@
+from .hub import check_source
 from .images import (
     SOURCE_COLUMN,
     RowError,
@@ -23,6 +24,7 @@ __all__ = [
     "StreamError",
     "check_image",
     "check_prompts",
+    "check_source",
     "check_sources",
     "decode_sources",
     "find_prompt_set",

@@ -7,6 +7,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
+from .hub import check_source
 from .images import SOURCE_COLUMN, anchored
 from .prompt_sets import find_prompt_set, load_prompt_set
 
@@ -56,6 +57,7 @@ def load_prompts(
 
     Raises:
         `FileNotFoundError`: when a local file or a dataset on the Hub does not exist.
+        `ConnectionError`: when the Hub is out of reach.
         `ValueError`: when a local file has an ending that cannot be read, a column is not there, or the weights do not
             fit the names.
     """
@@ -98,6 +100,8 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
             raise ValueError(
                 f"{path} cannot be read as {path.suffix[1:]} ({type(cause).__name__}: {cause}); repair the file."
             ) from error
+    if data_files is None:  # with them the name may be that of a format
+        check_source(name, "dataset_name", "dataset")
     return load_dataset(name, config, data_files=data_files, split=split, streaming=streaming)
 
 

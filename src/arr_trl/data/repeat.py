@@ -6,6 +6,7 @@ rollout come again that many times in a row, on all ranks together, before the n
 """
 
 from collections.abc import Iterator
+from itertools import chain, count, islice
 
 import torch
 from torch.utils.data import Sampler
@@ -15,11 +16,14 @@ class RepeatSampler(Sampler[int]):
     """
     Indices of a map-style dataset in chunks of one rollout, each chunk `repeat_count` times.
 
+    No row comes a second time before all have come once. An epoch is as many whole chunks as the rows fill; rows that
+    are left over come first in the next one, before the rows are shuffled again.
+
     Args:
         num_rows (`int`): rows in the dataset.
-        chunk_size (`int`): prompts of one rollout, over all ranks. Rows that fill no chunk wait for the next epoch.
+        chunk_size (`int`): prompts of one rollout, over all ranks.
         repeat_count (`int`): micro-steps per rollout.
-        shuffle (`bool`): draw a new order each epoch.
+        shuffle (`bool`): draw a new order each time that all rows have come.
         seed (`int`): seed of that order.
     """
 
@@ -35,14 +39,19 @@ class RepeatSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(self.num_rows))
-        if self.shuffle:
-            # a function of seed and epoch alone, so that a resumed run sees the same order
-            generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            order = torch.randperm(self.num_rows, generator=generator).tolist()
-        for start in range(0, self.num_rows - self.chunk_size + 1, self.chunk_size):
+        chunks = self.num_rows // self.chunk_size
+        passes, begun = divmod(self.epoch * chunks * self.chunk_size, self.num_rows)
+        rows = islice(chain.from_iterable(map(self._order, count(passes))), begun, None)
+        for _ in range(chunks):
+            chunk = list(islice(rows, self.chunk_size))
             for _ in range(self.repeat_count):
-                yield from order[start : start + self.chunk_size]
+                yield from chunk
+
+    def _order(self, number: int) -> list[int]:
+        """The rows in the order of pass `number`: a function of it and the seed, so that a resumed run sees the same."""
+        if not self.shuffle:
+            return list(range(self.num_rows))
+        return torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + number)).tolist()
 
     def __len__(self) -> int:
         return self.num_rows // self.chunk_size * self.chunk_size * self.repeat_count

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
 
+from ..data import check_source
 from .base import FlowPolicy
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
@@ -37,12 +38,14 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
+        `OSError`: when there is nothing at `model`, or the Hub is out of reach.
         `ValueError`: when there is no pipeline at `model`.
     """
     if isinstance(model, FlowPolicy):
         return type(model)
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
+    check_source(str(model), "model_name_or_path", "model")
     name = DiffusionPipeline.load_config(model, **hub).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
@@ -82,6 +85,7 @@ def load_policy(
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
+        `OSError`: when there is nothing at `model`, or the Hub is out of reach.
         `ValueError`:
             when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
             argument.

@@ -45,9 +45,15 @@ class BackgroundPush:
             logger.error("%s Training is not affected.", error)
 
 
-def create_repo(repo_id: str, private: bool | None, token: str | None) -> str:
+def create_repo(repo_id: str, private: bool | None, token: str | None, kind: str = "model") -> str:
     """
     Find out before training whether the repository can be written to, and create it when missing.
+
+    Args:
+        repo_id (`str`): the repository.
+        private (`bool`, *optional*): visibility if it has to be created.
+        token (`str`, *optional*): token with write permission.
+        kind (`str`, *optional*, defaults to `"model"`): `"model"` or `"dataset"`.
 
     Returns:
         `str`: the repository with its namespace, as far as it is known.
@@ -57,13 +63,15 @@ def create_repo(repo_id: str, private: bool | None, token: str | None) -> str:
         `ValueError`: when `repo_id` is not a name the Hub accepts.
     """
     try:
-        return HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
+        api = HfApi(token=token)
+        return api.create_repo(repo_id, private=private, repo_type=kind, exist_ok=True).repo_id
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
+            setting = "hub_model_id" if kind == "model" else "log_completions_hub_repo"
             raise PermissionError(
-                f"push_to_hub=True, but the Hub does not let this token write to {repo_id} (status "
-                f"{error.response.status_code}); log in with `hf auth login`, set `HF_TOKEN` to a token with write "
-                "permission, or set `hub_model_id` to a repository of your own."
+                f"The Hub does not let this token write to {repo_id} (status {error.response.status_code}); log in "
+                "with `hf auth login`, set `HF_TOKEN` to a token with write permission, or set "
+                f"`{setting}` to a repository of your own."
             ) from error
         problem = error
     except HTTPError as error:

@@ -9,11 +9,15 @@ import logging
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
+
+from ..data import check_source
 
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ def check_writable(output_dir: str | os.PathLike) -> None:
     """
     try:
         os.makedirs(output_dir, exist_ok=True)
-        with NamedTemporaryFile(dir=output_dir, prefix=".write_probe"):  # a name of its own for every process
+        with tempfile.TemporaryFile(dir=output_dir):  # a name of its own for every process of the run
             pass
     except OSError as error:
         raise OSError(
@@ -46,17 +50,17 @@ def checkpoint_name(step: int) -> str:
     return f"checkpoint-{step}"
 
 
-def place(written: Path, folder: Path, num_processes: int) -> None:
+def place(written: Path, folder: Path, settings: Mapping[str, Any]) -> None:
     """
     Seal a checkpoint and move it to its place.
 
     Args:
         written (`Path`): the folder it was written to, on the same disk.
         folder (`Path`): where it belongs; what is there is replaced.
-        num_processes (`int`): how many processes wrote it, which is how many can resume from it.
+        settings (`dict`): what a run that resumes from it has to have in common with the one that wrote it.
     """
     files = {str(file.relative_to(written)): _digest(file) for file in sorted(written.rglob("*")) if file.is_file()}
-    (written / SEAL).write_text(json.dumps({"num_processes": num_processes, "files": files}, indent=2))
+    (written / SEAL).write_text(json.dumps({"settings": settings, "files": files}, indent=2))
     if folder.exists():
         folder.rename(written.with_name("replaced"))
     written.rename(folder)
@@ -67,11 +71,12 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; `None` if it is whole."""
     try:
         seal = json.loads((folder / SEAL).read_text())
+        files, _ = seal["files"], seal["settings"]
     except FileNotFoundError:
         return f"it has no {SEAL}, so it was not written to its end, or not by arr_trl"
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return f"its {SEAL} cannot be read"
-    for name, digest in seal["files"].items():
+    for name, digest in files.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
         if _digest(folder / name) != digest:
@@ -98,7 +103,10 @@ def newest_whole(output_dir: Path, before: int | None = None) -> Path | None:
 
 
 def find_checkpoint(
-    resume_from: str | os.PathLike | bool | None, output_dir: Path, num_processes: int, token: str | None = None
+    resume_from: str | os.PathLike | bool | None,
+    output_dir: Path,
+    settings: Mapping[str, Any],
+    token: str | None = None,
 ) -> Path | None:
     """
     The checkpoint that `resume_from_checkpoint` asks for.
@@ -109,8 +117,8 @@ def find_checkpoint(
             that `hub_strategy="checkpoint"` or `"all_checkpoints"` has put there, or `"user/repo/checkpoint-20"`.
         output_dir (`Path`):
             Folder of the run.
-        num_processes (`int`):
-            Processes of this run.
+        settings (`dict`):
+            What the run that wrote it has to have in common with this one; names that it did not record are passed over.
         token (`str`, *optional*):
             Token for the Hub.
 
@@ -118,8 +126,7 @@ def find_checkpoint(
         `Path`: `None` to begin at the beginning, which `True` means where there is no checkpoint yet.
 
     Raises:
-        [`CheckpointError`]: when the checkpoint is damaged, is not there, or was written by another number of
-            processes.
+        [`CheckpointError`]: when the checkpoint is damaged, is not there, or was written with other settings.
     """
     if resume_from is None or str(resume_from).lower() == "false":
         return None
@@ -142,11 +149,14 @@ def find_checkpoint(
                 f"resume from {older}, the newest whole one before it" if older else "there is no whole one before it"
             )
             raise CheckpointError(f"{folder} is damaged: {problem}; {offer}.")
-    wrote = json.loads((folder / SEAL).read_text())["num_processes"]
-    if wrote != num_processes:
+    written = json.loads((folder / SEAL).read_text())["settings"]
+    settings = json.loads(json.dumps(settings))  # tuples as lists
+    changed = [name for name in settings if name in written and written[name] != settings[name]]
+    if changed:
         raise CheckpointError(
-            f"{folder} was written by {wrote} processes, and this run has {num_processes}; every process keeps its "
-            f"own part of the rollout, so resume with {wrote}."
+            f"{folder} was written with {', '.join(f'{name}={written[name]}' for name in changed)}, and this run has "
+            f"{', '.join(f'{name}={settings[name]}' for name in changed)}. What it holds fits no other run: resume with "
+            "the same, or leave out `resume_from_checkpoint` to begin again."
         )
     return folder
 
@@ -189,6 +199,7 @@ def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
 def _download(name: str, token: str | None) -> Path:
     repo_id, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
     try:
+        check_source(repo_id, "resume_from_checkpoint", "model")
         files = HfApi(token=token).list_repo_files(repo_id)
         if not subfolder:
             folders = {Path(file).parts[0] for file in files if Path(file).name == SEAL}

@@ -1,14 +1,16 @@
 """What can be wrong with the arguments of a run, found before anything is loaded."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, IterableDataset
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 
 from ..data import check_prompts
 from ..judges import JudgeReward
 from ..release import check_lora_config
-from .checkpoints import check_writable
+from .checkpoints import check_writable, find_checkpoint
 from .rpo_config import RPOConfig
 
 
@@ -69,3 +71,30 @@ def check_arguments(
             "that sampled; set it to 0."
         )
     check_writable(args.output_dir)
+
+
+def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> None:
+    """
+    Raises:
+        [`CheckpointError`]: when `resume_from_checkpoint` names none that this run could go on from.
+    """
+    if args.resume_from_checkpoint is not None:
+        settings = {"num_processes": args.world_size} | fixed_settings(args, peft_config)
+        find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), settings, args.hub_token)
+
+
+def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:
+    """What the optimizer's state and a rollout in a checkpoint are of, as far as it is known."""
+    names = (
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "steps_per_generation",
+        "num_iterations",
+        "num_generations",
+        "window_size",
+    )
+    settings = {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
+    targets = lora.target_modules
+    if targets is not None:
+        settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)
+    return settings

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Value
 from PIL import Image as PILImage
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
+from ..data import SOURCE_COLUMN
 from ..evaluation import save_samples
 
 
@@ -20,72 +21,98 @@ logger = logging.getLogger(__name__)
 def log_completions(
     folder: Path,
     step: int,
-    prompts: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
     images: Sequence[PILImage.Image],
-    sources: Sequence[PILImage.Image | list[PILImage.Image]] | None,
     columns: Mapping[str, Sequence[Any]],
     num_shown: int,
     report_to: Sequence[str],
     callbacks: Sequence[TrainerCallback],
 ) -> None:
     """
-    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts; the sheet and
-    the table without pictures also go to wandb, trackio and TensorBoard, where the run reports to them.
+    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts; these prompts
+    also go to wandb, trackio and TensorBoard, as a table and as that sheet, where the run reports to them.
+
+    A disk that is full costs a warning and not the run.
 
     Args:
         folder (`Path`): where the files go.
         step (`int`): optimizer step.
-        prompts (`Sequence[str]`): one per group of candidates.
-        images (`Sequence[PIL.Image.Image]`): the candidates of a prompt adjacent.
-        sources (`Sequence`, *optional*): what was edited, an image or a list of images per prompt.
+        rows (`Sequence[dict]`):
+            the `prompt` of every group of candidates, and the `source_image` if it edits one, or the list of them.
+        images (`Sequence[PIL.Image.Image]`): the candidates of a row adjacent.
         columns (`Mapping[str, Sequence]`): what else is known of every candidate, such as rewards and verdicts.
-        num_shown (`int`): prompts on the sheet.
+        num_shown (`int`): rows on the sheet and in the trackers.
         report_to (`Sequence[str]`): names of the trackers.
         callbacks (`Sequence[~transformers.TrainerCallback]`): the run's callbacks; TensorBoard's holds the writer.
     """
-    n = len(images) // len(prompts)
+    n = len(images) // len(rows)
     table = {
         "step": [step] * len(images),
-        "prompt": [prompt for prompt in prompts for _ in range(n)],
-        "candidate": [k + 1 for _ in prompts for k in range(n)],
-        # a reward function may have logged something that is not one per candidate
+        "prompt": [row["prompt"] for row in rows for _ in range(n)],
+        "candidate": [k + 1 for _ in rows for k in range(n)],
+        # a reward function may have logged something else than one value per candidate
         **{name: list(values) for name, values in columns.items() if len(values) == len(images)},
     }
+    shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
+    pictures = {"image": list(images)}
+    if all(SOURCE_COLUMN in row for row in rows):
+        sources = [row[SOURCE_COLUMN] for row in rows]
+        shown = {"source": sources[:num_shown], **shown}
+        # one reference or several: a column has one type
+        listed = [list(source) if isinstance(source, list) else [source] for source in sources]
+        pictures = {SOURCE_COLUMN: [source for source in listed for _ in range(n)], **pictures}
     sheet = folder / f"step_{step:06d}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
-        pictures = {"image": list(images)}
-        if sources is not None:
-            shown = {"source": sources[:num_shown], **shown}
-            # one reference or several: a column has one type
-            listed = [list(source) if isinstance(source, list) else [source] for source in sources]
-            pictures = {"source_image": [source for source in listed for _ in range(n)], **pictures}
-        save_samples(sheet, prompts[:num_shown], shown)
-        rows = Dataset.from_dict(table | pictures)
-        rows.to_parquet(sheet.with_suffix(".parquet"))
+        save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown)
+        _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)
         return
-    _report(sheet, step, table, report_to, callbacks)
+    first = slice(num_shown * n)
+    table = {name: values[first] for name, values in table.items()}
+    _report(sheet, step, table, {name: values[first] for name, values in pictures.items()}, report_to, callbacks)
 
 
-def _report(sheet: Path, step: int, table: dict[str, list], report_to, callbacks) -> None:
-    names, rows = list(table), list(zip(*table.values(), strict=True))
+def _save_table(path: Path, data: Dataset) -> None:
+    for name, feature in data.features.items():
+        if feature == Value("null"):  # a column of nothing would not fit those of other steps
+            data = data.cast_column(name, Value("string"))
+    written = path.with_suffix(".writing")
+    data.to_parquet(written)
+    written.replace(path)
+
+
+def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:
+    trackers = []
     if "wandb" in report_to:
         import wandb
 
-        wandb.log({"completions": wandb.Table(columns=names, data=rows), "completions/sheet": wandb.Image(str(sheet))})
+        trackers.append(wandb)
     if "trackio" in report_to:
-        import pandas
         import trackio
 
-        dataframe = pandas.DataFrame(rows, columns=names)
-        trackio.log({"completions": trackio.Table(dataframe=dataframe), "completions/sheet": trackio.Image(sheet)})
+        trackers.append(trackio)
+    rows = list(zip(*table.values(), strict=True))
+    for tracker in trackers:
+        # of several references the trackers get the first
+        firsts = [[some[0] if isinstance(some, list) else some for some in column] for column in pictures.values()]
+        drawn = [[tracker.Image(image) for image in images] for images in zip(*firsts, strict=True)]
+        data = [[*row, *some] for row, some in zip(rows, drawn, strict=True)]
+        tracker.log({
+            "completions": tracker.Table(columns=[*table, *pictures], data=data),
+            "completions/sheet": tracker.Image(str(sheet)),
+            "train/global_step": step,
+        })  # fmt: skip
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
             picture = np.asarray(PILImage.open(sheet).convert("RGB"))
             callback.tb_writer.add_image("completions/sheet", picture, step, dataformats="HWC")
-            lines = [names, ["---"] * len(names), *rows]
-            text = "\n".join("| " + " | ".join(str(cell).replace("\n", " ") for cell in line) + " |" for line in lines)
-            callback.tb_writer.add_text("completions", text, step)
+            callback.tb_writer.add_text("completions", _markdown([list(table), ["---"] * len(table), *rows]), step)
+
+
+def _markdown(lines: list[Sequence[Any]]) -> str:
+    def cell(value: Any) -> str:
+        return str(value).replace("\n", " ").replace("|", "\\|")
+
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)

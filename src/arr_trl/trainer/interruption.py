@@ -28,7 +28,8 @@ class TrainingInterrupted(SystemExit):
 class InterruptionCallback(TrainerCallback):
     """
     Ends training at the next optimizer step once SIGTERM or SIGINT has come to any process. A second signal acts at
-    once. A signal that the program handles itself is left to it.
+    once. A signal that the program handles itself is left to it. `updating` tells whether an optimizer step has begun and
+    not ended.
 
     Args:
         agree (`Callable[[int], int]`): the largest of the numbers that all processes pass, 0 for no signal.
@@ -37,10 +38,11 @@ class InterruptionCallback(TrainerCallback):
     def __init__(self, agree: Callable[[int], int]):
         self.agree = agree
         self.number = 0
+        self.updating = False
         self._previous = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.number = 0
+        self.number, self.updating = 0, False
         if threading.current_thread() is threading.main_thread():
             ordinary = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
             for number, handler in ordinary.items():
@@ -57,7 +59,11 @@ class InterruptionCallback(TrainerCallback):
         name = signal.Signals(number).name
         os.write(2, f"\n{name}: finishing this step and writing a checkpoint; once more to stop at once.\n".encode())
 
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.updating = True
+
     def on_step_end(self, args, state, control, **kwargs):
+        self.updating = False
         self.number = self.agree(self.number)
         if self.number:
             control.should_save = control.should_training_stop = True

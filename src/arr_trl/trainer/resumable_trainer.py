@@ -1,14 +1,16 @@
 """What a Trainer needs so that nothing is lost: whole checkpoints, an orderly end on signals, releases on the Hub."""
 
+import logging
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from trl.trainer.base_trainer import _BaseTrainer
@@ -19,6 +21,7 @@ from .background_push import BackgroundPush, create_repo, push_folder, stage
 from .checkpoints import (
     PUSHING,
     WRITING,
+    CheckpointError,
     checkpoint_name,
     find_checkpoint,
     place,
@@ -28,6 +31,9 @@ from .checkpoints import (
 from .interruption import InterruptionCallback, TrainingInterrupted
 
 
+logger = logging.getLogger(__name__)
+
+
 class ResumableTrainer(_BaseTrainer):
     """
     Base of the trainers here. What differs from [`~transformers.Trainer`], in short:
@@ -35,7 +41,8 @@ class ResumableTrainer(_BaseTrainer):
     - A checkpoint appears in one step, sealed; a damaged one is refused. `resume_from_checkpoint` also takes `True` (the
       newest whole one, or the beginning) and a checkpoint on the Hub.
     - SIGTERM and SIGINT end training after the current step, with a checkpoint.
-    - Prompts that cannot be read further end it with a checkpoint too.
+    - Prompts that cannot be read further end it with a checkpoint too, and so does whatever else is raised, as far as
+      the processes of the run can agree on it.
     - Only releases are pushed (see [`~arr_trl.release.push_to_hub`]), never the whole folder; a push that fails is
       logged, and training goes on.
 
@@ -46,6 +53,7 @@ class ResumableTrainer(_BaseTrainer):
         self._writing: Path | None = None  # while a checkpoint is written: the folder beside its place
         self.last_checkpoint: Path | None = None  # the one written last, or resumed from
         self._saved_step = 0
+        self._step_began: tuple[int, dict] = (-1, {})  # an optimizer step, and the state in which it began
         self._push = BackgroundPush()
         super().__init__(*args, **kwargs)
         self._interruption = InterruptionCallback(self._largest)
@@ -75,16 +83,22 @@ class ResumableTrainer(_BaseTrainer):
         """
         with self.accelerator.local_main_process_first():
             self.last_checkpoint = find_checkpoint(
-                resume_from_checkpoint, Path(self.args.output_dir), self.args.world_size, self.args.hub_token
+                resume_from_checkpoint, Path(self.args.output_dir), self._fixed_settings(), self.args.hub_token
             )
         if self.is_world_process_zero():
             remove_leftovers(Path(self.args.output_dir))
-        checkpoint, self._saved_step = None, 0
+        checkpoint, self._saved_step, self._step_began = None, 0, (-1, {})
         if self.last_checkpoint is not None:
             checkpoint = str(self.last_checkpoint)
             self._saved_step = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
         try:
             output = super().train(checkpoint, *args, **kwargs)
+        except (CheckpointError, StreamError):
+            raise
+        except Exception as error:
+            if self.accelerator.num_processes == 1:  # several could not agree here
+                self._save_before_raising(error)
+            raise
         finally:
             self._interruption.restore()
         number = self._largest(self._interruption.number)
@@ -98,6 +112,43 @@ class ResumableTrainer(_BaseTrainer):
                 print(message, file=sys.stderr)
             raise TrainingInterrupted(number, message)
         return output
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        """What a checkpoint is only good for when a run resumes with the same."""
+        return {"num_processes": self.args.world_size}
+
+    def _owner_state(self) -> dict[str, Any]:
+        """Random states, buffers and counters that Trainer does not know of."""
+        return {}
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        """Go back to what [`~ResumableTrainer._owner_state`] returned."""
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        if self._step_began[0] != self.state.global_step:
+            self._step_began = (self.state.global_step, self._owner_state())
+        return super().training_step(*args, **kwargs)
+
+    def _save_before_raising(self, error: Exception) -> None:
+        """
+        Keep what was trained when `error` is about to end the run, and tell where it is. Called by all processes, or
+        by the only one.
+        """
+        if self._interruption.updating:  # the weights are half one step and half the next
+            return
+        step, state = self._step_began
+        if step == self.state.global_step:  # in the middle of a step: it is begun anew on resume
+            self._restore_owner_state(state)
+        self._save_unless_saved()
+        logger.error(
+            "Training stopped after step %d (%s: %s). %s",
+            self.state.global_step,
+            type(error).__name__,
+            error,
+            f"Go on with --resume_from_checkpoint {self.last_checkpoint}"
+            if self.last_checkpoint
+            else "Nothing was trained yet.",
+        )
 
     def _run_epoch(self, *args, **kwargs):
         if self.state.global_step >= self.state.max_steps:
@@ -157,7 +208,7 @@ class ResumableTrainer(_BaseTrainer):
                 raise write_failure(folder, error) from error
             try:
                 if is_mine and written.is_dir():
-                    place(written, folder, self.args.world_size)
+                    place(written, folder, self._fixed_settings())
             except OSError as write_error:
                 error = write_error
         if self._largest(int(error is not None)):
@@ -186,14 +237,14 @@ class ResumableTrainer(_BaseTrainer):
 
     # Releases
 
+    def _check_repositories(self, args: TrainingArguments) -> None:
+        """Create what the run pushes to, or find out that it cannot be written to, before anything is loaded."""
+        if args.push_to_hub and args.process_index == 0:
+            repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
+            args.hub_model_id = create_repo(repo_id, args.hub_private_repo, args.hub_token)
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create `hub_model_id`, or find out that it cannot be written to."""
-        if self.is_world_process_zero():
-            self.hub_model_id = create_repo(
-                self.args.hub_model_id or Path(self.args.output_dir).absolute().name,
-                self.args.hub_private_repo if private is None else private,
-                token or self.args.hub_token,
-            )
+        self.hub_model_id = self.args.hub_model_id  # `_check_repositories` has made it
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the adapter; with `push_to_hub`, also push the release."""

@@ -135,6 +135,9 @@ class RPOConfig(_BaseConfig):
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
+        log_completions_hub_repo (`str`, *optional*):
+            Dataset repository on the Hub, such as `"user/completions"`, that these tables are pushed to as well. It is
+            created when missing, private only with `hub_private_repo` or where the namespace prefers it.
         profile (`bool`, *optional*, defaults to `False`):
             Profile two steps: `profile/` in `output_dir` gets a trace of PyTorch's profiler and a table of where the
             time went.
@@ -355,6 +358,13 @@ class RPOConfig(_BaseConfig):
             "show them in the trackers of `report_to`."
         },
     )
+    log_completions_hub_repo: str | None = field(
+        default=None,
+        metadata={
+            "help": "Dataset repository on the Hub that the tables of `log_completions` are pushed to as well. Unset, "
+            "they stay local."
+        },
+    )
     profile: bool = field(
         default=False,
         metadata={"help": "Write a trace of PyTorch's profiler and a table of where the time went to `profile/`."},
@@ -386,6 +396,10 @@ class RPOConfig(_BaseConfig):
                 raise ValueError(f"{name}={value} has to be at least 1.")
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
+        if self.log_completions_hub_repo is not None and not self.log_completions:
+            raise ValueError(
+                f"log_completions_hub_repo={self.log_completions_hub_repo!r} gets nothing without log_completions=True."
+            )
         name = self.adapter_subfolder
         reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
         if name is not None and (

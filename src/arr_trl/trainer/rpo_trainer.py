@@ -36,16 +36,18 @@ from ..data import (
     undecoded,
 )
 from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
-from ..judges import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow
+from ..judges import JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
 from ..release import load_weights, read_adapter, save_adapter, write_model_card
 from ..sampling import denoise, log_prob, transition
 from .arithmetic import describe
+from .background_push import create_repo
 from .card import adapter_card
 from .checkpoints import CheckpointError
-from .checks import check_arguments
+from .checks import check_arguments, check_resuming, fixed_settings
 from .completions import log_completions
+from .completions_repo import CompletionsRepo
 from .memory import compress_base
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
@@ -170,10 +172,12 @@ class RPOTrainer(ResumableTrainer):
             eval_dataset,
             peft_config,
         )
+        check_resuming(args, peft_config)
         if policy_class_of(model).editing:
             check_sources(train_dataset, "train_dataset")
             if eval_dataset is not None:
                 check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
+        self._check_repositories(args)
 
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
@@ -255,12 +259,28 @@ class RPOTrainer(ResumableTrainer):
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
         self._extra_logs = defaultdict(list)
+        self._completions_repo = None
+        if args.log_completions_hub_repo is not None and self.is_world_process_zero():
+            self._completions_repo = CompletionsRepo(
+                args.log_completions_hub_repo,
+                Path(args.output_dir) / "completions",
+                args.adapter_subfolder,
+                args.hub_private_repo,
+                args.hub_token,
+            )
         self._dataset_names: list[str] = []
         self.evaluation: EvaluationResults | None = None
         # of the whole training, also when it was interrupted
         self._train_seconds: float | None = None
         self._train_forwards = 0
         self._train_started = (0.0, 0)
+
+    def _check_repositories(self, args: RPOConfig) -> None:
+        super()._check_repositories(args)
+        if args.log_completions_hub_repo is not None and args.process_index == 0:
+            args.log_completions_hub_repo = create_repo(
+                args.log_completions_hub_repo, args.hub_private_repo, args.hub_token, kind="dataset"
+            )
 
     def _send_telemetry(self) -> None:
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
@@ -373,14 +393,9 @@ class RPOTrainer(ResumableTrainer):
         try:
             with record_function("rollout/reward"):
                 rewards_NF = self._calculate_rewards(rows, images, self.args.num_generations, sampled.judging)
-        except JudgeFailureError as error:
+        except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
-        if sampled.judging and self._largest(int(failure is not None)):  # all ranks stop together
-            self._save_unless_saved()
-            raise JudgeFailureError(
-                f"{failure or 'The judge of another process failed.'} Training stopped after step "
-                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
-            ) from failure
+        self._stop_together(failure, "The reward functions of another process failed.")
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
@@ -404,14 +419,17 @@ class RPOTrainer(ResumableTrainer):
             for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
                 self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
         except ValueError as error:
-            failure = error
-        if self._largest(int(failure is not None)):  # all ranks stop together
-            self._save_unless_saved()
-            raise RowError(
-                f"{failure or 'A row of another process cannot be used.'} Training stopped after step "
-                f"{self.state.global_step}; what was trained is in {self.last_checkpoint or 'no checkpoint yet'}."
-            ) from failure
+            failure = RowError(str(error))
+        self._stop_together(failure, "A row of another process cannot be used.")
         return rows
+
+    def _stop_together(self, failure: Exception | None, of_another: str) -> None:
+        """End the run on all processes when one of them failed."""
+        if self._largest(int(failure is not None)):
+            failure = failure or RuntimeError(of_another)
+            if self.accelerator.num_processes > 1:  # `train` keeps what was trained for one
+                self._save_before_raising(failure)
+            raise failure
 
     # Rewards
 
@@ -490,19 +508,38 @@ class RPOTrainer(ResumableTrainer):
             )
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
-        if self.args.log_completions and self._logging_due() and self.accelerator.is_main_process:
+        if self.args.log_completions and self._logging_due():
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
-            log_completions(
-                Path(self.args.output_dir) / "completions",
-                self.state.global_step,
-                [row["prompt"] for row in rows],
-                images,
-                _sources(rows),
-                {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs},
-                self.args.num_eval_samples,
-                self.args.report_to,
-                self.callback_handler.callbacks,
+            self._log_completions(
+                rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
             )
+
+    def _log_completions(
+        self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
+    ) -> None:
+        """The candidates of all processes, written by the main one."""
+        shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
+        parts = gather_object([(shown, images, columns)])
+        if not self.accelerator.is_main_process:
+            return
+        step = self.state.global_step
+        log_completions(
+            Path(self.args.output_dir) / "completions",
+            step,
+            [row for rows, _, _ in parts for row in rows],
+            [image for _, images, _ in parts for image in images],
+            {name: [value for _, _, columns in parts for value in columns.get(name, [])] for name in parts[0][2]},
+            self.args.num_eval_samples,
+            self.args.report_to,
+            self.callback_handler.callbacks,
+        )
+        if self._completions_repo is not None:
+            self._completions_repo.add(f"step_{step:06d}.parquet")
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        if self._completions_repo is not None:
+            self._completions_repo.finish()
 
     def _logging_due(self) -> bool:
         return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
@@ -759,22 +796,35 @@ class RPOTrainer(ResumableTrainer):
             self._pending = self._score(pending)
         super()._save_checkpoint(model, trial)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # the rollout that is being trained on, and what was measured since the last log
-        rollouts, begun = divmod(self._step, self._repeats())
-        seconds, forwards = self._spent()
-        state = {
+    def _fixed_settings(self) -> dict[str, Any]:
+        return super()._fixed_settings() | fixed_settings(self.args, self.model.peft_config["default"])
+
+    def _owner_state(self) -> dict[str, Any]:
+        # the rollouts that are being trained on or judged, and what was measured since the last log
+        return {
             "step": self._step,
-            "buffered_inputs": self._buffered_inputs if begun else [],
+            "buffered_inputs": self._buffered_inputs if self._step % self._repeats() else [],
             "pending": self._pending,
-            "stream": None if self._stream is None else self._stream.state_dict(rollouts),
             # plain numbers, whatever reward functions log: nothing else is read back
             "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
             "metric_totals": {name: float(value) for name, value in self.metric_totals.items()},
-            "loss": (self._tr_loss, self._globalstep_last_logged),
-            "spent": (seconds, forwards),
+            "loss": (self._tr_loss.clone(), self._globalstep_last_logged),
         }
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        self._step = state["step"]
+        self._buffered_inputs = state["buffered_inputs"]
+        # what was with the judge when an error came is sampled anew
+        self._pending = state["pending"] if isinstance(state["pending"], list) else None
+        self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in state["metrics"].items()})
+        self.metric_totals = defaultdict(float, state["metric_totals"])
+        loss, self._globalstep_last_logged = state["loss"]
+        self._tr_loss.copy_(loss)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        stream = None if self._stream is None else self._stream.state_dict(self._step // self._repeats())
+        state = self._owner_state() | {"stream": stream, "spent": self._spent()}
         torch.save(state, self._rollout_state_file(output_dir))
 
     def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
@@ -790,16 +840,10 @@ class RPOTrainer(ResumableTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        device = self.accelerator.device
         # straight to the device: batches share tensors, and copies of them would not
-        state = self._load_rollout_state(checkpoint, device)
-        self._step = state["step"]
-        self._buffered_inputs = state["buffered_inputs"]
-        self._pending = state["pending"]
-        self._metrics["train"].update(state["metrics"])
-        self.metric_totals.update(state["metric_totals"])
-        loss, self._globalstep_last_logged = state["loss"]
-        self._tr_loss += loss.to(device)
+        device = self.accelerator.device
+        state = self._load_rollout_state(checkpoint, "cpu" if device.type == "cpu" else device)  # not "cpu:0"
+        self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
 

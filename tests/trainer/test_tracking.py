@@ -1,0 +1,156 @@
+"""Candidates and verdicts in TensorBoard, wandb and trackio, read back from what these wrote; nothing is online."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_dataset
+from forked_run import ForkedRun, build, write_prompts
+from PIL import Image
+
+from arr_trl.trainer.completions import log_completions
+
+
+TOKEN = "hf_secretOfTheTracker"
+
+
+def with_verdict(prompts, completions, log_extra, **columns):
+    log_extra("judge_winner", ["image 1", "image 1", "tie", "tie"])
+    log_extra("judge_reason", [None] * len(completions))
+    log_extra("one for all", ["dropped"])
+    return [float(i % 2) for i in range(len(completions))]
+
+
+def train(folder, files, tracker):
+    trainer = build(
+        folder / "out", files, with_verdict, max_steps=3, logging_steps=1, log_completions=True, save_strategy="no",
+        report_to=[tracker], project="tracked", run_name="a-run", hub_token=TOKEN,
+    )  # fmt: skip
+    trainer.train()
+
+
+def run_apart(folder, tracker, environment):
+    """`train` in an interpreter of its own: trackers read the environment when they are imported."""
+    code = "import sys, pathlib, test_tracking as t; t.train(pathlib.Path(sys.argv[1]), sys.argv[3:], sys.argv[2])"
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder), tracker, *write_prompts(folder)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        check=True,
+    )
+
+
+def no_token(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert all(TOKEN.encode() not in path.read_bytes() for path in files)
+
+
+def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
+    build(tmp_path / "out", write_prompts(tmp_path), with_verdict, max_steps=1, log_completions=True).train()
+    folder = tmp_path / "out" / "completions"
+    assert (folder / "step_000000.png").is_file()
+    table = load_dataset("parquet", data_files=str(folder / "step_000000.parquet"), split="train")
+    assert table.column_names == [
+        "step", "prompt", "candidate", "with_verdict", "advantage", "judge_winner", "judge_reason", "image",
+    ]  # fmt: skip
+    assert table[1]["image"].size == (32, 32)
+    assert table["candidate"][:2] == [1, 2]
+    assert table["with_verdict"][:2] == [0.0, 1.0]
+    assert table.features["judge_reason"].dtype == "string"  # also where no verdict has one
+
+
+def test_source_of_an_edit_stands_beside_its_candidates(tmp_path):
+    picture = Image.new("RGB", (8, 8), "red")
+    rows = [{"prompt": "make it blue", "source_image": picture}]
+    log_completions(tmp_path, 3, rows, [picture, picture], {"reward": [0.0, 1.0]}, 8, [], [])
+    table = load_dataset("parquet", data_files=str(tmp_path / "step_000003.parquet"), split="train")
+    assert table[0]["source_image"].getpixel((0, 0)) == (255, 0, 0)
+    alone = tmp_path / "alone"
+    log_completions(alone, 3, [{"prompt": "make it blue"}], [picture, picture], {}, 8, [], [])
+    assert Image.open(tmp_path / "step_000003.png").width > Image.open(alone / "step_000003.png").width
+
+
+def test_candidates_of_all_processes_are_in_one_table(tmp_path):
+    files = write_prompts(tmp_path)
+    settings = {"max_steps": 1, "log_completions": True, "save_strategy": "no"}
+    run = ForkedRun(
+        lambda: build(tmp_path / "out", files, **settings).train(), ranks=2, log=tmp_path / "log"
+    )  # fmt: skip
+    assert run.wait() == [0, 0], (tmp_path / "log").read_text()
+    path = tmp_path / "out" / "completions" / "step_000000.parquet"
+    table = load_dataset("parquet", data_files=str(path), split="train")
+    assert len(table) == 2 * 4  # two prompts of two candidates on each process
+    assert len(set(table["prompt"])) == 4
+
+
+def test_full_disk_costs_the_pictures_and_not_the_run(tmp_path, caplog):
+    (tmp_path / "completions").write_text("a file where the folder should go")
+    log_completions(tmp_path / "completions", 0, [{"prompt": "a"}], [Image.new("RGB", (8, 8))] * 2, {}, 8, [], [])
+    assert "The candidates of step 0 could not be written" in caplog.text
+
+
+def test_tensorboard_shows_pairs_and_verdicts(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(tmp_path, write_prompts(tmp_path), "tensorboard")
+    (folder,) = {path.parent for path in (tmp_path / "out").rglob("events.out.tfevents*")}
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    assert "train/rollout/decided_rate" in events.Tags()["scalars"]
+    sheets = events.Images("completions/sheet")
+    assert [event.step for event in sheets] == [0, 2]  # a rollout lasts for two steps
+    first = np.asarray(Image.open(tmp_path / "out" / "completions" / "step_000000.png"))
+    assert (sheets[0].height, sheets[0].width) == first.shape[:2]
+    text = events.Tensors("completions/text_summary")[0].tensor_proto.string_val[0].decode()
+    header, _, *rows = text.splitlines()
+    assert header == "| step | prompt | candidate | with_verdict | advantage | judge_winner | judge_reason |"
+    assert len(rows) == 4
+    assert "| image 1 |" in rows[0]
+    no_token(folder)
+
+
+def test_wandb_gets_a_table_with_pictures(tmp_path):
+    pytest.importorskip("wandb")
+    names = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+    run_apart(tmp_path, "wandb", {"WANDB_MODE": "offline", **{name: str(tmp_path / name.lower()) for name in names}})
+    (media,) = (tmp_path / "wandb_dir").glob("wandb/offline-run-*/files/media")
+    tables = [json.loads(path.read_text()) for path in media.glob("table/completions_*.json")]
+    assert len(tables) == 2
+    for table in tables:
+        assert table["columns"][-3:] == ["judge_winner", "judge_reason", "image"]
+        assert [row[-3] for row in table["data"]] == ["image 1", "image 1", "tie", "tie"]
+    assert len(list(media.glob("images/completions/sheet_*.png"))) == 2
+    # wandb keeps the pictures of a table as an artifact of the run
+    staged = [path for path in (tmp_path / "wandb_data_dir" / "artifacts" / "staging").iterdir() if path.is_file()]
+    pictures = [path for path in staged if path.read_bytes().startswith(b"\x89PNG")]
+    assert len(pictures) == 2 * 4
+    assert Image.open(pictures[0]).size == (32, 32)
+    no_token(tmp_path / "wandb_dir")
+
+
+def test_trackio_gets_a_table_with_pictures(tmp_path):
+    pytest.importorskip("trackio")
+    run_apart(tmp_path, "trackio", {"TRACKIO_DIR": str(tmp_path / "trackio")})
+    with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / "tracked.db")) as database:
+        logs = [json.loads(metrics) for (metrics,) in database.execute("SELECT metrics FROM metrics ORDER BY step")]
+    tables = [entry["completions"]["_value"] for entry in logs if "completions" in entry]
+    assert [table[0]["step"] for table in tables] == [0, 2]
+    for table in tables:
+        assert [row["judge_winner"] for row in table] == ["image 1", "image 1", "tie", "tie"]
+        for row in table:
+            assert Image.open(tmp_path / "trackio" / "media" / row["image"]["file_path"]).size == (32, 32)
+    no_token(tmp_path / "trackio")
+
+
+def test_tables_of_a_run_without_verdicts_and_with_them_load_together(tmp_path):
+    picture = Image.new("RGB", (8, 8))
+    for step, reasons in enumerate([[None, None], ["sharper", "sharper"]]):
+        log_completions(tmp_path, step, [{"prompt": "a"}], [picture] * 2, {"judge_reason": reasons}, 8, [], [])
+    assert isinstance(load_dataset("parquet", data_files=str(tmp_path / "*.parquet"), split="train"), Dataset)
