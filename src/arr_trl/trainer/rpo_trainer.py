@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import random
+import reprlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -219,6 +220,8 @@ class RPOTrainer(ResumableTrainer):
         check_prompts(train_dataset, "train_dataset")
         if eval_dataset is not None:
             check_prompts(eval_dataset, "eval_dataset")
+            # with an empty picture: their mistakes would show after training only
+            self._check([next(iter(eval_dataset))], [Image.new("RGB", (args.width, args.height), "white")])
         world_size = args.world_size
         needed = args.prompts_per_rollout * world_size
         if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
@@ -669,6 +672,15 @@ class RPOTrainer(ResumableTrainer):
         checks: list[dict[str, bool]] = [{} for _ in images]
         for func in self.eval_funcs:
             output = func(prompts=[row["prompt"] for row in rows], completions=images, **columns)
+            if not (
+                isinstance(output, list | tuple)
+                and len(output) == len(images)
+                and all(isinstance(found, Mapping) for found in output)
+            ):
+                raise ValueError(
+                    f"The evaluation function {get_callable_name(func)!r} returned {reprlib.repr(output)} for "
+                    f"{len(images)} images; it has to return one dictionary of criteria, true or false, per image."
+                )
             for check, found in zip(checks, output, strict=True):
                 check.update(found)
         return checks
