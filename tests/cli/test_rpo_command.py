@@ -75,6 +75,11 @@ def closed_port() -> int:
     (["--sde_window_range", "3"], "sde_window_range=[3] has to be two whole numbers"),
     (["--adapter_subfolder", "../elsewhere"], "adapter_subfolder='../elsewhere' has to be a plain folder name"),
     (["--lora_r", "0"], "The LoRA rank r=0 has to be at least 1."),
+    (["--learning_rate", "fast"], "--learning_rate: invalid float value: 'fast'"),
+    (["--max_steps"], "--max_steps: expected one argument"),
+    (["--judge_order", "any"], "--judge_order: invalid choice: 'any'"),
+    (["--eval_funcs", "fractions.Fraction"], "Fraction"),
+    (["--resume_from_checkpoint", "no/such"], "resume_from_checkpoint='no/such' is no folder"),
     (["--reward_funcs", "math.pi"], "3.141592653589793 cannot be called"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
@@ -85,6 +90,38 @@ def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
     shown = capsys.readouterr().err
     assert sentence in shown
     assert "Traceback" not in shown
+    assert "usage:" not in shown
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), [
+    ("learning_rate", [1.0e-4], "learning_rate: [0.0001] has to be a number."),
+    ("learning_rate", {"a": 1}, "learning_rate: {'a': 1} has to be a number."),
+    ("max_steps", 2.5, "max_steps: 2.5 has to be a whole number."),
+    ("num_generations", True, "num_generations: True has to be a whole number."),
+    ("center_rewards", "perhaps", "center_rewards: 'perhaps' has to be true or false."),
+    ("dataset_streaming", 3, "dataset_streaming: 3 has to be true or false."),
+    ("dataset_weights", ["a"], "dataset_weights: 'a' has to be a number."),
+    ("reward_weights", 1.0, "reward_weights=1.0 has to be a list of numbers"),
+])  # fmt: skip
+def test_value_of_the_wrong_type_in_the_file_is_one_sentence(tmp_path, capsys, key, value, sentence):
+    settings = {**yaml.safe_load(QUICKSTART.read_text()), "output_dir": str(tmp_path / "out"), key: value}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(SystemExit) as stopped:
+        main(["rpo", "--config", str(tmp_path / "config.yaml"), "--rubric", str(RUBRIC)])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert shown.count("\n") == 1
+
+
+def test_evaluation_function_of_the_wrong_shape_is_told_before_training(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong.py").write_text("def shape(prompts, completions, **columns):\n    return {'square': True}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--model_name_or_path", "no/such", "--eval_funcs", "wrong.shape"])
+    assert stopped.value.code == 2
+    assert "'shape' returned {'square': True} for 1 images; it has to return one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("content", "sentence"), [

@@ -2,8 +2,10 @@
 
 import difflib
 import os
+import re
 import sys
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,8 +107,10 @@ class RPOScriptArguments(JudgeArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.dataset_name, str):  # as YAML has it
-            self.dataset_name = [self.dataset_name]
+        for name in ("dataset_name", "dataset_weights", "data_files", "reward_funcs", "eval_funcs"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, list):  # as YAML has a single one
+                setattr(self, name, [value])
 
 
 def run(argv: list[str]) -> int:
@@ -132,7 +136,7 @@ def run(argv: list[str]) -> int:
             argv, of_launcher = split_options(parser, argv)
             parse(parser, argv)  # what is wrong with them is said once, not by every process
         return launch("rpo", argv, of_launcher)
-    with explained():
+    with explained(CheckpointError):
         script_args, training_args = parse(parser, argv)
         trainer = build_trainer(script_args, training_args)
     transformers_logging.set_verbosity(verbosity)
@@ -199,7 +203,10 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
         raise ValueError("`--config` takes one YAML file.")
+    parser.error = _refuse  # argparse's own prints every option there is
     try:
+        if "--config" in argv:
+            _check_values(parser, argv[argv.index("--config") + 1])
         *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         path = argv[argv.index("--config") + 1]
@@ -214,6 +221,32 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
     return tuple(parsed)
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(re.sub(r"^argument (--\w+)(/\S+)?:", r"\1:", message))
+
+
+def _check_values(parser: "TrlParser", path: str) -> None:
+    """Hold numbers and switches of a YAML file to the types of their options: argparse looks at text alone."""
+    with open(path, encoding="utf-8") as file:
+        content = yaml.safe_load(file)
+    actions = {action.dest: action for action in parser._actions if action.type is not None}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        action = actions.get(name)
+        if action is None or action.type is str or value is None:
+            continue
+        many = action.nargs not in (None, "?")
+        # by name, since transformers and TRL have a `string_to_bool` each
+        types = {"int": "a whole number", "float": "a number", "string_to_bool": "true or false"}
+        what = types.get(action.type.__name__)
+        if what is None or (many and not isinstance(value, list)):
+            continue
+        for item in value if many else [value]:
+            try:
+                action.type(str(item))
+            except (ValueError, ArgumentTypeError):
+                raise ValueError(f"{path}: {name}: {item!r} has to be {what}.") from None
 
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
@@ -308,10 +341,10 @@ def _import(path: str):
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(*others: type[Exception]) -> Iterator[None]:
     """Show what is wrong with the input as its sentence alone; anything later keeps its traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, *others) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         sys.exit(2)

@@ -378,6 +378,8 @@ class RPOConfig(_BaseConfig):
     )
 
     def __post_init__(self):
+        if self.reward_weights is not None and not isinstance(self.reward_weights, list | tuple):
+            raise ValueError(f"reward_weights={self.reward_weights!r} has to be a list of numbers, one per function.")
         super().__post_init__()
         # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
         self.accelerator_config.dispatch_batches = False

@@ -5,6 +5,7 @@ import inspect
 import logging
 import math
 import os
+import reprlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -177,6 +178,10 @@ class RPOTrainer(ResumableTrainer):
             check_sources(train_dataset, "train_dataset")
             if eval_dataset is not None:
                 check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
+        if eval_dataset is not None:
+            # with an empty picture: the mistakes of `eval_funcs` would show after training only
+            blank = Image.new("RGB", (args.width, args.height), "white")
+            self._check(decode_sources([next(iter(eval_dataset))]), [blank])
         self._check_repositories(args)
 
         if isinstance(model, str | os.PathLike):
@@ -719,6 +724,15 @@ class RPOTrainer(ResumableTrainer):
         checks: list[dict[str, bool]] = [{} for _ in images]
         for func in self.eval_funcs:
             output = func(completions=images, **columns)
+            if not (
+                isinstance(output, list | tuple)
+                and len(output) == len(images)
+                and all(isinstance(found, Mapping) for found in output)
+            ):
+                raise ValueError(
+                    f"The evaluation function {get_callable_name(func)!r} returned {reprlib.repr(output)} for "
+                    f"{len(images)} images; it has to return one dictionary of criteria, true or false, per image."
+                )
             for check, found in zip(checks, output, strict=True):
                 check.update(found)
         return checks
