@@ -33,7 +33,8 @@ def cards(page):
 
 
 def shown_prompts(page) -> list[int]:
-    return [int(card.get_attribute("data-prompt")) for card in cards(page)]
+    # at one moment: the page may be drawn again between two questions
+    return page.execute_script("return [...document.querySelectorAll('.card')].map((c) => Number(c.dataset.prompt))")
 
 
 def choose(page, name: str, value: str) -> None:
@@ -51,7 +52,7 @@ def everything_shown(request):
     page = request.getfixturevalue("page")
     for name, value in (("sort", "prompt"), ("outcome", ""), ("criterion", "")):
         choose(page, name, value)
-    page.execute_script("document.getElementById('search').value = ''; update()")
+    page.execute_script("clearTimeout(typing); document.getElementById('search').value = ''; update()")
 
 
 def test_file_needs_nothing_from_outside(report):
@@ -123,7 +124,7 @@ def test_filter_by_criterion_shows_who_was_better_on_it(page):
 
 def test_filter_by_words_of_the_prompt(page):
     page.find_element("id", "search").send_keys("owl NUMBER")
-    page.execute_script("update()")
+    page.execute_async_script("setTimeout(arguments[0], 400)")  # it waits until typing pauses
     assert shown_prompts(page) == list(range(0, 60, 3))
     assert page.find_element("id", "count").text == "20 pairs"
 
