@@ -3,7 +3,7 @@ FLUX.1-dev and Qwen-Image-Edit at full size on a GPU, with random weights: no do
 
 python benchmarks/full_size.py --json flux.json                                        # FLUX.1-dev at 512×512
 python benchmarks/full_size.py --model qwen-edit --json qwen.json
-python benchmarks/full_size.py --size 1024 --pairs 4 --base_precision fp8 --batch 1    # the recipe of a 24 GB card
+python benchmarks/full_size.py --size 1024 --pairs 4 --base_precision int8 --batch 1   # the recipe of a 24 GB card
 
 Prints pairs per second, peak memory, the share of a step in each phase, and the use of the GPU (MFU): operations of the
 model, counted by torch, against what a plain bfloat16 matrix product reaches on the same device. `--variants` repeats

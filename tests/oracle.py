@@ -14,6 +14,12 @@ def picture(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def assert_same_picture(ours: Image.Image, theirs: Image.Image) -> None:
+    """To one level of 255: where a value is rounded may depend on the order of two products."""
+    assert ours.size == theirs.size
+    assert abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
+
+
 def sample(policy, rows, height, width, steps, guidance_scale, seeds):
     """Latents that the policy samples without noise, each row from the noise of its own seed."""
     noise = policy.initial_noise(len(rows), height, width, [torch.Generator().manual_seed(seed) for seed in seeds])

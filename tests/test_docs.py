@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 from openai_server import OpenAIServer
 from trl import TrlParser
 
@@ -116,6 +117,8 @@ def test_commands_and_their_options_exist(path, capsys):
             with pytest.raises(SystemExit, match="0"):
                 main([*command, "--help"])
             known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
+            if "--accelerate_config" in options:  # what the command does not know goes to `accelerate launch`
+                known |= {"--accelerate_config", *launch_command_parser()._option_string_actions}
         elif any(word.startswith("examples/scripts/") for word in words):
             parser = TrlParser((RPOScriptArguments, RPOConfig))
             known = set(parser._option_string_actions)

@@ -22,7 +22,7 @@ RECIPE = f"""
     --model_name_or_path tiny_scenes --dataset_name tiny_scenes --judge_model tiny_scenes --rubric {RUBRIC}
     --eval_dataset_split test[:3] --eval_funcs arr_trl.tiny_scenes.success --height 32 --width 32
     --max_sequence_length 12 --num_inference_steps 4 --eval_num_inference_steps 1 --sde_type cps --noise_level 0.8
-    --sde_window_size 2 --beta 0.05 --gradient_accumulation_steps 2 --learning_rate 6e-4 --max_steps {STEPS}
+    --sde_window_size 2 --beta 0.05 --gradient_accumulation_steps 2 --max_steps {STEPS}
     --logging_steps 1 --save_strategy no --bf16 false --use_cpu true --report_to none --disable_tqdm true
 """
 
@@ -58,9 +58,10 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert steps[-1][0]["policy/kl"] > 0
     for expected, found in steps:
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
-        for name in ("policy/kl", "grad_norm"):
-            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
+        assert found["policy/kl"] == pytest.approx(expected["policy/kl"], rel=1e-3)
     adapter = "ARR-tiny-flux/adapter_model.safetensors"
+    # at the default learning rate: AdamW makes steps of that size even where a gradient is nothing but rounding
     expected, found = load_file(one / adapter), load_file(two / adapter)
     assert expected.keys() == found.keys()
     for name, value in expected.items():

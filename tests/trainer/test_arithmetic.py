@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tiny_pipelines import build_qwen_image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.trainer.arithmetic import describe, rollout_forwards
@@ -82,6 +83,18 @@ def test_counted_passes_are_those_of_the_formula(flux_pipeline, tmp_path, overri
     measured = expected.training if trainer.args.beta == 0 else 0
     assert trainer.transformer_forwards == expected.sampling + expected.training + expected.reference + measured
     assert sum(backwards) == expected.training
+
+
+@pytest.mark.parametrize("cfg", ["both", "rollout", "off"])
+def test_second_branch_of_guidance_counts_where_it_is_used(tmp_path, cfg):
+    trainer = build(build_qwen_image(), tmp_path, cfg=cfg, guidance_scale=4.0, height=32, width=32)
+    assert trainer.policy.uses_cfg(4.0)
+    backwards = count_backwards(trainer)
+    trainer.train()
+    window = draw_window(trainer.args, place_random(trainer.args.seed, 0))
+    expected = rollout_forwards(trainer.args, prompts=2, window_start=window.start, guided=True)
+    assert trainer.transformer_forwards + sum(backwards) == expected.total
+    assert "guidance (true_cfg_scale=4)" in trainer.batch_arithmetic()
 
 
 def test_masked_prompts_are_sampled_and_not_trained_on(flux_pipeline, tmp_path):

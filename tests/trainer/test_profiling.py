@@ -1,9 +1,12 @@
 """A profiled run leaves a trace and a table whose shares add up."""
 
+import copy
 import gzip
 import json
 import re
 
+import pytest
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 
@@ -34,9 +37,19 @@ def test_profile_leaves_a_trace_and_shares_that_add_up(flux_pipeline, tmp_path):
     assert sum(event.get("name") == "rollout/sample" for event in trace["traceEvents"]) == 2
 
 
-def test_blocks_are_compiled_only_when_asked(flux_pipeline, tmp_path):
-    trainer = build(flux_pipeline, tmp_path)
+@pytest.mark.parametrize("asked", [False, True])
+def test_blocks_are_compiled_only_when_asked(flux_pipeline, tmp_path, asked):
+    build(flux_pipeline, tmp_path, compile_blocks=asked)
     blocks = [*flux_pipeline.transformer.transformer_blocks, *flux_pipeline.transformer.single_transformer_blocks]
-    assert all(block._compiled_call_impl is None for block in blocks)
-    trainer.policy.pipeline.transformer.compile_repeated_blocks()
-    assert all(block._compiled_call_impl is not None for block in blocks)
+    assert all((block._compiled_call_impl is not None) == asked for block in blocks)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_change_no_result(flux_pipeline, tmp_path):
+    adapters = []
+    for compiled in (False, True):
+        trainer = build(copy.deepcopy(flux_pipeline), tmp_path, compile_blocks=compiled)
+        trainer.train()
+        adapters.append({name: p.detach() for name, p in trainer.model.named_parameters() if "lora_" in name})
+    for name, expected in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], expected, atol=1e-5, rtol=1e-4)

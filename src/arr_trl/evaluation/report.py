@@ -17,6 +17,7 @@ from PIL import Image
 from ..data import SOURCE_COLUMN, load_image
 from ..rubrics import Rubric
 from .curves import find_run, learning_curves
+from .grid import side_by_side
 from .pictures import picture_path
 from .records import PairRecord
 from .results import percent
@@ -194,11 +195,11 @@ def _thumbnail(path: Path, size: int) -> str:
 
 
 def _kept_source(images: Path, prompt: int, source: Any) -> Path:
-    """A copy of the picture that was edited, the first of several."""
+    """A copy of the picture that was edited, several beside each other."""
     path = images / "source" / f"{prompt:05d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = load_image(source)
-    (picture[0] if isinstance(picture, list) else picture).save(path)
+    (side_by_side(picture) if isinstance(picture, list) else picture).save(path)
     return path
 
 
