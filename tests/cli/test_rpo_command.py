@@ -37,6 +37,25 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
 
 
+def test_the_editing_quickstart_trains_measures_and_writes_a_release(tmp_path, capsys):
+    config = QUICKSTART.with_name("tiny_scenes_edit.yaml")
+    rubric = ["--rubric", str(RUBRIC.with_name("tiny_scenes_edit.json"))]
+    assert main(["rpo", "--config", str(config), "--output_dir", str(tmp_path), *SMALL, *rubric]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["prompts"] == 6
+    assert results["base"]["success"].keys() == {
+        "edit", "preserved_color", "preserved_shape", "preserved_position", "count",
+    }  # fmt: skip
+    assert results["judge_calls"] > 0
+    card = (tmp_path / "README.md").read_text()
+    assert "image-editing" in card
+    assert "tiny-scenes-edit" in card
+    assert "condition_size" in card
+    for name in ("samples.png", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
+        assert (tmp_path / name).is_file()
+    assert "all criteria" in capsys.readouterr().out
+
+
 def test_a_flag_wins_over_the_file(tmp_path):
     settings = {**yaml.safe_load(QUICKSTART.read_text()), "max_steps": 50, "output_dir": "/nowhere"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))

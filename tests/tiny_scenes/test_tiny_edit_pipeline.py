@@ -32,7 +32,7 @@ def test_base_is_mediocre_and_knows_the_edits():
     rates = success_rates(edit_success(rows["prompt"], pictures, source_image=sources))
     assert 0.15 <= rates.success_all <= 0.5
     assert 0.3 < rates.success["edit"] < 0.9
-    assert rates.success["count"] > 0.85
+    assert rates.success["count"] > 0.6
 
 
 def test_weights_stay_under_ten_megabytes():
@@ -80,21 +80,19 @@ def test_pretraining_conditions_as_the_pipeline_does(monkeypatch):
     """The script's own path through encoder and autoencoder gives what the pipeline gives, or the weights fit nothing."""
     pipeline = build_edit_pipeline()
     texts, sources, edited = pretrain_edit.make_data(4, np.random.default_rng(0), noise=0.0)
-    seen = {}
+    seen = []
 
-    def look(models, latents_NLC, velocity, steps, batch_size, learning_rate, generator):
+    def look(models, latents_NLC, velocity, *settings):
         with torch.no_grad():
-            seen["velocity"] = velocity(torch.arange(4), latents_NLC, torch.full((4,), 0.5))
-        seen["latents"] = latents_NLC
+            seen.append((latents_NLC, velocity(torch.arange(4), latents_NLC, torch.full((4,), 0.5))))
 
     monkeypatch.setattr(pretrain_edit, "train_flow", look)
-    pretrain_edit.train(pipeline, texts, sources, edited, 1, 4, 1e-3, torch.Generator())
+    pretrain_edit.train(pipeline, texts, sources, edited, pretrain_edit.PHASES[0])
+    ((latents, trained_on),) = seen
     policy = QwenImageEditPolicy(pipeline, condition_size=CONDITION_SIZE, negative_prompt=None)
     rows = [{"prompt": text, "source_image": source} for text, source in zip(texts, sources, strict=True)]
-    velocity = policy.velocity(
-        pipeline.transformer, seen["latents"], torch.full((4,), 0.5), policy.encode(rows, 32, 32), 1.0
-    )
-    assert (velocity - seen["velocity"]).abs().max() < 1e-4
+    velocity = policy.velocity(pipeline.transformer, latents, torch.full((4,), 0.5), policy.encode(rows, 32, 32), 1.0)
+    assert (velocity - trained_on).abs().max() < 1e-4
 
 
 def test_the_last_pictures_of_pretraining_are_partly_wrong_and_the_first_are_not():
@@ -109,8 +107,7 @@ def test_the_last_pictures_of_pretraining_are_partly_wrong_and_the_first_are_not
 
 @pytest.mark.slow
 def test_pretraining_script_writes_a_pipeline_that_loads(tmp_path, monkeypatch):
-    argv = ["pretrain", "--output", str(tmp_path), "--shorten", "100", "--pictures", "64", "--batch_size", "8"]
-    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.setattr("sys.argv", ["pretrain_edit", "--output", str(tmp_path), "--shorten", "200"])
     pretrain_edit.main()
     row = edit_prompts("test[:1]")[0]
     (picture,) = edit_pictures(load_edit_pipeline(tmp_path), [row["prompt"]], [row["source_image"]])
