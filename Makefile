@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-edit test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -17,6 +17,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 quickstart: setup
 	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_rpo.yaml
+
+quickstart-edit: setup
+	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_edit.yaml
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint

@@ -3,9 +3,10 @@ Does RPO learn? Trains on TinyScenes from several seeds and reports success on t
 
 python benchmarks/learning.py --output /tmp/learning                          # the quickstart, three seeds
 python benchmarks/learning.py --output /tmp/learning --variants short paper --seeds 0
+python benchmarks/learning.py --output /tmp/learning-edit --config examples/configs/tiny_scenes_edit.yaml
 
-Each run is `arr-trl rpo --config examples/configs/tiny_scenes_rpo.yaml` with the overrides of its variant; runs that are
-already in the output folder are not repeated. Prints a Markdown table and writes learning.json beside the runs.
+Each run is `arr-trl rpo --config CONFIG` with the overrides of its variant; runs that are already in the output folder
+are not repeated. Prints a Markdown table and writes learning.json beside the runs.
 """
 
 import argparse
@@ -59,7 +60,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 
 
-def run(variant: str, seed: int, folder: Path) -> dict:
+def run(config: Path, variant: str, seed: int, folder: Path) -> dict:
     """One training run; returns what it measured."""
     if not (folder / "results.json").is_file():
         overrides = {"output_dir": str(folder), "seed": str(seed), **VARIANTS[variant]}
@@ -68,7 +69,7 @@ def run(variant: str, seed: int, folder: Path) -> dict:
         started = time.perf_counter()
         with open(folder / "log.txt", "w") as log:
             subprocess.run(
-                [sys.executable, "-m", "arr_trl.cli.main", "rpo", "--config", str(CONFIG), *flags],
+                [sys.executable, "-m", "arr_trl.cli.main", "rpo", "--config", str(config), *flags],
                 check=True,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -109,6 +110,7 @@ def row(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs and learning.json")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the configuration that is run")
     parser.add_argument("--variants", nargs="+", default=["quickstart"], choices=sorted(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
@@ -118,7 +120,7 @@ def main() -> None:
     results = []
     for variant in args.variants:
         for seed in args.seeds:
-            results.append(run(variant, seed, args.output.resolve() / f"{variant}-{seed}"))
+            results.append(run(args.config.resolve(), variant, seed, args.output.resolve() / f"{variant}-{seed}"))
             print(row(results[-1]), flush=True)
     (args.output / "learning.json").write_text(json.dumps(results, indent=2) + "\n")
 

@@ -14,6 +14,12 @@ def picture(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def assert_same_picture(ours: Image.Image, theirs: Image.Image) -> None:
+    """To one level of 255: where a value is rounded may depend on the order of two products."""
+    assert ours.size == theirs.size
+    assert abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
+
+
 def sample(policy, rows, height, width, steps, guidance_scale, seeds):
     """Latents that the policy samples without noise, each row from the noise of its own seed."""
     noise = policy.initial_noise(len(rows), height, width, [torch.Generator().manual_seed(seed) for seed in seeds])
@@ -35,27 +41,24 @@ def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generation
     """
     model = policy.pipeline.transformer
     conditioning = policy.encode(rows, height, width)
-    sigmas = policy.sigmas(4, height, width)
     generator = torch.Generator().manual_seed(0)
     noise = policy.initial_noise(len(rows) * num_generations, height, width, generator)
-    sampled = rollout(
-        policy, model, noise, sigmas, conditioning, num_generations, range(2), "dance", 0.3, guidance_scale, generator
-    )
-    repeated = {name: tensor.repeat_interleave(num_generations, 0) for name, tensor in conditioning.items()}
+    num_steps = 2
+    step_noise = torch.randn(len(rows), num_generations, num_steps, *noise.shape[1:], generator=generator)
+    sigmas = policy.sigmas(4, height, width)
+    sampled = rollout(policy, model, noise, step_noise, sigmas, conditioning, 0, "dance", 0.3, guidance_scale).steps
     ratios = []
-    for step in range(2):
-        stored = {name: tensor[:, step] for name, tensor in sampled.transitions.items()}
-        batches = [[i] for i in range(len(noise))] if row_by_row else [slice(None)]
-        velocity = torch.cat([
-            policy.velocity(
-                model,
-                stored["latents"][rows],
-                stored["sigma"][rows],
-                {name: tensor[rows] for name, tensor in repeated.items()},
-                guidance_scale,
-            )
-            for rows in batches
-        ])  # fmt: skip
+    batch_size = 1 if row_by_row else len(noise)
+    for start in range(0, num_steps * len(noise), batch_size):
+        stored = {name: tensor[start : start + batch_size] for name, tensor in sampled.items()}
+        velocity = policy.velocity(
+            model,
+            stored["latents"],
+            stored["sigma"],
+            {name: tensor[stored["prompt"]] for name, tensor in conditioning.items()},
+            guidance_scale,
+        )
         mean, std = transition(stored["latents"], velocity, stored["sigma"], stored["sigma_next"], 0.3, "dance")
-        ratios.append(torch.exp(transition_log_prob(stored["next_latents"], mean, std) - stored["log_prob"]))
+        log_prob = transition_log_prob(stored["next_latents"], mean[:, None], std[:, None])
+        ratios.append(torch.exp(log_prob - stored["log_prob"]))
     return torch.cat(ratios).detach()

@@ -12,11 +12,14 @@ import yaml
 from diffusers import QwenImageEditPipeline
 from openai_server import Answer, OpenAIServer
 from oracle import picture
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from tiny_pipelines import build_qwen_image
 
 from arr_trl import Rubric
 from arr_trl.cli.main import main
+from arr_trl.policies import QwenImageEditPolicy
+from arr_trl.release import save_adapter
 from arr_trl.trainer import RPOConfig
 
 
@@ -191,3 +194,15 @@ def test_transparent_grey_and_turned_sources_train(base, tmp_path):
         )
     ]
     assert run(base, rows, tmp_path, "--max_steps", "3") == 0
+
+
+def test_evaluate_shows_models_the_source(base, edits, tmp_path):
+    model = QwenImageEditPolicy.load_pipeline(str(base))
+    peft_model = get_peft_model(model.transformer, LoraConfig(r=2, target_modules=["attn.to_q"]))
+    save_adapter(peft_model, tmp_path / "ARR-one", QwenImageEditPipeline)
+    assert main([
+        "evaluate", "--adapter", str(tmp_path / "ARR-one"), "--model", str(base), "--dataset", str(edits), "--limit", "2",
+        "--reward_funcs", "test_examples.brightness", "--output", str(tmp_path / "report"), "--height", "32", "--width",
+        "32", "--num_inference_steps", "2", "--condition_size", "64",
+    ]) == 0  # fmt: skip
+    assert Image.open(tmp_path / "report" / "images" / "source" / "00000.png").size == (40, 32)

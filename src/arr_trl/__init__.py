@@ -10,6 +10,8 @@ from .version import __version__
 
 
 _PUBLIC = {
+    "AutoRubric": "autorubric",
+    "AutoRubricConfig": "autorubric",
     "Criterion": "rubrics",
     "FlowPolicy": "policies",
     "Flux2KleinPolicy": "policies",

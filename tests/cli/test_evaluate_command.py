@@ -127,3 +127,37 @@ def test_nothing_given_says_what_is_needed(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate"])
     assert "`model` and `dataset` are needed" in capsys.readouterr().err
+
+
+def test_edits_are_judged_with_their_sources_and_shown_beside_them(tmp_path):
+    from diffusers import QwenImageEditPipeline
+    from openai_server import OpenAIServer
+    from oracle import picture
+    from test_examples import Judge
+    from tiny_pipelines import build_qwen_image
+
+    pipeline = build_qwen_image(pipeline_class=QwenImageEditPipeline)
+    base = tmp_path / "base"
+    pipeline.save_pretrained(base)
+    index = json.loads((base / "model_index.json").read_text())
+    index["processor"] = ["transformers", "Qwen2VLProcessor"]  # as the published model has it
+    (base / "model_index.json").write_text(json.dumps(index))
+    adapter = get_peft_model(pipeline.transformer, LoraConfig(r=2, target_modules=["to_q"]))
+    save_adapter(adapter, tmp_path / "ARR", QwenImageEditPipeline)
+    rows = []
+    for i, instruction in enumerate(["Make the circle green", "Remove a square"]):
+        picture(40, 32, i).save(tmp_path / f"{i}.png")
+        rows.append(json.dumps({"prompt": instruction, "source_image": f"{i}.png"}))
+    (tmp_path / "edits.jsonl").write_text("\n".join(rows))
+    judge = Judge()
+    with OpenAIServer(respond=judge) as server:
+        assert main([
+            "evaluate", "--model", str(base), "--adapter", str(tmp_path / "ARR"), "--dataset",
+            str(tmp_path / "edits.jsonl"), "--judge", "judge", "--base_url", server.url, "--rubric",
+            str(ROOT / "examples/rubrics/image_editing.json"), "--height", "32", "--width", "32", "--condition_size",
+            "64", "--num_inference_steps", "2", "--num_images_per_prompt", "1", "--output", str(tmp_path / "out"),
+        ]) == 0  # fmt: skip
+    assert judge.shown
+    assert all(sizes == [(40, 32), (32, 32), (32, 32)] for sizes in judge.shown)
+    assert len(list((tmp_path / "out" / "images" / "source").glob("*.png"))) == 2
+    assert '"sources":4' in (tmp_path / "out" / "report.html").read_text()  # thumbnails after those of the two models

@@ -69,7 +69,10 @@ def test_pairs_that_people_found_level_are_left_out(folder):
     ("row", "words"),
     [
         ({"images": ["a.png", "b.png"], "label_rank": [1, 2]}, "Row 0: it has no prompt"),
-        ({"prompt": "x", "response": "a.png", "label_score": 4}, "it holds no labelled pair"),
+        ({"prompt": "x", "response": "a.png"}, "it holds no labelled pair"),
+        ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": ["first", "second"]}, "has to hold numbers"),
+        ({"prompt": "x", "images": ["a.png", "a.png"], "label_rank": [1, 2]}, "its two images are identical"),
+        ({"caption": "x", "jpg_0": png(10), "jpg_1": None, "label_0": 1.0}, "an image is missing"),
         ({"prompt": "x", "images": ["a.png", "gone.png"], "label_rank": [1, 2]}, "gone.png"),
         ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "cannot identify image"),
         ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1]}, "2 images and 1 ranks"),
@@ -80,6 +83,106 @@ def test_a_bad_row_is_a_sentence_and_not_the_end(row, words, folder):
     bad, pair = read_preferences([row, good], folder)
     assert words in bad
     assert isinstance(pair, Preference)
+
+
+PROMPTS = ("query", "prompt", "instruction", "caption")
+SOURCES = ("source_image", "base_image", "original_image", "input_image", "reference_image")
+IMAGES = (
+    "response", "responses", "images", "image_paths", "generated_images",
+    "edited_images", "target_images", "output_images", "result_images",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_alias_of_the_published_formats_is_read(name, folder):
+    for prompt in PROMPTS:
+        row = {prompt: "x", name: ["a.png", "b.png"], "label_rank": [2, 1]}
+        assert summary(read_preferences([row], folder)) == [("x", 10, 20, 1)]
+    for source in SOURCES:
+        (pair,) = read_preferences(
+            [{"query": "x", source: "s.png", name: ["a.png", "b.png"], "label_rank": [1, 2]}], folder
+        )
+        assert brightness(pair.source_image) == 40
+
+
+def test_the_published_examples_load_as_they_are(folder):
+    rows = [
+        {"query": "A ceramic robot chef.", "response": ["a.png", "b.png"], "label_rank": [1, 2]},
+        {
+            "query": "Replace the sky…",
+            "source_image": "s.png",
+            "edited_images": ["a.png", "b.png"],
+            "label_rank": [2, 1],
+        },
+        {"query": "A glass teapot.", "response": "a.png", "label_score": 4},
+        {"query": "A glass teapot.", "response": str(folder / "b.png"), "label_score": 2},
+    ]
+    for name in ("examples.jsonl", "examples.json"):
+        text = "".join(json.dumps(row) + "\n" for row in rows) if name.endswith("l") else json.dumps(rows)
+        (folder / name).write_text(text)
+        assert summary(load_preferences(str(folder / name))) == [
+            ("A ceramic robot chef.", 10, 20, 0),
+            ("Replace the sky…", 10, 20, 1),
+            ("A glass teapot.", 10, 20, 0),
+        ]
+
+
+def test_scored_images_of_a_prompt_make_the_pairs_that_differ_in_score(folder):
+    rows = [
+        {"query": "x", "response": "a.png", "label_score": 1},
+        {"query": "y", "response": ["b.png"], "label_score": [3]},
+        {"query": "x", "response": "b.png", "label_score": 3},
+        {"query": "x", "response": "c.png", "label_score": 1},
+        {"query": "x", "response": "gone.png", "label_score": 1},
+    ]
+    *pairs, gone, alone = read_preferences(rows, folder)
+    assert summary(pairs) == [("x", 10, 20, 1), ("x", 20, 30, 0)]
+    assert gone.startswith("Row 4: there is no image")
+    assert alone == "Row 1: there is no other image of its prompt with another `label_score` to compare it with."
+
+
+def test_an_edit_may_have_several_sources(folder):
+    row = {"query": "x", "source_image": ["s.png", "c.png"], "edited_images": ["a.png", "b.png"], "label_rank": [1, 2]}
+    (pair,) = read_preferences([row], folder)
+    assert [brightness(image) for image in pair.source_image] == [40, 30]
+
+
+def test_a_list_of_scores_ranks_like_a_list_of_ranks(folder):
+    row = {"query": "x", "responses": ["a.png", "b.png", "c.png"], "label_score": [1, 5, 5]}
+    assert summary(read_preferences([row], folder)) == [("x", 10, 20, 1), ("x", 10, 30, 1)]
+
+
+def test_pairs_know_their_row_and_why_the_winner_was_preferred(folder):
+    row = {"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1, 2], "rationale": "It is darker."}
+    bad, pair = read_preferences([{"prompt": "x"}, row], folder)
+    assert "Row 0" in bad
+    assert (pair.row, pair.rationale) == (1, "It is darker.")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.jsonl", "", "is empty"),
+        ("blank.json", " \n", "is empty"),
+        ("none.json", "[]", "holds no rows"),
+        ("broken.json", "[{", "is not valid JSON"),
+        ("broken.parquet", "nothing", "cannot be read as parquet"),
+    ],
+)
+def test_a_file_without_rows_is_refused_in_a_sentence(folder, name, content, words):
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=words):
+        list(load_preferences(str(folder / name)))
+
+
+def test_a_broken_line_is_one_bad_row(folder):
+    good = json.dumps({"query": "x", "response": ["a.png", "b.png"], "label_rank": [1, 2]})
+    (folder / "pairs.jsonl").write_text(f"{good}\n{{broken\n[1]\n\n{good}\n")
+    first, broken, no_object, last = load_preferences(str(folder / "pairs.jsonl"))
+    assert isinstance(first, Preference)
+    assert broken == "Row 1: it is not a JSON object: '{broken'."
+    assert no_object.startswith("Row 2: it is not a JSON object")
+    assert last.row == 3
 
 
 def test_a_jsonl_file_is_read_with_paths_relative_to_it(folder):

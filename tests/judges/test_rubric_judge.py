@@ -117,6 +117,22 @@ def test_the_source_of_an_edit_is_shown_first():
         judge.compare([JudgeRow("x", (gray(1), gray(2)))])
 
 
+@pytest.mark.parametrize("mode", ["ranks", "choice", "pointwise"])
+def test_several_references_are_shown_first_and_tell_questions_apart(mode):
+    model = Brightness()
+    judge = RubricJudge(rubric=RUBRIC.model_copy(update={"task": "image-editing"}), model=model, mode=mode)
+    candidates = (gray(1), gray(2))
+    for references in ([gray(77), gray(88)], [gray(88), gray(77)]):
+        asked = len(model.requests)
+        judge.compare([JudgeRow("swap them", candidates, references)])
+        assert len(model.requests) > asked  # not answered from the store
+        for request in model.requests[asked:]:
+            images = [p["image"] for m in request.messages for p in m["content"] if p["type"] == "image"]
+            assert images[:2] == references
+    judge.compare([JudgeRow("swap them", candidates, [gray(88), gray(77)])])
+    assert len(model.requests) == 2 * asked
+
+
 def test_a_prompt_cannot_smuggle_images_or_templates_in():
     model = Brightness()
     judge = RubricJudge(rubric=RUBRIC, model=model, order="fixed")
@@ -330,3 +346,17 @@ def test_bad_settings_are_refused(settings, words):
 def test_one_image_cannot_be_compared():
     with pytest.raises(ValueError, match="Row 0 has 1 image"):
         RubricJudge(rubric=RUBRIC, model=Brightness()).compare([JudgeRow("a", (gray(1),))])
+
+
+def test_every_row_can_be_judged_under_a_rubric_of_its_own():
+    model = Brightness()
+    judge = RubricJudge(rubric="auto", model=model, order="fixed")
+    other = Rubric(name="other", criteria=[Criterion(text="The image is warm.")])
+    rows = [JudgeRow("a", (gray(1), gray(2))), JudgeRow("b", (gray(2), gray(1)))]
+    verdicts, stats = judge.compare_under(rows, [RUBRIC, other])
+    assert [verdict.winner for verdict in verdicts] == [1, 0]
+    assert ["warm" in texts(request)[0] for request in model.requests] == [False, True]
+    assert stats.calls == 2  # nothing was asked to write criteria
+    editing = Rubric(name="edit", criteria=RUBRIC.criteria, task="image-editing")
+    with pytest.raises(ValueError, match=r"Row 1 has no `source_image`, which the editing rubric edit needs"):
+        judge.compare_under(rows, [RUBRIC, editing])

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from arr_trl.chat import ChatReply
-from arr_trl.judges import JudgeRow, RubricJudge, parse_rubric_text
+from arr_trl.judges import JudgeRow, RubricJudge
 from arr_trl.judges.rubric_source import resolve_rubric
-from arr_trl.rubrics import Criterion, Rubric
+from arr_trl.rubrics import Criterion, Rubric, parse_rubric_text
 from arr_trl.tiny_scenes.judge import TinyScenesJudge
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.pipelines.flux import pipeline_flux_kontext
-from oracle import alone, on_policy_ratios, picture, sample
+from oracle import alone, assert_same_picture, on_policy_ratios, picture, sample
 from tiny_pipelines import build_flux_kontext
 
 from arr_trl.policies import FluxKontextPolicy
@@ -68,7 +68,7 @@ def test_batch_equals_the_pipelines_batch(policy):
 def test_decoded_pictures_equal_the_pipelines(policy):
     latents = sample(policy, ROWS[2:], 48, 80, 4, 2.5, [5])
     (theirs,) = call(policy, ROWS[2]["prompt"], ROWS[2]["source_image"], 48, 80, 2.5, [5], "pil")
-    assert policy.decode(latents, 48, 80)[0].tobytes() == theirs.tobytes()
+    assert_same_picture(policy.decode(latents, 48, 80)[0], theirs)
 
 
 def test_ratio_is_exactly_one_on_policy(policy):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
-from oracle import alone, on_policy_ratios, picture, sample
+from oracle import alone, assert_same_picture, on_policy_ratios, picture, sample
 from tiny_pipelines import build_qwen_image
 
 from arr_trl.policies import QwenImageEditPlusPolicy, QwenImageEditPolicy
@@ -86,7 +86,7 @@ def test_several_references_equal_the_pipelines(plus_policy, guidance_scale):
 def test_decoded_pictures_equal_the_pipelines(policy):
     latents = sample(policy, ROWS[1:2], 48, 80, 4, 4.0, [5])
     (theirs,) = call(policy, ROWS[1]["prompt"], ROWS[1]["source_image"], 48, 80, 4.0, [5], "pil")
-    assert policy.decode(latents, 48, 80)[0].tobytes() == theirs.tobytes()
+    assert_same_picture(policy.decode(latents, 48, 80)[0], theirs)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])

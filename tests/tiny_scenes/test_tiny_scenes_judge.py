@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -112,9 +110,3 @@ def test_criteria_that_it_writes_it_can_apply():
     judge = RubricJudge(rubric="auto", model=TinyScenesJudge())
     verdicts = judge.compare(scenes(20))
     assert [verdict.winner for verdict in verdicts] == [0, 1] * 10
-
-
-def test_the_example_rubric_is_the_zero_shot_rubric(request):
-    path = request.config.rootpath / "examples" / "rubrics" / "tiny_scenes.json"
-    assert Rubric.load(path) == zero_shot_rubric()
-    assert json.loads(path.read_text())["name"] == "tiny-scenes"

@@ -155,7 +155,8 @@ def run(argv: list[str]) -> int:
 def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
     from itertools import islice
 
-    from ..data import check_prompts, load_prompts
+    from ..data import check_prompts, check_sources, load_prompts, undecoded
+    from ..policies import policy_class_of
 
     if args.dataset == TINY_SCENES:
         from ..tiny_scenes import prompts
@@ -171,7 +172,18 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
             data_files=args.data_files,
         )
     check_prompts(rows, args.dataset)
+    rows = undecoded(rows)
+    if policy_class_of(_base(args)).editing:
+        check_sources(rows, args.dataset)
     return list(islice(rows, args.limit))
+
+
+def _base(args: EvaluateArguments) -> str:
+    if args.model != TINY_SCENES:
+        return args.model
+    from ..tiny_scenes import BASE_MODEL
+
+    return str(BASE_MODEL)
 
 
 def _policy(args: EvaluateArguments):
@@ -179,15 +191,10 @@ def _policy(args: EvaluateArguments):
 
     from ..policies import load_policy
 
-    model = args.model
-    if model == TINY_SCENES:
-        from ..tiny_scenes import BASE_MODEL
-
-        model = str(BASE_MODEL)
     dtype = getattr(torch, args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
     names = ("max_sequence_length", "condition_size", "negative_prompt")
     policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return load_policy(model, args.height, args.width, policy_kwargs, dtype=dtype)
+    return load_policy(_base(args), args.height, args.width, policy_kwargs, dtype=dtype)
 
 
 def _update_cards(evaluation, adapters) -> None:

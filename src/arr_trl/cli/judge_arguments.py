@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..judges import JudgeReward
 
 TINY_SCENES = "tiny_scenes"
+TINY_SCENES_EDIT = "tiny_scenes_edit"
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 from transformers.utils import logging as transformers_logging
 
-from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
+from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class RPOScriptArguments(JudgeArguments):
     """
     What `arr-trl rpo` takes beside [`RPOConfig`]. The name `tiny_scenes` stands for the world that ships with the
-    package, wherever a model, a dataset or a judge is asked for.
+    package, wherever a model, a dataset or a judge is asked for; `tiny_scenes_edit` for the model and the dataset of its
+    edits.
     """
 
     model_name_or_path: str | None = field(
@@ -168,7 +169,7 @@ def run(argv: list[str]) -> int:
 
 
 def _on_the_hub(names: list[str]) -> list[str]:
-    return [name for name in names if name != TINY_SCENES and not Path(name).exists()]
+    return [name for name in names if name not in (TINY_SCENES, TINY_SCENES_EDIT) and not Path(name).exists()]
 
 
 def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
@@ -188,7 +189,7 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
         )
 
 
-def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RPOConfig"]:
+def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     """
     Arguments of the command line over those of the YAML file.
 
@@ -199,7 +200,7 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
     if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
         raise ValueError("`--config` takes one YAML file.")
     try:
-        script_args, training_args, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
+        *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         path = argv[argv.index("--config") + 1]
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
@@ -208,11 +209,11 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple[RPOScriptArguments, "RP
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"There is no option `{name}`"
-            + (f"; did you mean `{nearest[0]}`?" if nearest else "; see `arr-trl rpo --help`.")
+            + (f"; did you mean `{nearest[0]}`?" if nearest else f"; see `{parser.prog} --help`.")
         )
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
-    return script_args, training_args
+    return tuple(parsed)
 
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
@@ -242,10 +243,10 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     from ..trainer import RPOTrainer
 
     def load(names: list[str], split: str, streaming: bool = False, **choice):
-        if names == [TINY_SCENES]:
-            from ..tiny_scenes import prompts
+        if names in ([TINY_SCENES], [TINY_SCENES_EDIT]):
+            from ..tiny_scenes import edit_prompts, prompts
 
-            return prompts(split)
+            return prompts(split) if names == [TINY_SCENES] else edit_prompts(split)
         columns = {"prompt_column": script_args.prompt_column, "source_column": script_args.source_column}
         return load_prompts(names, script_args.dataset_config, split, streaming, **columns, **choice)
 
@@ -253,10 +254,10 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     eval_name = script_args.eval_dataset_name
     eval_names = script_args.dataset_name if eval_name is None else [eval_name]
     model = script_args.model_name_or_path
-    if model == TINY_SCENES:
-        from ..tiny_scenes import BASE_MODEL
+    if model in (TINY_SCENES, TINY_SCENES_EDIT):
+        from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
 
-        model = str(BASE_MODEL)
+        model = str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)
     return RPOTrainer(
         model=model,
         reward_funcs=reward_funcs,

@@ -1,6 +1,9 @@
 """Labelled pairs of images, in the layouts that preference data are published in."""
 
+import hashlib
 import io
+import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,9 +14,10 @@ from datasets import Image as ImageFeature
 from datasets import load_dataset
 from diffusers.utils import load_image
 from PIL import Image, UnidentifiedImageError
+from pyarrow import ArrowInvalid
 
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_FILES = (".jsonl", ".json", ".parquet")
 _PROMPT = ("prompt", "query", "instruction", "caption")
 _SOURCE = ("source_image", "base_image", "original_image", "input_image", "reference_image")
 _IMAGES = (
@@ -31,18 +35,25 @@ class Preference:
         prompt (`str`): the caption, or the instruction of an edit.
         images (`tuple[PIL.Image.Image, PIL.Image.Image]`): in the order of the data.
         winner (`int`): 0 or 1.
-        source_image (`PIL.Image.Image`, *optional*): the image that was edited.
+        source_image (`PIL.Image.Image` or `list` of them, *optional*): what was edited, several where an instruction
+            refers to several.
         category (`str`, *optional*): what the row is filed under.
+        row (`int`, *optional*): number of the row it was read from.
+        rationale (`str`, *optional*): why people preferred the winner, where the row says it.
     """
 
     prompt: str
     images: tuple[Image.Image, Image.Image]
     winner: int
-    source_image: Image.Image | None = None
+    source_image: Image.Image | list[Image.Image] | None = None
     category: str | None = None
+    row: int | None = None
+    rationale: str | None = None
 
 
-def load_preferences(name: str, config: str | None = None, split: str = "train") -> Iterator[Preference | str]:
+def load_preferences(
+    name: str, config: str | None = None, split: str = "train", revision: str | None = None
+) -> Iterator[Preference | str]:
     """
     Pairs of a dataset, read as they are needed. A row that cannot be used comes as a sentence that says why, so that
     one missing file does not stop the other thousands. Pairs that people found level are left out.
@@ -51,74 +62,175 @@ def load_preferences(name: str, config: str | None = None, split: str = "train")
         name (`str`): dataset on the Hub, which is streamed, or a .jsonl, .json or .parquet file.
         config (`str`, *optional*): configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`): split; a file has only this one.
+        revision (`str`, *optional*): branch, tag or commit of a dataset on the Hub.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
+        `ValueError`: when the file is empty or cannot be read as what its name says.
     """
     path = Path(name)
-    if path.suffix in _BUILDERS:
+    if path.suffix in _FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
-        rows = load_dataset(_BUILDERS[path.suffix], data_files=name, split="train", streaming=True)
-        return read_preferences(rows, path.parent)
-    rows = load_dataset(name, config, split=split, streaming=True)
+        return read_preferences(_rows_of_file(path), path.parent)
+    rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
     for column, feature in (rows.features or {}).items():
         if isinstance(feature, ImageFeature):  # decoded here, where a broken file is one row and not the end
             rows = rows.cast_column(column, ImageFeature(decode=False))
     return read_preferences(rows, Path())
 
 
-def read_preferences(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[Preference | str]:
+def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iterator[Preference | str]:
     """
     Pairs from rows in any of the known layouts; a sentence for a row that is in none of them.
 
     Args:
         rows (`Iterable[dict]`): rows with
-            - a prompt, images (a list) and `label_rank`, 1 for the best, from which every two of different rank make a
-              pair;
+            - a prompt, images (a list) and `label_rank`, 1 for the best, or `label_score`, more is better; every two of
+              different rank make a pair;
+            - a prompt, one image and `label_score`; images of the same prompt and different score make pairs;
             - `caption`, `jpg_0`, `jpg_1`, `label_0` (Pick-a-Pic); or
             - `prompt`, `path1`, `path2`, the first better (HPDv3); or
             - a prompt, `chosen` and `rejected`.
         folder (`Path`): what relative paths are relative to.
     """
+    scored: dict[str, list[_Scored]] = {}
     for number, row in enumerate(rows):
         try:
-            yield from _pairs(row, folder)
+            if not isinstance(row, dict):
+                raise ValueError(f"it is not a JSON object: {str(row)[:80]!r}.")
+            if (one := _one_scored(number, row, folder)) is not None:
+                others = scored.setdefault(one.prompt_key, [])
+                for other in others:
+                    if other.score != one.score:
+                        other.paired = one.paired = True
+                        yield _preference(number, row, [other.image, one.image], [-other.score, -one.score], folder)
+                others.append(one)
+            else:
+                images, ranks = _ranked(row)
+                for i, j in combinations(range(len(images)), 2):
+                    if ranks[i] != ranks[j]:
+                        yield _preference(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder)
         except (ValueError, TypeError, OSError, UnidentifiedImageError) as error:
             yield f"Row {number}: {error}"
+    for one in (one for some in scored.values() for one in some if not one.paired):
+        yield f"Row {one.row}: there is no other image of its prompt with another `label_score` to compare it with."
 
 
-def _pairs(row: dict[str, Any], folder: Path) -> Iterator[Preference]:
+@dataclass(eq=False)
+class _Scored:
+    """An image that has a score of its own, and whether another one was found to compare it with."""
+
+    row: int
+    prompt_key: str
+    image: Any
+    score: float
+    paired: bool = False
+
+
+def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str]:
+    if path.suffix == ".parquet":
+        try:
+            rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        except (ArrowInvalid, StopIteration) as error:
+            raise ValueError(f"{path} cannot be read as parquet ({error}); repair the file.") from error
+        return iter(rows)
+    # not through `datasets`: rows of several layouts may stand in one file, and a broken line is one bad row
+    text = path.read_text(encoding="utf-8-sig")
+    if not text.strip():
+        raise ValueError(f"{path} is empty; it needs rows with a prompt, images and a label.")
+    if path.suffix == ".json":
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            if "\n{" not in text.strip():
+                raise ValueError(f"{path} is not valid JSON ({error}); repair the file.") from None
+        else:
+            rows = [rows] if isinstance(rows, dict) and "data" not in rows else rows
+            rows = rows["data"] if isinstance(rows, dict) else rows
+            if not isinstance(rows, list) or not rows:
+                raise ValueError(f"{path} holds no rows; it has to be a list of JSON objects.")
+            return iter(rows)
+    return (_json_row(line) for line in text.splitlines() if line.strip())
+
+
+def _json_row(line: str) -> dict[str, Any] | str:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return line
+
+
+def _preference(number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path) -> Preference:
+    prompt = _prompt(row)
+    first, second = (_image(stored, folder) for stored in images)
+    if first.mode == second.mode and first.size == second.size and first.tobytes() == second.tobytes():
+        raise ValueError("its two images are identical, so that nothing in them can explain the label.")
+    return Preference(
+        prompt=prompt,
+        images=(first, second),
+        winner=int(ranks[0] > ranks[1]),
+        source_image=_source(row, folder),
+        category=None if row.get("category") is None else str(row["category"]),
+        row=number,
+        rationale=row.get("rationale"),
+    )
+
+
+def _source(row: dict[str, Any], folder: Path) -> Image.Image | list[Image.Image] | None:
+    stored = _first(row, _SOURCE)
+    if isinstance(stored, list):
+        return [_image(one, folder) for one in stored] or None
+    return None if stored is None else _image(stored, folder)
+
+
+def _prompt(row: dict[str, Any]) -> str:
     prompt = _first(row, _PROMPT)
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError(f"it has no prompt; name the column {', '.join(_PROMPT[:-1])} or {_PROMPT[-1]}.")
-    images, ranks = _ranked(row)
+    return prompt
+
+
+def _one_scored(number: int, row: dict[str, Any], folder: Path) -> _Scored | None:
+    """The one image of a pointwise row; `None` for a row that holds pairs."""
+    image, score = _first(row, _IMAGES), row.get("label_score")
+    if isinstance(image, list) and len(image) == 1:
+        image = image[0]
+    if isinstance(score, list) and len(score) == 1:
+        score = score[0]
+    if score is None or image is None or isinstance(image, list):
+        return None
+    _image(image, folder)  # a missing file is found with its own row
     source = _first(row, _SOURCE)
-    shared = {
-        "prompt": prompt,
-        "source_image": None if source is None else _image(source, folder),
-        "category": None if row.get("category") is None else str(row["category"]),
-    }
-    for i, j in combinations(range(len(images)), 2):
-        if ranks[i] != ranks[j]:
-            pair = (_image(images[i], folder), _image(images[j], folder))
-            yield Preference(images=pair, winner=int(ranks[i] > ranks[j]), **shared)
+    key = hashlib.blake2b(repr((_prompt(row), source)).encode(), digest_size=16).hexdigest()
+    return _Scored(number, key, image, _number(score, "label_score"))
 
 
-def _ranked(row: dict[str, Any]) -> tuple[list, list]:
+def _ranked(row: dict[str, Any]) -> tuple[list, list[float]]:
     """The images of a row as they are stored, and their ranks, lower is better."""
+    _prompt(row)
     if row.get("jpg_0") is not None and row.get("label_0") is not None:
-        return [row["jpg_0"], row["jpg_1"]], [1 - row["label_0"], row["label_0"]]
+        label = _number(row["label_0"], "label_0")
+        return [row["jpg_0"], row.get("jpg_1")], [1 - label, label]
     if row.get("path1") is not None and row.get("path2") is not None:
         return [row["path1"], row["path2"]], [1, 2]
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return [row["chosen"], row["rejected"]], [1, 2]
-    images, ranks = _first(row, _IMAGES), row.get("label_rank")
-    if not isinstance(images, list) or ranks is None:
+    images, ranks, name = _first(row, _IMAGES), row.get("label_rank"), "label_rank"
+    if ranks is None:
+        ranks, name = row.get("label_score"), "label_score"
+    if not isinstance(images, list) or not isinstance(ranks, list):
         raise ValueError(f"it holds no labelled pair; it has {', '.join(row)}.")
     if len(images) < 2 or len(images) != len(ranks):
         raise ValueError(f"it has {len(images)} images and {len(ranks)} ranks.")
-    return images, ranks
+    ranks = [_number(rank, name) for rank in ranks]
+    return images, ranks if name == "label_rank" else [-score for score in ranks]
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"`{name}` has to hold numbers, not {value!r}.")
+    return float(value)
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -126,10 +238,14 @@ def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _image(stored: Any, folder: Path) -> Image.Image:
+    if stored is None:
+        raise ValueError("an image is missing.")
     if isinstance(stored, dict):  # the storage form of an `Image` column
         stored = stored["path"] if stored.get("bytes") is None else stored["bytes"]
     if isinstance(stored, bytes):
         stored = Image.open(io.BytesIO(stored))
     if isinstance(stored, str) and not stored.startswith(("http://", "https://")):
         stored = str(folder / stored)
+        if not Path(stored).is_file():
+            raise FileNotFoundError(f"there is no image {stored}.")
     return load_image(stored)

@@ -19,6 +19,7 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from trl.trainer.utils import get_callable_name
 
+from ..data import SOURCE_COLUMN, decode_sources
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
 from .adapters import AdapterSource, load_adapters, weights_digest
@@ -46,7 +47,7 @@ class Evaluator:
         adapters (`Sequence[AdapterSource]`):
             What is compared with it; see [`parse_adapters`].
         rows (`Sequence[dict]`):
-            Dataset rows with a `prompt`.
+            Dataset rows with a `prompt`, and a `source_image` where the pipeline edits: a picture, or a path to one.
         output (`str` or `Path`):
             Folder for `images`, `pairs.jsonl` and `results.json`.
         settings ([`InferenceSettings`], *optional*):
@@ -138,7 +139,7 @@ class Evaluator:
             task = progress.add_task("prompts", total=len(mine))
             for start in range(0, len(mine), step):
                 chunk = mine[start : start + step]
-                self._take(chunk, [rows[i] for i in chunk])
+                self._take(chunk, decode_sources([rows[i] for i in chunk]))
                 progress.update(task, advance=len(chunk))
             while self._judging:
                 self._collect()
@@ -196,7 +197,7 @@ class Evaluator:
         for first, second in combinations(self.models, 2):
             for i, place in enumerate(places):
                 candidates = (images[first][i], images[second][i])
-                asked.append(JudgeRow(repeated[i]["prompt"], candidates, repeated[i].get("source_image")))
+                asked.append(JudgeRow(repeated[i]["prompt"], candidates, repeated[i].get(SOURCE_COLUMN)))
                 scored = {name: (by_model[first][i], by_model[second][i]) for name, by_model in rewards.items()}
                 records.append(pair_record(place, (first, second), None, None, None, scored))
         self._judging.append((self.judge.submit(asked) if self.judge is not None and asked else None, asked, records))

@@ -77,7 +77,7 @@ def save_samples(
 def _cell(prompt: str, images: dict[str, Image.Image | list[Image.Image]]) -> Image.Image:
     """One prompt: its text, then the labelled pictures in a row."""
     font = _font_for(prompt)
-    pictures = {label: _beside(image if isinstance(image, list) else [image]) for label, image in images.items()}
+    pictures = {label: side_by_side(image if isinstance(image, list) else [image]) for label, image in images.items()}
     width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
     lines = _wrapped(prompt, width, font)
     line_height = _FONT_SIZE + 4
@@ -94,7 +94,8 @@ def _cell(prompt: str, images: dict[str, Image.Image | list[Image.Image]]) -> Im
     return cell
 
 
-def _beside(images: list[Image.Image]) -> Image.Image:
+def side_by_side(images: list[Image.Image]) -> Image.Image:
+    """Pictures in a row, each at the size of a sheet."""
     pictures = [_scaled(image.convert("RGB")) for image in images]
     width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
     row = Image.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)

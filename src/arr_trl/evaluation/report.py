@@ -14,8 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..data import SOURCE_COLUMN, load_image
 from ..rubrics import Rubric
 from .curves import find_run, learning_curves
+from .grid import side_by_side
 from .pictures import picture_path
 from .records import PairRecord
 from .results import percent
@@ -48,7 +50,7 @@ def write_report(
     output = Path(output)
     models = list(evaluation.models)
     per_prompt = evaluation.settings["num_images_per_prompt"]
-    with_sources = rows[0].get("source_image") is not None
+    with_sources = rows[0].get(SOURCE_COLUMN) is not None
     number = len(rows) * per_prompt * len(models)
     size = next(side for most, side in _SIZES if most is None or number <= most)
     found = {run: name for name, path in evaluation.adapters.items() if (run := find_run(path)) is not None}
@@ -76,7 +78,7 @@ def write_report(
         "curves": curves,
     }
     if with_sources:
-        pictures += [_kept_source(output / "images", i, row["source_image"]) for i, row in enumerate(rows)]
+        pictures += [_kept_source(output / "images", i, row[SOURCE_COLUMN]) for i, row in enumerate(rows)]
     judged = [pair for pair in pairs if pair.failure is None]
     failures = Counter(pair.failure for pair in pairs if pair.failure is not None)
     adapters = [name for name in models if name in evaluation.adapters]
@@ -192,11 +194,12 @@ def _thumbnail(path: Path, size: int) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _kept_source(images: Path, prompt: int, source: Image.Image) -> Path:
+def _kept_source(images: Path, prompt: int, source: Any) -> Path:
+    """A copy of the picture that was edited, several beside each other."""
     path = images / "source" / f"{prompt:05d}.png"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source.convert("RGB").save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = load_image(source)
+    (side_by_side(picture) if isinstance(picture, list) else picture).save(path)
     return path
 
 

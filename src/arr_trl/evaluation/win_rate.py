@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..judges.aggregate import wilson_interval
 from ..judges.verdict import Verdict
 
 
@@ -77,26 +78,6 @@ def win_rate_from_verdicts(verdicts: Sequence[Verdict]) -> WinRate:
     outcomes = [None if v.failure is not None else 0.5 if v.winner is None else float(v.winner) for v in verdicts]
     answered = [verdict.consistent for verdict in verdicts if verdict.consistent is not None]
     return _summary(outcomes, sum(answered) / len(answered) if answered else None)
-
-
-def wilson_interval(rate: float, count: int) -> tuple[float, float]:
-    """
-    95% Wilson score interval of a rate.
-
-    It is used for win rates too, because a bootstrap over prompts has width zero when every outcome is the same and is
-    too narrow on a few dozen prompts. With ties, whose outcome 1/2 varies less than a coin, it errs on the wide side.
-
-    Args:
-        rate (`float`): the observed rate, 0 to 1.
-        count (`int`): number of independent outcomes, at least 1.
-
-    Returns:
-        `tuple(float, float)`: lower and upper end, within 0 and 1.
-    """
-    z = 1.959964
-    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _summary(outcomes: list[float | None], order_consistency: float | None = None) -> WinRate:

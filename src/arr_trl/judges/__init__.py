@@ -1,7 +1,6 @@
 from .ensemble import EnsembleJudge
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, JudgeStats
 from .rubric_judge import RubricJudge
-from .rubric_source import parse_rubric_text
 from .store import StoredAnswer, VerdictStore
 from .verdict import CriterionResult, Verdict
 
@@ -18,5 +17,4 @@ __all__ = [
     "StoredAnswer",
     "Verdict",
     "VerdictStore",
-    "parse_rubric_text",
 ]

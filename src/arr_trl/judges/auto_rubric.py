@@ -5,12 +5,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ..chat import ChatModel, ChatRequest
+from ..chat import ChatModel
 from ..rubrics import Criterion, Rubric
-from .parsing import json_schema, parse_reply
-from .prompts import render_content, template_id
-from .questions import Question, content_key
-from .store import StoredAnswer
+from .questions import Question
+from .template_question import template_question
 
 
 def auto_rubric_question(
@@ -28,37 +26,19 @@ def auto_rubric_question(
         max_tokens (`int`): longest reply.
         temperature (`float`): sampling temperature.
     """
-    name = f"auto_rubric.{language}"
-    template = template_id(name)
-    reply_model = criteria_reply(num_criteria)
-
-    def request() -> ChatRequest:
-        content = render_content(name, images=[], prompt=prompt, editing=task == "image-editing", k=num_criteria)
-        return ChatRequest(
-            [{"role": "user", "content": content}],
-            json_schema=json_schema(reply_model),
-            max_tokens=max_tokens,
-            temperature=temperature,
-        )
-
-    def read(answer: StoredAnswer) -> Rubric:
-        reply = parse_reply(answer.reply, reply_model)
-        criteria = [Criterion(text=c.text, essential=c.essential) for c in reply.criteria]
-        return Rubric(name="auto", criteria=criteria, task=task)
-
-    key = content_key(model.model, model.settings, temperature, max_tokens, template, task, num_criteria, prompt)
-    blank = StoredAnswer(
-        key=key,
-        status="failed",
-        model=model.model,
-        template=template,
-        rubric="",
+    return template_question(
+        f"auto_rubric.{language}",
+        model,
+        criteria_reply(num_criteria),
         prompt=prompt,
-        images=(),
-        positions=(),
-        asked=0,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        read=lambda reply: Rubric(
+            name="auto", criteria=[Criterion(text=c.text, essential=c.essential) for c in reply.criteria], task=task
+        ),
+        editing=task == "image-editing",
+        k=num_criteria,
     )
-    return Question(blank, request, read)
 
 
 @lru_cache(maxsize=8)

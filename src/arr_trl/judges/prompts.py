@@ -1,7 +1,8 @@
-"""What a judge is asked, in words: the prompt templates of the package, rendered to the parts of a message."""
+"""What a chat model is asked, in words: prompt templates, rendered to the parts of a message."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,21 +16,25 @@ TEMPLATE_VERSION = "1"
 _MARK = "\x00"
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("arr_trl.judges"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+@lru_cache(maxsize=4)
+def _environment(package: str) -> Environment:
+    return Environment(loader=PackageLoader(package), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 @lru_cache(maxsize=32)
-def template_id(name: str) -> str:
+def template_id(name: str, package: str = "arr_trl.judges") -> str:
     """Name, version and digest of a template: what the verdict store files an answer under."""
-    source, _, _ = _environment().loader.get_source(_environment(), f"{name}.jinja2")
+    environment = _environment(package)
+    source, _, _ = environment.loader.get_source(environment, f"{name}.jinja2")
     return f"{name}/{TEMPLATE_VERSION}-{hashlib.sha256(source.encode('utf-8')).hexdigest()[:8]}"
 
 
-def render_content(name: str, images: list[Image.Image | list[Image.Image]], **variables: Any) -> list[dict[str, Any]]:
+def render_content(
+    name: str,
+    images: Sequence[Image.Image | list[Image.Image] | None],
+    package: str = "arr_trl.judges",
+    **variables: Any,
+) -> list[dict[str, Any]]:
     """
     Render a template to the content of a user message.
 
@@ -38,14 +43,16 @@ def render_content(name: str, images: list[Image.Image | list[Image.Image]], **v
             Template without its ending, such as `"ranks.en"`.
         images (`list`):
             What `image(i)` in the template stands for, an image or several.
+        package (`str`, *optional*, defaults to `"arr_trl.judges"`):
+            Package with the folder `templates` that the template stands in.
         **variables:
             The template's variables.
 
     Returns:
         `list[dict]`: text and image parts in the order the template has them.
     """
-    variables = {k: v.replace(_MARK, "") if isinstance(v, str) else v for k, v in variables.items()}
-    template = _environment().get_template(f"{name}.jinja2")
+    template = _environment(package).get_template(f"{name}.jinja2")
+    variables = {key: _unmarked(value) for key, value in variables.items()}
     text = template.render(image=lambda i: f"{_MARK}{i}{_MARK}", **variables)
     parts: list[dict[str, Any]] = []
     # the pattern has a group, so that texts and image numbers alternate
@@ -56,3 +63,13 @@ def render_content(name: str, images: list[Image.Image | list[Image.Image]], **v
         elif piece := re.sub(r"\n{3,}", "\n\n", piece).strip():
             parts.append({"type": "text", "text": piece})
     return parts
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(_MARK, "")
+    if isinstance(value, list | tuple):
+        return [_unmarked(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _unmarked(part) for key, part in value.items()}
+    return value

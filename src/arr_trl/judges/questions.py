@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,6 @@ from .reward import JudgeStats
 from .store import StoredAnswer, VerdictStore
 
 
-_WRITE_EVERY_S = 0.05  # what a killed run can lose of its answers
 _REPLY_FAULTS = ("truncated", "empty", "refusal")  # the model did reply, with something that is no answer
 _QUOTED = 2_000  # characters of a bad reply that are shown to the model again
 _KEPT = 100_000  # characters of a reply that the store keeps
@@ -52,12 +50,8 @@ def ask(
     waiting = list({q.blank.key: q for q in questions if q.blank.key not in answers}.values())
     if not waiting:
         return answers, stats
-    keeper = _Keeper(store, rubrics)
-    try:
-        fresh = _ask_model(waiting, model, keeper)
-    finally:  # what was paid for is kept, also when the run is interrupted
-        keeper.flush()
-    for answer in fresh:
+    store.put([], rubrics)
+    for answer in _ask_model(waiting, model, store):
         answers[answer.key] = answer
         stats.calls += answer.asked
         stats.prompt_tokens += answer.prompt_tokens
@@ -78,37 +72,16 @@ def image_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-class _Keeper:
-    """Writes answers as they come in, many in one transaction when they come fast."""
-
-    def __init__(self, store: VerdictStore, rubrics: Collection[Rubric]):
-        self.store = store
-        self.rubrics = rubrics
-        self._waiting: list[StoredAnswer] = []
-        self._written_at = time.monotonic()
-
-    def add(self, answer: StoredAnswer) -> None:
-        self._waiting.append(answer)
-        if time.monotonic() - self._written_at > _WRITE_EVERY_S:
-            self.flush()
-
-    def flush(self) -> None:
-        answers, self._waiting = self._waiting, []
-        if answers:
-            self.store.put(answers, self.rubrics)
-        self._written_at = time.monotonic()
-
-
-def _ask_model(questions: list[Question], model: ChatModel, keeper: _Keeper) -> list[StoredAnswer]:
+def _ask_model(questions: list[Question], model: ChatModel, store: VerdictStore) -> list[StoredAnswer]:
     requests = [question.request() for question in questions]
     # a reply that is no answer gets one more try; a single token has no error to learn from
     repairable = [request.choices is None for request in requests]
-    answers = _replies(questions, requests, [q.blank for q in questions], repairable, model, keeper)
+    answers = _replies(questions, requests, [q.blank for q in questions], repairable, model, store)
     bad = [i for i, answer in enumerate(answers) if answer.status == "invalid" and repairable[i]]
     if bad:
         repairs = [_repair(requests[i], answers[i]) for i in bad]
         again = [questions[i] for i in bad]
-        repaired = _replies(again, repairs, [answers[i] for i in bad], [False] * len(bad), model, keeper)
+        repaired = _replies(again, repairs, [answers[i] for i in bad], [False] * len(bad), model, store)
         for i, answer in zip(bad, repaired, strict=True):
             answers[i] = answer
     return answers
@@ -120,7 +93,7 @@ def _replies(
     before: list[StoredAnswer],
     repairable: list[bool],
     model: ChatModel,
-    keeper: _Keeper,
+    store: VerdictStore,
 ) -> list[StoredAnswer]:
     """`before` with one more reply each; those that will not be asked again are kept the moment they are there."""
     answers: list[StoredAnswer | None] = [None] * len(questions)
@@ -128,7 +101,7 @@ def _replies(
     def arrived(i: int, reply: ChatReply) -> None:
         answers[i] = _with_reply(before[i], reply, questions[i].read)
         if answers[i].status != "invalid" or not repairable[i]:
-            keeper.add(answers[i])
+            store.put([answers[i]])
 
     for i, reply in enumerate(model.complete(requests, on_reply=arrived)):
         if answers[i] is None:  # a chat model need not call back

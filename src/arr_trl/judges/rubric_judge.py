@@ -153,15 +153,32 @@ class RubricJudge(JudgeReward):
             if reply.failure is not None:
                 raise ValueError(f"mode='choice' cannot be used: {reply.failure.message}")
 
+    def compare_under(self, rows: list[JudgeRow], rubrics: list[Rubric]) -> tuple[list[Verdict], JudgeStats]:
+        """
+        Judge every row under a rubric of its own, whatever the judge's rubric is.
+
+        Returns:
+            `tuple(list[Verdict], JudgeStats)`: a verdict per row, and what they cost.
+        """
+        self._check_rows(rows, rubrics)
+        return self._under(rows, rubrics)
+
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
-        for number, row in enumerate(rows):
+        self._check_rows(rows, [self.rubric] * len(rows))
+        rubrics, stats = self._rubrics(rows)
+        verdicts, cost = self._under(rows, rubrics)
+        stats += cost
+        return verdicts, stats
+
+    def _check_rows(self, rows: list[JudgeRow], rubrics: list[Rubric | None]) -> None:
+        for number, (row, rubric) in enumerate(zip(rows, rubrics, strict=True)):
             if len(row.images) < 2:
                 raise ValueError(f"Row {number} has {len(row.images)} image(s); a judge compares at least two.")
-            if self.rubric is not None and self.rubric.task == "image-editing" and row.source_image is None:
-                raise ValueError(
-                    f"Row {number} has no `source_image`, which the editing rubric {self.rubric.name} needs."
-                )
-        rubrics, stats = self._rubrics(rows)
+            if rubric is not None and rubric.task == "image-editing" and row.source_image is None:
+                raise ValueError(f"Row {number} has no `source_image`, which the editing rubric {rubric.name} needs.")
+
+    def _under(self, rows: list[JudgeRow], rubrics: list[Rubric | str]) -> tuple[list[Verdict], JudgeStats]:
+        """A verdict for every row; a sentence in place of a rubric becomes the failure of its row."""
         digests: dict[int, str] = {}  # an image is in several questions: hash it once
         asked = [
             [] if isinstance(rubric, str) else self._questions(row, rubric, digests)
@@ -169,11 +186,10 @@ class RubricJudge(JudgeReward):
         ]
         of_rubrics = {r.content_hash: r for r in rubrics if isinstance(r, Rubric)}
         answers, cost = ask([q for questions in asked for q in questions], self.model, self.store, of_rubrics.values())
-        stats += cost
         return [
             self._verdict(row, rubric, questions, answers)
             for row, rubric, questions in zip(rows, rubrics, asked, strict=True)
-        ], stats
+        ], cost
 
     def _rubrics(self, rows: list[JudgeRow]) -> tuple[list[Rubric | str], JudgeStats]:
         """The rubric for every row; a sentence where it could not be had."""

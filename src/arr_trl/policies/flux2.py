@@ -93,7 +93,7 @@ class Flux2Policy(FlowPolicy):
         latents, _ = self.pipeline.prepare_latents(
             batch, self._num_channels, height, width, torch.float32, self.device, generator
         )
-        return latents
+        return latents.contiguous()  # or sums over it would be rounded otherwise than over stored latents
 
     def velocity(
         self,

@@ -1,19 +1,33 @@
+from .edit_pipeline import CONDITION_SIZE, EDIT_BASE_MODEL, build_edit_pipeline, edit_pictures, load_edit_pipeline
+from .edits import Edit, check_edit, edits
 from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
+from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
-from .world import prompts, success
+from .world import edit_prompts, edit_success, prompts, success
 
 
 __all__ = [
     "BASE_MODEL",
+    "CONDITION_SIZE",
+    "EDIT_BASE_MODEL",
     "MAX_SEQUENCE_LENGTH",
     "Caption",
+    "Edit",
     "SceneObject",
     "TinyScenesJudge",
+    "build_edit_pipeline",
     "build_pipeline",
     "captions",
     "check",
+    "check_edit",
+    "edit_pictures",
+    "edit_prompts",
+    "edit_success",
+    "edits",
+    "load_edit_pipeline",
     "load_pipeline",
+    "preferences",
     "prompts",
     "read",
     "render",

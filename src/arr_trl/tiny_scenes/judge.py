@@ -13,40 +13,49 @@ import numpy as np
 
 from ..chat import ChatFailure, ChatReply, ChatRequest, ChatUsage
 from ..rubrics import Criterion, Rubric
-from .scenes import Caption, check, read
+from .judge_tasks import CaptionTask, EditTask, parse_task
+from .rubric_writer import GENERAL, answer_writing
+from .scenes import read
 
 
 _CRITERION = re.compile(r"^(?P<number>\d+)\. (?P<text>.*?)(?: \((?P<notes>[^()]*)\))?$", re.MULTILINE)
-# The first that matches tells what a criterion is about: one about a relation also names objects, and so on.
-_SUBJECTS = (
-    ("relation", re.compile(r"relation|position|arrange|left of|right of|above|below", re.IGNORECASE)),
-    ("shapes", re.compile(r"shape|circle|square|triangle", re.IGNORECASE)),
-    ("count", re.compile(r"count|number of|exactly two|nothing else|no other|stray|extra", re.IGNORECASE)),
-    ("colors", re.compile(r"colou?r|red|yellow|green|blue|purple", re.IGNORECASE)),
-)
+# What stands before the picture that an instruction was applied to.
+_SOURCE = re.compile(r"(BASE image|原图)\s*[:：]\s*$")
 
 
 def zero_shot_rubric() -> Rubric:
     """The rubric of TinyScenes, as one would write it from the captions alone."""
+    criteria = [Criterion(text=text, theme=theme) for theme, text in GENERAL.values()]
+    return Rubric(name="tiny-scenes", criteria=criteria)
+
+
+def edit_rubric() -> Rubric:
+    """The rubric of TinyScenes editing, as one would write it from the instructions alone."""
     return Rubric(
-        name="tiny-scenes",
+        name="tiny-scenes-edit",
+        task="image-editing",
         criteria=[
-            Criterion(text="Both colors that the caption names appear in the picture.", theme="Objects"),
-            Criterion(text="The object of each named color has the shape the caption gives it.", theme="Objects"),
+            Criterion(text="What the instruction asks for is done, to the object it names.", theme="Edit"),
+            Criterion(text="Every color that was not to change is kept from the BASE image.", theme="Preservation"),
+            Criterion(text="Every shape that was not to change is kept from the BASE image.", theme="Preservation"),
             Criterion(
-                text="The two objects stand in the relation the caption asks for: left of, right of, above or below.",
-                theme="Layout",
+                text="Every object that was not to be moved has kept its position in the BASE image.",
+                theme="Preservation",
             ),
-            Criterion(text="There are exactly two objects and nothing stray.", theme="Layout"),
+            Criterion(
+                text="The number of objects is right: nothing stray, and nothing missing that was not to be removed.",
+                theme="Preservation",
+            ),
         ],
     )
 
 
 class TinyScenesJudge:
     """
-    A chat model that knows nothing but the messages it gets: it finds the criteria, the caption and the images in
-    them, reads the images with [`~arr_trl.tiny_scenes.scenes.read`] and answers in the JSON that the schema asks for.
-    A criterion it does not understand leaves all images level.
+    A chat model that knows nothing but the messages it gets: it finds the criteria, the caption or the instruction, and
+    the images in them, reads the images with [`~arr_trl.tiny_scenes.scenes.read`] and answers in the JSON that the
+    schema asks for. An instruction is judged against the image it was applied to, which comes first. A criterion it
+    does not understand leaves all images level.
 
     Its faults are drawn from `seed` and the content of the request: the same question always gets the same answer,
     whatever was asked before it.
@@ -109,33 +118,44 @@ class TinyScenesJudge:
         question = "\n".join(part["text"] for part in parts[:first_image])
         usage = ChatUsage(prompt_tokens=sum(map(len, texts)) // 4 + 64 * len(images))
         criteria = list(_CRITERION.finditer(question))
+        data = [image.tobytes() for image in images]
+        draws = _draws(self.seed, texts, data)
+        beside_the_point = ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
+        fails = draws.random() < self.failure_rate
         try:
-            caption = Caption.parse(question[criteria[-1].end() :] if criteria else question)
+            written = answer_writing(request.json_schema, texts, images, draws)
+            if written is not None:
+                return beside_the_point if fails else self._reply(written, usage)
+            task = parse_task(question[criteria[-1].end() :] if criteria else question)
+            if images and isinstance(task, EditTask) and not _SOURCE.search(question):
+                raise ValueError(f"The picture that {str(task.edit)!r} was applied to is not shown as BASE image.")
         except ValueError as error:
             return ChatReply(failure=ChatFailure("refusal", str(error)), usage=usage, latency_s=self.latency_s)
         if not images:  # asked for criteria, not for a verdict
-            return self._reply(_criteria_for(caption), usage)
-        data = [image.tobytes() for image in images]
-        draws = _draws(self.seed, texts, data)
-        if draws.random() < self.failure_rate:
-            return ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
+            answer = {"criteria": [{"text": text, "essential": False} for text in task.criteria()]}
+            return self._reply(answer, usage)
+        if fails:
+            return beside_the_point
         for image, content in zip(images, data, strict=True):
             if content not in seen:
                 seen[content] = read(image)
-        met = [check(caption, seen[content]) for content in data]
-        findings = _findings(criteria, met)
+        met = task.met([seen[content] for content in data])
+        findings = _findings(task, criteria, met)
         if draws.random() < self.noise:
             findings = _regardless(
-                [float(score) for score in draws.permutation(len(images))], findings, "It looks better."
+                [float(score) for score in draws.permutation(len(met))], findings, "It looks better."
             )
         if draws.random() < self.position_bias:
-            falling = [float(len(images) - position) for position in range(len(images))]
+            falling = [float(len(met) - position) for position in range(len(met))]
             findings = _regardless(falling, findings, "The first image looks better.")
         if request.choices is not None:
             return ChatReply(choice_logprobs=_choice(findings.overall), usage=usage, latency_s=self.latency_s)
         if request.json_schema is not None and "score" in request.json_schema["properties"]:
             return self._reply(_scored(findings, request.json_schema["properties"]["score"]), usage)
-        return self._reply(_ranked(findings), usage)
+        ranked = _ranked(findings)
+        if request.json_schema is not None and "criteria" not in request.json_schema["properties"]:
+            del ranked["criteria"]
+        return self._reply(ranked, usage)
 
     def _reply(self, answer: dict[str, Any], usage: ChatUsage) -> ChatReply:
         text = json.dumps(answer)
@@ -151,13 +171,17 @@ class _Findings:
     reason: str
 
 
-def _findings(criteria: list[re.Match], met: list[dict[str, bool]]) -> _Findings:
-    """Essential criteria count first, by weight, the others where those are level."""
+def _findings(task: CaptionTask | EditTask, criteria: list[re.Match], met: list[dict[str, bool]]) -> _Findings:
+    """Essential criteria count first, by weight, the others where those are level. Asked under none, all it sees does."""
+    if not criteria:
+        return _Findings(
+            [], [sum(m[name] for name in task.truths) for m in met], "Everything that can be seen counts."
+        )
     scores = [[0.0, 0.0] for _ in met]
     per_criterion, decided_by = [], []
     for match in criteria:
         notes = match["notes"] or ""
-        subject = next((name for name, pattern in _SUBJECTS if pattern.search(match["text"])), None)
+        subject = task.subject_of(match["text"])
         weight = re.search(r"weight ([0-9.e+-]+)", notes)
         points = [float(m[subject]) if subject else 0.0 for m in met]
         for score, point in zip(scores, points, strict=True):
@@ -201,16 +225,6 @@ def _choice(overall: list) -> dict[str, float]:
     first, second = overall
     p = 0.5 if first == second else 0.9 if first > second else 0.1
     return {"1": math.log(p), "2": math.log(1 - p)}
-
-
-def _criteria_for(caption: Caption) -> dict[str, Any]:
-    texts = (
-        f"There is something {caption.color1} and something {caption.color2}.",
-        f"The {caption.color1} object is a {caption.shape1} and the {caption.color2} object is a {caption.shape2}.",
-        f"The {caption.color1} object is {caption.relation} the {caption.color2} object.",
-        "There are exactly two objects and nothing stray.",
-    )
-    return {"criteria": [{"text": text, "essential": False} for text in texts]}
 
 
 def _draws(seed: int, texts: list[str], images: list[bytes]) -> np.random.Generator:

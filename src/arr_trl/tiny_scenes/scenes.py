@@ -101,9 +101,6 @@ def captions(split: str) -> list[str]:
 
 def render(caption: Caption, rng: np.random.Generator) -> Image.Image:
     """Draw `caption` with small random offsets and sizes, anti-aliased, as a 32x32 RGB picture."""
-    scale = 4
-    image = Image.new("RGB", (SIZE * scale, SIZE * scale), GROUND)
-    draw = ImageDraw.Draw(image)
     near, far = rng.uniform(8, 10), rng.uniform(22, 24)
     across1, across2 = rng.uniform(13, 19, size=2)
     first, second = (near, far) if caption.relation in ("left of", "above") else (far, near)
@@ -112,8 +109,15 @@ def render(caption: Caption, rng: np.random.Generator) -> Image.Image:
     else:
         centres = ((across1, first), (across2, second))
     drawn = ((caption.color1, caption.shape1), (caption.color2, caption.shape2))
-    for (x, y), (color, shape) in zip(centres, drawn, strict=True):
-        r = rng.uniform(5.2, 6.2)
+    return paint([(*parts, *centre, rng.uniform(5.2, 6.2)) for parts, centre in zip(drawn, centres, strict=True)])
+
+
+def paint(shapes: list[tuple[str, str, float, float, float]]) -> Image.Image:
+    """A 32x32 RGB picture of (color, shape, x, y, radius in pixels), anti-aliased, later ones in front."""
+    scale = 4
+    image = Image.new("RGB", (SIZE * scale, SIZE * scale), GROUND)
+    draw = ImageDraw.Draw(image)
+    for color, shape, x, y, r in shapes:
         box = {
             "circle": (x - r, y - r, x + r, y + r),
             "square": (x - 0.9 * r, y - 0.9 * r, x + 0.9 * r, y + 0.9 * r),

@@ -597,7 +597,8 @@ class RPOTrainer(ResumableTrainer):
         places = range(self.accelerator.process_index, math.ceil(len(dataset) / world_size) * world_size, world_size)
         counted = sum(place < len(dataset) for place in places)
         indices = [place % len(dataset) for place in places]
-        rows = decode_sources([undecoded(dataset)[i] for i in indices])
+        dataset = undecoded(dataset)
+        rows = decode_sources([dataset[i] for i in indices])
         base = self._sample_images(rows, indices, adapter=False)
         trained = self._sample_images(rows, indices, adapter=True)
 

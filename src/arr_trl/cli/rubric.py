@@ -1,0 +1,315 @@
+"""`arr-trl rubric`: write a rubric from preferences, measure it, look at it, compare two, share one."""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils import logging as transformers_logging
+
+from .rpo import explained, parse
+from .rubric_inputs import (
+    ModelArguments,
+    PairArguments,
+    build_chat_model,
+    build_embedder,
+    build_models,
+    read_pairs,
+    source_of,
+    usable_pairs,
+)
+
+
+if TYPE_CHECKING:
+    from ..autorubric import AutoRubricConfig
+
+_SHOWN_REQUESTS = 2  # of a dry run
+
+
+@dataclass(kw_only=True)
+class GenerateArguments(PairArguments, ModelArguments):
+    """What `arr-trl rubric generate` takes beside [`AutoRubricConfig`]."""
+
+    output: str = field(default="rubric.json", metadata={"help": "JSON file to write; a report is put beside it."})
+    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
+    guide: str | None = field(
+        default=None,
+        metadata={"help": "Curated examples with a `rationale`, as pairs in a file; shown before every pair."},
+    )
+    embedding_model: str | None = field(
+        default=None,
+        metadata={"help": "Sentence embedder that selects diverse criteria. Unset, they are selected by wording."},
+    )
+    embedding_base_url: str | None = field(default=None, metadata={"help": "Its server. Unset, the judge's."})
+    dry_run: bool = field(
+        default=False, metadata={"help": "Print the number of requests and the first in full, and ask nothing."}
+    )
+
+
+@dataclass(kw_only=True)
+class VerifyArguments(PairArguments, ModelArguments):
+    """What `arr-trl rubric verify` takes."""
+
+    rubric: str = field(
+        default="rubric.json", metadata={"help": "The rubric: a JSON, text or Markdown file, or a repository."}
+    )
+    language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
+
+
+@dataclass(kw_only=True)
+class ZeroShotArguments(ModelArguments):
+    """What `arr-trl rubric zero-shot` takes."""
+
+    description: str = field(default="", metadata={"help": "What the images are for, in a sentence or two."})
+    task: str = field(
+        default="text-to-image",
+        metadata={"help": "What is judged.", "choices": ["text-to-image", "image-editing"]},
+    )
+    output: str = field(default="rubric.json", metadata={"help": "JSON file to write."})
+    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
+    max_themes: int = field(default=5, metadata={"help": "Most themes of the rubric."})
+    max_tips: int = field(default=5, metadata={"help": "Most criteria under one theme."})
+    language: str = field(default="en", metadata={"help": "Language of the template.", "choices": ["en", "zh"]})
+    max_tokens: int = field(default=4096, metadata={"help": "Longest reply, in tokens."})
+    temperature: float = field(default=0.0, metadata={"help": "Sampling temperature."})
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="arr-trl rubric", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, help_text) in _COMMANDS.items():
+        commands.add_parser(name, help=help_text, add_help=False)
+    args, _ = parser.parse_known_args(argv[:1])
+    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
+    return _COMMANDS[args.command][0](argv[1:])
+
+
+def _generate(argv: list[str]) -> int:
+    from ..autorubric import AutoRubric, AutoRubricConfig, AutoRubricError
+    from ..autorubric.generate import check_guide
+    from ..autorubric.holdout import split
+    from ..autorubric.pipeline import task_of
+    from ..autorubric.progress import RunProgress, planned_questions
+
+    with explained():
+        args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
+        output = _writable(args.output)
+        guide = list(usable_pairs(args.guide, [], 0)) if args.guide else []
+        check_guide(guide)
+        skipped: list[str] = []
+        pairs = list(read_pairs(args, skipped))
+        task_of(pairs)
+        train, held_out = split(pairs, config.holdout, config.seed)
+        planned = planned_questions(len(train), len(held_out), config)
+        if args.dry_run:
+            _dry_run(args, config, train, guide, planned)
+            return 0
+        progress = RunProgress(planned, args.price_in, args.price_out)
+        writer, judge = build_models(args, config.language, output, progress.watch, config.max_tokens)
+        embed = build_embedder(args, judge.store)
+    rubric_writer = AutoRubric(writer, judge, config, embed, progress.stage)
+    try:
+        with progress:
+            report = rubric_writer.write(pairs, args.name or output.stem, guide, **source_of(args))
+    except (AutoRubricError, ConnectionError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    report.skipped, report.cost = skipped, progress.cost
+    _save(report.rubric, output)
+    report.save(output.with_suffix(".report.json"))
+    report.print()
+    print(f"Wrote {output} and {output.with_suffix('.report.json')}.")
+    return 0
+
+
+def _verify(argv: list[str]) -> int:
+    from ..autorubric.holdout import agreement, judge_rows, without_rubric
+    from ..autorubric.report import print_agreement
+    from ..judges.rubric_source import resolve_rubric
+
+    with explained():
+        (args,) = _parse(argv, "verify", VerifyArguments)
+        rubric = resolve_rubric(args.rubric)
+        if rubric is None:
+            raise ValueError(
+                "`rubric` has to be a rubric that is there; `auto` is measured with `arr-trl judge eval`."
+            )
+        pairs = list(read_pairs(args, []))
+        _, judge = build_models(args, args.language, Path("judge.json"))
+        verdicts, _ = judge.compare_under(judge_rows(pairs), [rubric] * len(pairs))
+        plain, _ = without_rubric(pairs, judge)
+    print_agreement(rubric, verdicts, pairs, agreement(plain, pairs))
+    return 0
+
+
+def _zero_shot(argv: list[str]) -> int:
+    from ..autorubric import AutoRubricConfig, AutoRubricError, Writer, describe_rubric
+
+    with explained():
+        (args,) = _parse(argv, "zero-shot", ZeroShotArguments)
+        if not args.description.strip():
+            raise ValueError("`description` is needed: what the images are for, in a sentence or two.")
+        output = _writable(args.output)
+        config = AutoRubricConfig(max_themes=args.max_themes, max_tips=args.max_tips)
+        model, judge = build_models(args, args.language, output)
+        writer = Writer(model, judge.store, args.language, args.max_tokens, args.temperature)
+        try:
+            rubric = describe_rubric(args.description, args.name or output.stem, args.task, writer, config)
+        except AutoRubricError as error:
+            print(f"arr-trl: {error}", file=sys.stderr)
+            return 1
+    _save(rubric, output)
+    print(rubric.render())
+    print(f"Wrote {output}. Nothing has verified it: measure it with `arr-trl rubric verify` before you train.")
+    return 0
+
+
+def _show(argv: list[str]) -> int:
+    from ..judges.rubric_source import resolve_rubric
+    from ..rubrics import to_markdown, to_rubric_text
+
+    forms = {
+        "markdown": to_markdown,
+        "text": to_rubric_text,
+        "json": lambda rubric: rubric.to_json(),
+        "prompt": lambda rubric: rubric.render() + "\n",
+    }
+    parser = argparse.ArgumentParser(
+        prog="arr-trl rubric show", description="Show a rubric, or convert it between its forms."
+    )
+    parser.add_argument("rubric", help="A JSON, text (.txt) or Markdown (.md) file, or a repository on the Hub.")
+    parser.add_argument(
+        "--form",
+        choices=list(forms),
+        help="Markdown for people, the text of Themes and Tips, JSON, or what a judge reads. Unset, as the output.",
+    )
+    parser.add_argument("--output", help="File to write, .json, .md or .txt. Unset, it is printed.")
+    args = parser.parse_args(argv)
+    with explained():
+        endings = {".json": "json", ".md": "markdown", ".txt": "text"}
+        form = args.form or endings.get(Path(args.output or "x.md").suffix)
+        if form is None:
+            raise ValueError(f"{args.output} does not end in {', '.join(endings)}; name the form with `--form`.")
+        rubric = resolve_rubric(args.rubric)
+        if rubric is None:
+            raise ValueError("There is nothing to show of `auto`, for which criteria are written for every prompt.")
+        text = forms[form](rubric)
+        if args.output is not None:
+            _writable(args.output).write_text(text, encoding="utf-8")
+    print(f"Wrote {args.output}." if args.output is not None else text, end="\n" if args.output is not None else "")
+    return 0
+
+
+def _diff(argv: list[str]) -> int:
+    from difflib import unified_diff
+
+    from ..judges.rubric_source import resolve_rubric
+    from ..rubrics import Rubric
+
+    parser = argparse.ArgumentParser(
+        prog="arr-trl rubric diff", description="What differs between two rubrics in what a judge reads."
+    )
+    parser.add_argument("old", help="A JSON, text or Markdown file, or a repository on the Hub.")
+    parser.add_argument("new", help="The same.")
+    args = parser.parse_args(argv)
+    with explained():
+        old, new = resolve_rubric(args.old), resolve_rubric(args.new)
+        if not isinstance(old, Rubric) or not isinstance(new, Rubric):
+            raise ValueError("`auto` cannot be compared; give two rubrics.")
+    if old.content_hash == new.content_hash:
+        print("A judge reads the same in both.")
+        return 0
+    lines = ([f"[{r.task}]", *r.render(numbered=False).splitlines()] for r in (old, new))
+    print("\n".join(unified_diff(*lines, args.old, args.new, lineterm="", n=100)))
+    return 0
+
+
+def _push(argv: list[str]) -> int:
+    from ..judges.rubric_source import resolve_rubric
+    from ..rubrics import RubricHubError
+
+    parser = argparse.ArgumentParser(
+        prog="arr-trl rubric push", description="Put a rubric on the Hub, with a card that shows it."
+    )
+    parser.add_argument("rubric", help="A JSON, text or Markdown file.")
+    parser.add_argument("--repo_id", "--repo-id", required=True, help="Repository, such as user/name.")
+    parser.add_argument("--private", action="store_true", help="Create the repository as private.")
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="Show what would be sent, and send nothing."
+    )
+    args = parser.parse_args(argv)
+    with explained():
+        rubric = resolve_rubric(args.rubric)
+        if rubric is None:
+            raise ValueError("`auto` is no rubric that could be pushed.")
+        try:
+            upload = rubric.push_to_hub(args.repo_id, private=args.private or None, dry_run=args.dry_run)
+        except RubricHubError as error:
+            print(f"arr-trl: {error}", file=sys.stderr)
+            return 1
+    for name, content in upload.files.items():
+        print(f"{'Would send' if args.dry_run else 'Sent'} {name} ({len(content.encode())} bytes)")
+    print(f"Nothing was sent to {upload.repo_id}." if args.dry_run else upload.commit_url)
+    return 0
+
+
+def _parse(argv: list[str], command: str, *classes: type) -> tuple:
+    from trl import TrlParser
+
+    parser = TrlParser(classes, prog=f"arr-trl rubric {command}", description=_COMMANDS[command][1])
+    return parse(parser, argv)
+
+
+def _dry_run(args: GenerateArguments, config: "AutoRubricConfig", train: list, guide: list, planned: dict) -> None:
+    from ..autorubric import Writer
+    from ..autorubric.generate import generate_questions
+    from ..judges import VerdictStore
+
+    store = VerdictStore(args.store or Path(args.output).with_suffix(".sqlite"))
+    if not store.path.is_file():  # a dry run leaves nothing behind
+        store = VerdictStore()
+    name = args.writer_model or args.judge_model
+    model = build_chat_model(args, name, args.writer_base_url or args.base_url or "http://localhost", args.api_key_env)
+    writer = Writer(model, store, config.language, config.max_tokens, config.temperature)
+    questions = generate_questions(train, writer, config, guide)
+    kept = store.get({question.blank.key for question in questions})
+    for stage, (least, most) in planned.items():
+        print(f"{stage}: {least}" + (f" to {most}" if most != least else "") + " questions")
+    least, most = (sum(counts[i] for counts in planned.values()) for i in (0, 1))
+    print(f"In all {least} to {most}; {len(kept)} of those to generate are answered in the store.")
+    for number, question in enumerate(questions[:_SHOWN_REQUESTS], start=1):
+        request = question.request()
+        print(f"\n--- request {number} to {name} ---")
+        for part in (part for message in request.messages for part in message["content"]):
+            image = part.get("image")
+            print(part["text"] if image is None else f"<image of {image.width}x{image.height} pixels>")
+        print(f"--- JSON schema of the reply ---\n{json.dumps(request.json_schema, indent=2)}")
+
+
+def _writable(path: str) -> Path:
+    output = Path(path)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder; `output` has to be a file, such as rubric.json.")
+    return output
+
+
+def _save(rubric: Any, output: Path) -> None:
+    """Write the rubric; another one that was there, and may have been edited, is put aside."""
+    if output.is_file() and output.read_text(encoding="utf-8") != rubric.to_json():
+        aside = output.with_suffix(".previous.json")
+        output.replace(aside)
+        print(f"The rubric that was at {output} is now {aside}.")
+    rubric.save(output)
+
+
+_COMMANDS = {
+    "generate": (_generate, "Write a rubric from preference pairs, verify it, and measure it on held-out pairs."),
+    "verify": (_verify, "Measure a rubric on labelled pairs, criterion by criterion."),
+    "show": (_show, "Show a rubric, or convert it between JSON, Markdown and text."),
+    "diff": (_diff, "Compare two rubrics."),
+    "push": (_push, "Put a rubric on the Hub."),
+    "zero-shot": (_zero_shot, "Write a rubric from the description of a task alone."),
+}

@@ -1,0 +1,72 @@
+"""A question in the words of a template, whose answer is one JSON object."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from PIL import Image
+from pydantic import BaseModel
+
+from ..chat import ChatModel, ChatRequest
+from .parsing import json_schema, parse_reply
+from .prompts import render_content, template_id
+from .questions import Question, content_key, image_digest
+from .store import StoredAnswer
+
+
+def template_question(
+    name: str,
+    model: ChatModel,
+    reply_model: type[BaseModel],
+    *,
+    prompt: str,
+    images: Sequence[Image.Image | list[Image.Image] | None] = (),
+    max_tokens: int,
+    temperature: float,
+    package: str = "arr_trl.judges",
+    positions: tuple[int, ...] = (),
+    read: Callable[[Any], Any] = lambda reply: reply,
+    **variables: Any,
+) -> Question:
+    """
+    Args:
+        name (`str`): template without its ending, such as `"auto_rubric.en"`.
+        model ([`ChatModel`]): the chat model that is asked.
+        reply_model (`type[BaseModel]`): what the reply has to be.
+        prompt (`str`): the caption or instruction; the template has it as `prompt`.
+        images (`Sequence`): what `image(i)` in the template stands for, an image or several; `None` where it is not used.
+        max_tokens (`int`): longest reply.
+        temperature (`float`): sampling temperature.
+        package (`str`, *optional*, defaults to `"arr_trl.judges"`): package of the template.
+        positions (`tuple[int, ...]`, *optional*): index of the candidate at each position shown, for the record.
+        read (`Callable`, *optional*): makes the answer of the parsed reply; raises [`ReplyError`] when it cannot.
+        **variables: the template's other variables, plain values.
+    """
+    template = template_id(name, package)
+    digests = [
+        [image_digest(i) for i in (part if isinstance(part, list) else [part] if part else [])] for part in images
+    ]
+    schema = json_schema(reply_model)
+
+    def request() -> ChatRequest:
+        content = render_content(name, images, package, prompt=prompt, **variables)
+        return ChatRequest(
+            [{"role": "user", "content": content}],
+            json_schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+
+    settings = (model.model, model.settings, temperature, max_tokens)
+    blank = StoredAnswer(
+        key=content_key(*settings, template, schema, prompt, digests, variables),
+        status="failed",
+        model=model.model,
+        template=template,
+        rubric="",
+        prompt=prompt,
+        images=tuple(chain.from_iterable(digests)),
+        positions=positions,
+        asked=0,
+    )
+    return Question(blank, request, lambda answer: read(parse_reply(answer.reply, reply_model)))

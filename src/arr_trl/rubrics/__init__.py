@@ -1,0 +1,15 @@
+from .hub import RubricHubError
+from .rubric import Criterion, Provenance, Rubric
+from .text import parse_markdown, parse_rubric_text, to_markdown, to_rubric_text
+
+
+__all__ = [
+    "Criterion",
+    "Provenance",
+    "Rubric",
+    "RubricHubError",
+    "parse_markdown",
+    "parse_rubric_text",
+    "to_markdown",
+    "to_rubric_text",
+]

@@ -1,0 +1,251 @@
+"""
+A rubric is the reward, written down: criteria that a person can read and edit and that a judge is asked to apply.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .hub import Upload, download, upload
+
+
+class Criterion(BaseModel):
+    """
+    One thing to look for in a picture.
+
+    Args:
+        text (`str`):
+            What is asked, as one statement that an image meets or does not.
+        theme (`str`, *optional*, defaults to `""`):
+            Heading that criteria are grouped under.
+        weight (`float`, *optional*, defaults to `1.0`):
+            How much the criterion counts among the others; greater than 0.
+        essential (`bool`, *optional*, defaults to `False`):
+            Whether the criterion decides before any that is not essential.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field(min_length=1)
+    theme: str = ""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    essential: bool = False
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("a criterion needs a text")
+        return text
+
+    @field_validator("text", "theme")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        return " ".join(text.split())  # the judge reads one line for each
+
+    def notes(self) -> list[str]:
+        """What the judge is told of the criterion beside its text."""
+        notes = ["essential"] if self.essential else []
+        return notes + ([f"weight {self.weight:.12g}"] if self.weight != 1.0 else [])
+
+
+class Provenance(BaseModel):
+    """
+    Where a rubric comes from: what has to be known to judge it and to make it again. It changes no verdict.
+
+    Args:
+        arr_trl (`str`): version of the package.
+        method (`str`): `"few-shot"`, `"zero-shot"` or `"description"`.
+        dataset (`str`, *optional*): name or file of the preference data.
+        dataset_config (`str`, *optional*): its configuration.
+        dataset_split (`str`, *optional*): its split.
+        dataset_revision (`str`, *optional*): commit on the Hub.
+        pairs_digest (`str`, *optional*): digest of the pairs that were used, labels included.
+        writer (`str`): model that wrote, refined and structured the criteria.
+        verifier (`str`, *optional*): model that verified them and judged the held-out pairs.
+        templates (`tuple[str, ...]`): name, version and digest of every prompt template.
+        settings (`dict`): settings of the run, seeds included.
+        counts (`dict[str, int]`): pairs and criteria at each stage.
+        dropped (`dict[str, int]`): pairs that gave no criteria, by reason.
+        holdout (`dict`, *optional*): accuracy on held-out pairs with and without the rubric, 95% intervals.
+        cv_accuracy (`float`, *optional*): cross-validated accuracy of the weights on the pairs they were learned from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arr_trl: str
+    method: Literal["few-shot", "zero-shot", "description"]
+    dataset: str | None = None
+    dataset_config: str | None = None
+    dataset_split: str | None = None
+    dataset_revision: str | None = None
+    pairs_digest: str | None = None
+    writer: str
+    verifier: str | None = None
+    templates: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    holdout: dict[str, Any] | None = None
+    cv_accuracy: float | None = None
+
+    def __hash__(self) -> int:  # its dictionaries have none
+        return hash(self.model_dump_json())
+
+    def facts(self) -> dict[str, Any]:
+        """What is known, nested values spelled out, for tables."""
+        found = {}
+        for name, value in self.model_dump(exclude_none=True).items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+            elif isinstance(value, tuple):
+                value = ", ".join(value)
+            if value not in ("", None):
+                found[name] = value
+        return found
+
+
+class Rubric(BaseModel):
+    """
+    The criteria a judge applies to the candidates of one task.
+
+    Args:
+        name (`str`):
+            Name of the rubric; it appears in logs and model cards.
+        criteria (`tuple[Criterion, ...]`):
+            At least one criterion. Their order is the order the judge reads them in.
+        version (`str`, *optional*, defaults to `"1"`):
+            Version of the wording.
+        task (`str`, *optional*, defaults to `"text-to-image"`):
+            `"text-to-image"` or `"image-editing"`.
+        provenance ([`Provenance`], *optional*):
+            Where it comes from; unset for one written by hand.
+
+    Example:
+    ```python
+    >>> rubric = Rubric(name="demo", criteria=[Criterion(text="Every object the prompt names is there.", essential=True)])
+    >>> print(rubric.render())
+    1. Every object the prompt names is there. (essential)
+    ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    criteria: tuple[Criterion, ...] = Field(min_length=1)
+    version: str = "1"
+    task: Literal["text-to-image", "image-editing"] = "text-to-image"
+    provenance: Provenance | None = None
+
+    @field_validator("name", "version")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        return " ".join(text.split()) or text
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Rubric":
+        """
+        Read a rubric from a JSON file.
+
+        Raises:
+            `FileNotFoundError`: when there is no such file.
+            `ValueError`: when the file is not JSON or not a rubric; the message names the field.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The rubric {path} is not valid JSON: {error}.") from error
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            found = "; ".join(f"`{_location(e['loc'])}`: {e['msg']}" for e in error.errors())
+            raise ValueError(
+                f"{path} is not a rubric: {found}. A rubric is a JSON object with `name` and `criteria`, a list of at "
+                'least one object such as {"text": "...", "theme": "...", "weight": 1.0, "essential": false}.'
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the rubric as a JSON file that [`Rubric.load`] reads back unchanged; never half of one."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.writing")
+        beside.write_text(self.to_json(), encoding="utf-8")
+        beside.replace(path)
+
+    def to_json(self) -> str:
+        """The rubric as the JSON of its file."""
+        return json.dumps(self.model_dump(exclude_none=True), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_hub(cls, repo_id: str, revision: str | None = None, token: str | None = None) -> "Rubric":
+        """
+        Read the `rubric.json` of a repository on the Hub.
+
+        Args:
+            repo_id (`str`): repository such as `"user/name"`.
+            revision (`str`, *optional*): branch, tag or commit; `main` by default.
+            token (`str`, *optional*): token; by default the one that is logged in.
+
+        Raises:
+            `FileNotFoundError`: when there is no such repository, revision or file.
+            `ValueError`: when the file is not a rubric.
+        """
+        return cls.load(download(repo_id, revision, token))
+
+    def push_to_hub(
+        self, repo_id: str, private: bool | None = None, token: str | None = None, dry_run: bool = False
+    ) -> Upload:
+        """
+        Put the rubric into a repository on the Hub as `rubric.json`, with a small card, in one commit. The card of
+        something else that is there, such as adapters, stays as it is.
+
+        Args:
+            repo_id (`str`): repository such as `"user/name"`; created when missing.
+            private (`bool`, *optional*): visibility of a new repository; by default what the namespace prefers.
+            token (`str`, *optional*): token with write permission; by default the one that is logged in.
+            dry_run (`bool`, *optional*, defaults to `False`): only tell what would be sent.
+
+        Raises:
+            `ValueError`: when `repo_id` is no name the Hub accepts.
+            [`RubricHubError`]: when the Hub refuses or cannot be reached.
+        """
+        from .text import to_markdown  # it builds on this module
+
+        return upload(repo_id, self.to_json(), to_markdown(self), private, token, dry_run)
+
+    def render(self, numbered: bool = True) -> str:
+        """The criteria as the judge reads them: one numbered line each, under their themes in order of appearance."""
+        lines, theme = [], ""
+        for number, criterion in enumerate(self.criteria, start=1):
+            if criterion.theme != theme:
+                theme = criterion.theme
+                lines.append(f"[{theme}]" if theme else "[Other]")
+            notes = criterion.notes()
+            mark = f"{number}." if numbered else "-"
+            lines.append(f"{mark} {criterion.text}" + (f" ({', '.join(notes)})" if notes else ""))
+        return "\n".join(lines)
+
+    @property
+    def content_hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of what the judge reads; name and version do not enter it."""
+        content = json.dumps([self.task, [c.model_dump() for c in self.criteria]], ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
+
+
+def _location(parts: tuple) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".") or "file"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {_plain(part)}' for key, part in value.items())})"
+    return str(value)
