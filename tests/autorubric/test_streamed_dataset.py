@@ -1,22 +1,19 @@
 """From a dataset that is streamed from the Hub, with `Image` columns, to a rubric that knows where it comes from."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
-from hub_client import HubClient
 from hub_server import HubServer
 
 from arr_trl.rubrics import Rubric
 from arr_trl.tiny_scenes import preferences
 
 
-GENERATE = """
-from arr_trl.cli.main import main
-result = main([
-    "rubric", "generate", "--dataset", "user/pairs", "--judge_model", "tiny_scenes", "--limit", "30",
-    "--output", f"{folder}/rubric.json",
-])
-"""
+GENERATE = ["rubric", "generate", "--dataset", "user/pairs", "--judge_model", "tiny_scenes", "--limit", "30"]
 
 
 @pytest.fixture
@@ -34,11 +31,11 @@ def test_pairs_are_streamed_from_the_hub_with_their_commit(hub, tmp_path):
     Dataset.from_list(rows, features=features).to_parquet(tmp_path / "train.parquet")
     hub.add("user/pairs", {"data/train.parquet": (tmp_path / "train.parquet").read_bytes()}, kind="dataset")
     (tmp_path / "home").mkdir()
-    client = HubClient(hub, tmp_path / "home")
-    assert client.run(GENERATE, folder=str(tmp_path)) == 0
-    client.close()
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    command = [sys.executable, "-m", "arr_trl.cli.main", *GENERATE]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=300).returncode == 0
     rubric = Rubric.load(tmp_path / "rubric.json")
     assert rubric.provenance.dataset == "user/pairs"
     assert rubric.provenance.dataset_revision == hub.repos["dataset", "user/pairs"].branches["main"]
     assert rubric.provenance.counts["pairs"] == 30
-    assert len(rubric.criteria) == 4
+    assert rubric.provenance.holdout["with_rubric"]["accuracy"] == 1
