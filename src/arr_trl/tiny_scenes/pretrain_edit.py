@@ -59,7 +59,7 @@ class EditPhase(Phase):
 
 
 # Right edits teach what instructions mean (87% of the held-out ones met after the second phase); a few wrong ones make
-# the editor as unreliable as its data (30%). Twice as many made pictures that are no edit at all.
+# the editor as unreliable as its data (25%). Twice as many made pictures that are no edit at all.
 PHASES = (
     EditPhase(
         1400, 1e-3, noise=0.0, seed=0, pictures=30_000, batch_size=128, mean_logit=0.3, with_language_model=True
