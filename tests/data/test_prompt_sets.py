@@ -9,6 +9,7 @@ from datasets import Dataset
 from PIL import Image
 
 from arr_trl.data import load_prompts
+from arr_trl.data.preferences import load_preferences
 from arr_trl.data.prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
 
 
@@ -156,6 +157,17 @@ def test_the_two_editreward_benches_are_told_apart(tmp_path):
     path = write_parquet(tmp_path / "editscore.parquet", rows)
     read = list(read_prompt_set(find_prompt_set("editscore-bench"), path))
     assert [winner(row) for row in read] == [(255, 0, 0)]
+
+
+def test_pairs_of_a_set_are_read_where_preferences_are(tmp_path):
+    for color in ("red", "blue"):
+        Image.new("RGB", (4, 4), color).save(tmp_path / f"{color}.png")
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps([{"prompt": "A cat.", "path1": "blue.png", "path2": "red.png"}]))
+    (pair,) = load_preferences(f"hpdv3:{path}")
+    assert pair.images[pair.winner].getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(ValueError, match="geneval has prompts, but no labelled pairs"):
+        load_preferences("geneval")
 
 
 def test_mj_bench_label_names_the_better_picture(tmp_path):

@@ -16,6 +16,8 @@ from diffusers.utils import load_image
 from PIL import Image, UnidentifiedImageError
 from pyarrow import ArrowInvalid
 
+from .prompt_sets import find_prompt_set, read_prompt_set
+
 
 _FILES = (".jsonl", ".json", ".parquet")
 _PROMPT = ("prompt", "query", "instruction", "caption")
@@ -59,16 +61,24 @@ def load_preferences(
     one missing file does not stop the other thousands. Pairs that people found level are left out.
 
     Args:
-        name (`str`): dataset on the Hub, which is streamed, or a .jsonl, .json or .parquet file.
+        name (`str`):
+            dataset on the Hub, which is streamed; a .jsonl, .json or .parquet file; or a benchmark of
+            [`~arr_trl.data.PROMPT_SETS`] that has pairs, such as `"mmrb2-t2i"`, or with a local copy
+            `"hpdv3:folder/test.json"`.
         config (`str`, *optional*): configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`): split; a file has only this one.
         revision (`str`, *optional*): branch, tag or commit of a dataset on the Hub.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
-        `ValueError`: when the file is empty or cannot be read as what its name says.
+        `ValueError`: when the file is empty or cannot be read as what its name says, or the benchmark has no pairs.
     """
     path = Path(name)
+    benchmark, _, copy = name.partition(":")
+    if not path.exists() and (prompt_set := find_prompt_set(benchmark)) is not None:
+        if not prompt_set.pairs:
+            raise ValueError(f"{benchmark} has prompts, but no labelled pairs.")
+        return read_preferences(read_prompt_set(prompt_set, copy or None), Path())
     if path.suffix in _FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")

@@ -3,7 +3,7 @@ from .bradley_terry import Strength, bradley_terry
 from .evaluate import Evaluator
 from .grid import save_samples
 from .intervals import bootstrap_interval
-from .pictures import InferenceSettings
+from .pictures import InferenceSettings, draw
 from .pixels import pixel_distance, pixel_diversity
 from .report import write_report
 from .results import EvaluationResults, SuccessRates, print_table, success_rates
@@ -22,6 +22,7 @@ __all__ = [
     "WinRate",
     "bootstrap_interval",
     "bradley_terry",
+    "draw",
     "load_adapters",
     "parse_adapters",
     "pixel_distance",

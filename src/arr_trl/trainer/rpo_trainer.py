@@ -36,12 +36,19 @@ from ..data import (
     load_image,
     undecoded,
 )
-from ..evaluation import EvaluationResults, save_samples, success_rates, win_rate_from_rewards
+from ..evaluation import (
+    EvaluationResults,
+    InferenceSettings,
+    draw,
+    save_samples,
+    success_rates,
+    win_rate_from_rewards,
+)
 from ..judges import JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
 from ..release import load_weights, read_adapter, save_adapter, write_model_card
-from ..sampling import denoise, log_prob, transition
+from ..sampling import log_prob, transition
 from .arithmetic import describe
 from .background_push import create_repo
 from .card import adapter_card
@@ -700,22 +707,18 @@ class RPOTrainer(ResumableTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    @torch.no_grad()
     def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
         """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
         args, model = self.args, self.model_wrapped
-        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.eval_height, args.eval_width).to(
-            self.accelerator.device
+        settings = InferenceSettings(
+            args.eval_height, args.eval_width, args.eval_num_inference_steps, args.guidance_scale, 1, args.eval_seed
         )
         images = []
         with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
             for start in range(0, len(rows), args.per_device_eval_batch_size):
                 batch = slice(start, start + args.per_device_eval_batch_size)
-                generators = [torch.Generator().manual_seed(args.eval_seed + i) for i in indices[batch]]
-                noise = self.policy.initial_noise(len(generators), args.eval_height, args.eval_width, generators)
-                conditioning = self.policy.encode(rows[batch], args.eval_height, args.eval_width)
-                latents = denoise(self.policy, model, noise, sigmas, conditioning, args.guidance_scale)
-                images += self.policy.decode(latents, args.eval_height, args.eval_width)
+                seeds = [settings.seed_of(i, 0) for i in indices[batch]]
+                images += draw(self.policy, model, rows[batch], seeds, settings)
         return images
 
     def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
