@@ -181,14 +181,14 @@ class RPOTrainer(ResumableTrainer):
             peft_config,
         )
         check_resuming(args, peft_config)
-        if policy_class_of(model).editing:
-            check_sources(train_dataset, "train_dataset")
-            if eval_dataset is not None:
-                check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
         if eval_dataset is not None:
             # with an empty picture: the mistakes of `eval_funcs` would show after training only
             blank = Image.new("RGB", (args.width, args.height), "white")
             self._check(decode_sources([next(iter(eval_dataset))]), [blank])
+        if policy_class_of(model).editing:
+            check_sources(train_dataset, "train_dataset")
+            if eval_dataset is not None:
+                check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
         self._check_repositories(args)
 
         if isinstance(model, str | os.PathLike):
