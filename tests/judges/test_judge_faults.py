@@ -101,6 +101,33 @@ def test_nothing_is_asked_twice_even_of_a_bad_server(tmp_path):
     assert len({json.dumps(body["messages"]) for body in server.requests}) == asked
 
 
+class Killed(Exception):
+    pass
+
+
+def test_killed_between_a_bad_reply_and_its_repair_only_the_repair_is_asked(tmp_path):
+    class Dies(TinyScenesJudge):
+        def complete(self, requests, on_reply=None):
+            if len(requests[0].messages) > 1:  # a repair
+                raise Killed
+            return super().complete(requests, on_reply)
+
+    settings = {"rubric": zero_shot_rubric(), "order": "fixed", "store": tmp_path / "judge.sqlite"}
+    with pytest.raises(Killed):
+        RubricJudge(model=Dies(failure_rate=1.0), **settings).compare(rows(1))
+    asked = []
+
+    class Repairs(TinyScenesJudge):
+        def complete(self, requests, on_reply=None):
+            asked.extend(requests)
+            return TinyScenesJudge().complete(requests, on_reply)
+
+    for _ in range(2):
+        (verdict,) = RubricJudge(model=Repairs(failure_rate=1.0), **settings).compare(rows(1))
+        assert verdict.failure is None
+    assert [len(request.messages) for request in asked] == [3]
+
+
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[3])

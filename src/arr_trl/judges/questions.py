@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,18 +45,24 @@ def ask(
     Returns:
         `tuple(dict[str, StoredAnswer], JudgeStats)`: answers by key, and what was asked for them.
     """
-    answers = store.get({q.blank.key for q in questions})
-    stats = JudgeStats(stored=len(answers))
-    waiting = list({q.blank.key: q for q in questions if q.blank.key not in answers}.values())
+    unique = {q.blank.key: q for q in questions}
+    answers = store.get(unique.keys())
+    # what ended between a reply that was no answer and its repair goes on with the repair
+    begun = {
+        key: a for key, a in answers.items() if a.status == "invalid" and a.asked == 1 and _is_repairable(unique[key])
+    }
+    stats = JudgeStats(stored=len(answers) - len(begun))
+    waiting = [q for key, q in unique.items() if key not in answers or key in begun]
     if not waiting:
         return answers, stats
     store.put([], rubrics)
-    for answer in _ask_model(waiting, model, store):
+    befores = [begun.get(q.blank.key, q.blank) for q in waiting]
+    for before, answer in zip(befores, _ask_model(waiting, befores, model, store), strict=True):
         answers[answer.key] = answer
-        stats.calls += answer.asked
-        stats.prompt_tokens += answer.prompt_tokens
-        stats.completion_tokens += answer.completion_tokens
-        stats.latencies_s.append(answer.latency_s)
+        stats.calls += answer.asked - before.asked
+        stats.prompt_tokens += answer.prompt_tokens - before.prompt_tokens
+        stats.completion_tokens += answer.completion_tokens - before.completion_tokens
+        stats.latencies_s.append(answer.latency_s - before.latency_s)
     return answers, stats
 
 
@@ -72,41 +78,46 @@ def image_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _ask_model(questions: list[Question], model: ChatModel, store: VerdictStore) -> list[StoredAnswer]:
+def _is_repairable(question: Question) -> bool:
+    """Whether a reply that is no answer gets one more try; a single token has no error to learn from."""
+    return question.request().choices is None
+
+
+def _ask_model(
+    questions: list[Question], befores: list[StoredAnswer], model: ChatModel, store: VerdictStore
+) -> list[StoredAnswer]:
     requests = [question.request() for question in questions]
-    # a reply that is no answer gets one more try; a single token has no error to learn from
-    repairable = [request.choices is None for request in requests]
-    answers = _replies(questions, requests, [q.blank for q in questions], repairable, model, store)
-    bad = [i for i, answer in enumerate(answers) if answer.status == "invalid" and repairable[i]]
-    if bad:
-        repairs = [_repair(requests[i], answers[i]) for i in bad]
-        again = [questions[i] for i in bad]
-        repaired = _replies(again, repairs, [answers[i] for i in bad], [False] * len(bad), model, store)
-        for i, answer in zip(bad, repaired, strict=True):
-            answers[i] = answer
+    answers = list(befores)
+    new = [i for i, answer in enumerate(answers) if not answer.asked]
+    _add_replies(answers, new, questions, requests, model, store)
+    bad = [i for i, answer in enumerate(answers) if answer.status == "invalid" and requests[i].choices is None]
+    repairs = {i: _repair(requests[i], answers[i]) for i in bad}
+    _add_replies(answers, bad, questions, repairs, model, store)
     return answers
 
 
-def _replies(
+def _add_replies(
+    answers: list[StoredAnswer],
+    places: list[int],
     questions: list[Question],
-    requests: list[ChatRequest],
-    before: list[StoredAnswer],
-    repairable: list[bool],
+    requests: Sequence[ChatRequest] | Mapping[int, ChatRequest],
     model: ChatModel,
     store: VerdictStore,
-) -> list[StoredAnswer]:
-    """`before` with one more reply each; those that will not be asked again are kept the moment they are there."""
-    answers: list[StoredAnswer | None] = [None] * len(questions)
+) -> None:
+    """One more reply for the answers in `places`, each kept the moment it is there."""
+    if not places:
+        return
+    missing = set(range(len(places)))
 
-    def arrived(i: int, reply: ChatReply) -> None:
-        answers[i] = _with_reply(before[i], reply, questions[i].read)
-        if answers[i].status != "invalid" or not repairable[i]:
-            store.put([answers[i]])
+    def arrived(n: int, reply: ChatReply) -> None:
+        i = places[n]
+        answers[i] = _with_reply(answers[i], reply, questions[i].read)
+        store.put([answers[i]])
+        missing.discard(n)
 
-    for i, reply in enumerate(model.complete(requests, on_reply=arrived)):
-        if answers[i] is None:  # a chat model need not call back
-            arrived(i, reply)
-    return answers
+    for n, reply in enumerate(model.complete([requests[i] for i in places], on_reply=arrived)):
+        if n in missing:  # a chat model need not call back
+            arrived(n, reply)
 
 
 def _with_reply(answer: StoredAnswer, reply: ChatReply, read: Callable[[StoredAnswer], Any]) -> StoredAnswer:

@@ -133,7 +133,9 @@ class VerdictStore:
             with connection:  # one transaction: all of it or nothing
                 connection.executemany(
                     f"INSERT INTO questions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-                    f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed'",
+                    f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed' "
+                    # a reply that was no answer gives way to its repair
+                    "OR (status = 'invalid' AND excluded.asked > asked AND excluded.status != 'failed')",
                     rows,
                 )
                 connection.executemany(
