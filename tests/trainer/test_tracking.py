@@ -67,12 +67,12 @@ def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
     assert table.features["judge_reason"].dtype == "string"  # also where no verdict has one
 
 
-def test_source_of_an_edit_stands_beside_its_candidates(tmp_path):
+def test_sources_of_an_edit_stand_beside_its_candidates(tmp_path):
     picture = Image.new("RGB", (8, 8), "red")
     rows = [{"prompt": "make it blue", "source_image": picture}]
     log_completions(tmp_path, 3, rows, [picture, picture], {"reward": [0.0, 1.0]}, 8, [], [])
     table = load_dataset("parquet", data_files=str(tmp_path / "step_000003.parquet"), split="train")
-    assert table[0]["source_image"].getpixel((0, 0)) == (255, 0, 0)
+    assert table[0]["source_image"][0].getpixel((0, 0)) == (255, 0, 0)
     alone = tmp_path / "alone"
     log_completions(alone, 3, [{"prompt": "make it blue"}], [picture, picture], {}, 8, [], [])
     assert Image.open(tmp_path / "step_000003.png").width > Image.open(alone / "step_000003.png").width
