@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
 from .rpo import explained
 
@@ -73,6 +74,8 @@ def _eval(argv: list[str]) -> int:
     parser = TrlParser((JudgeEvalArguments,), prog="arr-trl judge eval", description="Measure a judge.")
     with explained():
         (args,) = parser.parse_args_and_config(argv)
+        check_limit(args.limit)
+        check_file(args.output)
         # the order is fixed, since each pair is shown in both as questions of their own
         judges = {"judge": build_judge(args, args.judge_store, order="fixed")}
         if args.compare:
@@ -114,6 +117,7 @@ def _log(argv: list[str]) -> int:
     parser.add_argument("--limit", type=int, default=20, help="How many of the latest questions to show.")
     args = parser.parse_args(argv)
     with explained():
+        check_limit(args.limit)
         if not Path(args.store).is_file():
             raise FileNotFoundError(f"There is no verdict store at {args.store}; a run writes one as `judge.sqlite`.")
         with open(args.store, "rb") as file:
@@ -121,6 +125,8 @@ def _log(argv: list[str]) -> int:
                 raise ValueError(f"{args.store} is not a verdict store, which is a SQLite file.")
         if args.output is not None and Path(args.output).suffix not in (".jsonl", ".parquet"):
             raise ValueError(f"{args.output} does not end in .jsonl or .parquet, the formats of the export.")
+        if args.output is not None:
+            check_file(args.output)
 
         from ..judges import VerdictStore
 

@@ -131,7 +131,7 @@ def _sections_to_push(folder: Path, subfolder: str | None) -> list[CardSection]:
     named = [name for name in sections if (folder / name).is_dir()] if subfolder is None else [subfolder]
     if not named:
         raise ValueError(
-            f"{folder} holds no release: README.md speaks of no adapter in one of its subfolders. Give the folder "
+            f"{folder} holds no release: there is no README.md that speaks of an adapter in one of its subfolders. Give the folder "
             "above the adapter's own, and write the card with write_model_card if there is none."
         )
     for name in named:
