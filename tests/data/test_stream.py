@@ -17,13 +17,13 @@ from arr_trl.data import RepeatSampler, RepeatStream, StreamError
 ROWS = 60
 
 
-def shards(folder, count, rows=ROWS):
-    """A stream over `count` files."""
+def shards(folder, count, rows=ROWS, streaming=True):
+    """A dataset of `count` files."""
     for k in range(count):
         lines = [json.dumps({"prompt": f"prompt {i}", "row": i}) for i in range(rows) if i % count == k]
         (folder / f"{k}.jsonl").write_text("\n".join(lines))
     files = [str(folder / f"{k}.jsonl") for k in range(count)]
-    return load_dataset("json", data_files=files, split="train", streaming=True)
+    return load_dataset("json", data_files=files, split="train", streaming=streaming)
 
 
 def stream(rows, chunk_size=6, repeat_count=3, shuffle=True, seed=0, block_size=16):
@@ -70,9 +70,10 @@ def test_every_streamed_prompt_is_trained_on_once_an_epoch(tmp_path, ranks, file
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("files", [1, 2, 3, 5])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_every_prompt_of_a_map_style_dataset_is_trained_on_once_an_epoch(ranks, workers):
-    dataset = Dataset.from_dict({"prompt": [f"prompt {i}" for i in range(ROWS)]})
+def test_every_prompt_of_a_map_style_dataset_is_trained_on_once_an_epoch(tmp_path, ranks, files, workers):
+    dataset = shards(tmp_path, files, streaming=False)
     sampler = RepeatSampler(ROWS, 6, 3, shuffle=True, seed=0)
     orders = []
     for epoch in range(2):
