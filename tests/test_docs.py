@@ -129,6 +129,8 @@ def test_commands_and_their_options_exist(path, capsys):
 
 @named([path for path in CONFIGS if path not in RUBRIC_CONFIGS])
 def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch):
+    if "24gb" in str(path):  # its base in int8
+        pytest.importorskip("torchao")
     monkeypatch.chdir(ROOT)
     if "evaluate" in path.stem:
         (arguments,) = TrlParser((EvaluateArguments,)).parse_args_and_config(["--config", str(path)])

@@ -59,6 +59,8 @@ def test_recipe_has_every_hyperparameter_of_the_card(name):
 
 @pytest.mark.parametrize("name", ["rpo_flux_kontext", "rpo_flux_24gb"])
 def test_other_recipes_divide_into_whole_pairs(name):
+    if "24gb" in str(name):  # its base in int8
+        pytest.importorskip("torchao")
     settings = yaml.safe_load((EXAMPLES / "configs" / f"{name}.yaml").read_text())
     fields = {key: value for key, value in settings.items() if key in RPOConfig.__dataclass_fields__}
     assert RPOConfig(**{**fields, "use_cpu": True, "bf16": False}).prompts_per_rollout in (16, 32)
