@@ -3,7 +3,7 @@ FLUX.1-dev and Qwen-Image-Edit at full size on a GPU, with random weights: no do
 
 python benchmarks/full_size.py --json flux.json                                        # FLUX.1-dev at 512×512
 python benchmarks/full_size.py --model qwen-edit --json qwen.json
-python benchmarks/full_size.py --size 1024 --pairs 4 --base_precision int8 --batch 1   # the recipe of a 24 GB card
+python benchmarks/full_size.py --base_precision fp8 --offload_blocks --rollout_batch 4   # the recipe of a 24 GB card
 
 Prints pairs per second, peak memory, the share of a step in each phase, and the use of the GPU (MFU): operations of the
 model, counted by torch, against what a plain bfloat16 matrix product reaches on the same device. `--variants` repeats
@@ -127,7 +127,8 @@ def train(args: argparse.Namespace, device: str, variant: str) -> dict:
             sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, cfg="off",
             per_device_train_batch_size=args.batch, gradient_accumulation_steps=micro_steps,
             rollout_batch_size=1 if variant == "one pair at a time" else args.rollout_batch,
-            compile_blocks=variant == "compiled", base_precision=args.base_precision, max_steps=args.steps + 1,
+            compile_blocks=variant == "compiled", base_precision=args.base_precision,
+            offload_blocks=args.offload_blocks, max_steps=args.steps + 1,
             logging_steps=1, save_strategy="no", report_to=[], bf16=device != "cpu", use_cpu=device == "cpu",
             gradient_checkpointing=not args.no_checkpointing, disable_tqdm=True,
         )  # fmt: skip
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--rollout_batch", type=int, help="pairs that are sampled at a time; all by default")
     parser.add_argument("--kl_fraction", type=float, default=0.25)
     parser.add_argument("--base_precision", choices=["fp8", "int8"])
+    parser.add_argument("--offload_blocks", action="store_true")
     parser.add_argument("--no_checkpointing", action="store_true")
     parser.add_argument("--variants", action="store_true", help="also one pair at a time, and compiled blocks")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")

@@ -14,7 +14,7 @@ from openai_server import Answer, OpenAIServer
 from oracle import picture
 from peft import LoraConfig, get_peft_model
 from PIL import Image
-from tiny_pipelines import build_qwen_image
+from tiny_pipelines import build_flux, build_flux_kontext, build_qwen_image
 
 from arr_trl import Rubric
 from arr_trl.cli.main import main
@@ -38,6 +38,8 @@ SMALL = [
     "--use_cpu", "true", "--disable_tqdm", "true",
 ]  # fmt: skip
 
+SMALL_T2I = [*SMALL[:4], *SMALL[6:]]
+
 
 @pytest.mark.parametrize("name", CARD)
 def test_recipe_has_every_hyperparameter_of_the_card(name):
@@ -59,8 +61,6 @@ def test_recipe_has_every_hyperparameter_of_the_card(name):
 
 @pytest.mark.parametrize("name", ["rpo_flux_kontext", "rpo_flux_24gb"])
 def test_other_recipes_divide_into_whole_pairs(name):
-    if "24gb" in str(name):  # its base in int8
-        pytest.importorskip("torchao")
     settings = yaml.safe_load((EXAMPLES / "configs" / f"{name}.yaml").read_text())
     fields = {key: value for key, value in settings.items() if key in RPOConfig.__dataclass_fields__}
     assert RPOConfig(**{**fields, "use_cpu": True, "bf16": False}).prompts_per_rollout in (16, 32)
@@ -129,6 +129,10 @@ def test_editing_script_trains_judges_and_releases(base, edits, tmp_path, monkey
     assert 'image=load_image("source.png")' in (tmp_path / "out" / "README.md").read_text()
 
 
+def any_brightness(prompts, completions, **columns):
+    return [image.resize((1, 1)).getpixel((0, 0))[0] / 255 for image in completions]
+
+
 def brightness(prompts, completions, source_image, **columns):
     return [image.resize((1, 1)).getpixel((0, 0))[0] / 255 for image in completions]
 
@@ -140,6 +144,20 @@ def run(base, rows, tmp_path, *flags):
         "--dataset_name", str(tmp_path / "rows.jsonl"), "--reward_funcs", "test_examples.brightness",
         "--output_dir", str(tmp_path / "out"), *SMALL, *flags,
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rpo_flux_kontext", "rpo_flux_24gb"])
+def test_other_recipes_train_and_release(name, edits, tmp_path):
+    build = build_flux_kontext if name == "rpo_flux_kontext" else build_flux
+    build().save_pretrained(tmp_path / "base")
+    settings = yaml.safe_load((EXAMPLES / "configs" / f"{name}.yaml").read_text())
+    assert main([
+        "rpo", "--config", str(EXAMPLES / "configs" / f"{name}.yaml"), "--model_name_or_path", str(tmp_path / "base"),
+        "--dataset_name", str(edits), "--reward_funcs", "test_examples.any_brightness", "--max_sequence_length", "12",
+        "--output_dir", str(tmp_path / "out"), *(SMALL if "condition_size" in settings else SMALL_T2I),
+        "--per_device_train_batch_size", "36",
+    ]) == 0  # fmt: skip
+    assert (tmp_path / "out" / settings["adapter_subfolder"] / "pytorch_lora_weights.safetensors").is_file()
 
 
 def save(path, image, **options):

@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from diffusers import QwenImageEditPipeline
 from safetensors.torch import load_file
 from test_editing import trainer_for as edit_trainer
-from test_rpo_trainer import adapter, history, trainer_for
+from test_rpo_trainer import adapter, config, history, trainer_for
 from tiny_pipelines import build_qwen_image
 
 
@@ -56,11 +57,48 @@ def test_offloaded_encoders_change_no_result(flux_pipeline, tmp_path):
     assert all(torch.equal(runs[0][name], value) for name, value in runs[1].items())
 
 
+def test_blocks_that_come_one_after_another_change_no_result(flux_pipeline, tmp_path):
+    # where they are kept cannot be seen on a CPU: tests/second_device
+    runs = []
+    for offload in (False, True):
+        trainer = trainer_for(
+            copy.deepcopy(flux_pipeline), tmp_path, offload_blocks=offload, gradient_checkpointing=True, beta=0.1,
+            eval_dataset=Dataset.from_dict({"prompt": ["two squares"]}), save_strategy="steps", save_steps=1,
+        )  # fmt: skip
+        trainer.train()
+        runs.append((adapter(trainer), trainer.evaluation))
+    whole, offloaded = runs
+    assert all(torch.equal(whole[0][name], value) for name, value in offloaded[0].items())
+    assert whole[1] == offloaded[1]
+
+    resumed = trainer_for(
+        copy.deepcopy(flux_pipeline), tmp_path, offload_blocks=True, gradient_checkpointing=True, beta=0.1,
+        save_strategy="steps", save_steps=1,
+    )  # fmt: skip
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
+    assert all(torch.equal(whole[0][name], value) for name, value in adapter(resumed).items())
+
+
+@pytest.mark.parametrize(("settings", "sentence"), [
+    ({"gradient_checkpointing": False}, "needs gradient_checkpointing=True"),
+    ({"gradient_checkpointing": True, "compile_blocks": True}, "Leave it out, or offload_blocks"),
+])  # fmt: skip
+def test_what_offloaded_blocks_do_not_go_with_is_told(tmp_path, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config(tmp_path, offload_blocks=True, **settings)
+
+
+def test_quantized_blocks_are_not_offloaded(flux_pipeline, tmp_path):
+    pytest.importorskip("torchao")
+    with pytest.raises(ValueError, match="offload_blocks cannot move weights of class"):
+        trainer_for(flux_pipeline, tmp_path, offload_blocks=True, base_precision="int8", gradient_checkpointing=True)
+
+
 def test_editing_trains_with_all_that_a_small_card_needs(tmp_path):
     pipeline = build_qwen_image(pipeline_class=QwenImageEditPipeline)
     trainer = edit_trainer(
-        pipeline, tmp_path, base_precision="fp8", offload_encoders=True, gradient_checkpointing=True, guidance_scale=4.0,
-        cfg="off",
+        pipeline, tmp_path, base_precision="fp8", offload_encoders=True, offload_blocks=True,
+        gradient_checkpointing=True, guidance_scale=4.0, cfg="off",
     )  # fmt: skip
     trainer.train()
     assert history(trainer, "grad_norm")[0] > 0

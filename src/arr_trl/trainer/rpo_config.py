@@ -44,6 +44,9 @@ class RPOConfig(_BaseConfig):
         offload_encoders (`bool`, *optional*, defaults to `False`):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
+        offload_blocks (`bool`, *optional*, defaults to `False`):
+            Keep the frozen weights of the transformer's blocks in CPU memory, and load each block while the one before
+            it computes: two are on the device at a time. Needs `gradient_checkpointing`.
 
         compile_blocks (`bool`, *optional*, defaults to `False`):
             Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more.
@@ -218,6 +221,13 @@ class RPOConfig(_BaseConfig):
         default=False,
         metadata={
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
+        },
+    )
+    offload_blocks: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the frozen weights of the transformer's blocks in CPU memory and load each block while the one "
+            "before it computes. Needs `gradient_checkpointing`."
         },
     )
     compile_blocks: bool = field(
@@ -450,6 +460,15 @@ class RPOConfig(_BaseConfig):
         if self.base_precision == "int8" and find_spec("torchao") is None:
             raise ValueError(
                 "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
+            )
+        if self.offload_blocks and not self.gradient_checkpointing:
+            raise ValueError(
+                "offload_blocks=True needs gradient_checkpointing=True: without it the backward would need all blocks at "
+                "once."
+            )
+        if self.offload_blocks and self.compile_blocks:
+            raise ValueError(
+                "compile_blocks=True compiles blocks whose weights stay where they are. Leave it out, or offload_blocks."
             )
         self._check_window()
         if self.eval_height is None:

@@ -56,7 +56,7 @@ from .checkpoints import CheckpointError
 from .checks import check_arguments, check_resuming, fixed_settings
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
-from .memory import compress_base
+from .memory import BlockOffload, compress_base
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
@@ -224,6 +224,8 @@ class RPOTrainer(ResumableTrainer):
             load_weights(peft_model, adapter, "default", args.adapter_path)
             if args.reference == "adapter":
                 add_reference(peft_model, adapter, args.adapter_path)
+        if args.offload_blocks:
+            BlockOffload(transformer, args.device)
         if args.compile_blocks:
             transformer.compile_repeated_blocks()
         # PEFT looks for the name where only transformers' models keep it
@@ -246,6 +248,11 @@ class RPOTrainer(ResumableTrainer):
             optimizers=optimizers,
         )
         self.policy.to(self.accelerator.device, args.offload_encoders)
+        if args.offload_blocks and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "offload_blocks=True is for one process, or several with `--accelerate_config ddp`. FSDP and DeepSpeed "
+                "have settings of their own that offload what they shard: `fsdp_offload_params`, `offload_param`."
+            )
 
         if args.profile:
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))

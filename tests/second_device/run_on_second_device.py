@@ -1,0 +1,117 @@
+"""
+Trains pipelines of every family on the CPU, on the second device, and there with what a small card needs. Prints as JSON
+how far their adapters are apart, and the most memory that was in use.
+
+python run_on_second_device.py FOLDER
+"""
+
+import copy
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+
+import second_device
+
+
+device = second_device.register()  # first: libraries ask torch for an accelerator when they are imported
+
+import torch  # noqa: E402
+from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEditPlusPipeline  # noqa: E402
+
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
+
+import test_editing  # noqa: E402
+import test_rpo_trainer  # noqa: E402
+from test_rpo_trainer import adapter  # noqa: E402
+from tiny_pipelines import (  # noqa: E402
+    build_flux,
+    build_flux2,
+    build_flux_kontext,
+    build_qwen_image,
+    build_sd3,
+    build_z_image,
+)
+
+
+def build_deep_flux():
+    """FLUX.1's 19 and 38 blocks, narrow, so that the weights of the blocks are nearly all there is."""
+    pipeline = build_flux()
+    config = {**pipeline.transformer.config, "num_layers": 19, "num_single_layers": 38}
+    pipeline.register_modules(transformer=FluxTransformer2DModel.from_config(config).eval())
+    return pipeline
+
+
+PIPELINES = {
+    "flux": build_flux,
+    "flux_kontext": build_flux_kontext,
+    "flux2": build_flux2,
+    "flux2_klein": lambda: build_flux2(klein=True),
+    "qwen_image": build_qwen_image,
+    "qwen_image_edit": lambda: build_qwen_image(pipeline_class=QwenImageEditPipeline),
+    "qwen_image_edit_plus": lambda: build_qwen_image(pipeline_class=QwenImageEditPlusPipeline),
+    "sd3": build_sd3,
+    "z_image": build_z_image,
+    "deep_flux": build_deep_flux,
+}
+EDITING = ("flux_kontext", "qwen_image_edit", "qwen_image_edit_plus")
+SMALL_CARD = {"offload_encoders": True, "offload_blocks": True}
+
+
+def train(name, pipeline, folder, on_device, **settings):
+    gc.collect()
+    before = device.memory_allocated()
+    device.reset_peak_memory_stats()
+    if name in EDITING:
+        trainer_for = test_editing.trainer_for
+    else:
+        trainer_for = test_rpo_trainer.trainer_for
+        settings["max_sequence_length"] = 12 if name.split("_")[-1] == "flux" else 128
+    trainer = trainer_for(
+        copy.deepcopy(pipeline),
+        folder,
+        per_device_train_batch_size=4,
+        max_steps=2,
+        gradient_checkpointing=True,
+        use_cpu=not on_device,
+        dataloader_pin_memory=False,
+        eval_dataset=None,
+        **settings,
+    )
+    trainer.train()
+    peak = device.max_memory_allocated() - before  # the next line copies all weights
+    return {
+        "adapter": {name: value.cpu() for name, value in adapter(trainer).items()},
+        "devices": sorted({p.device.type for p in trainer.model.parameters()}),
+        "peak": peak,
+    }
+
+
+def largest_difference(run, other):
+    return max((run["adapter"][key] - value).abs().max().item() for key, value in other["adapter"].items())
+
+
+def main(folder: Path) -> None:
+    figures = {}
+    for name, build in PIPELINES.items():
+        torch.manual_seed(0)
+        pipeline = build()
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+        on_cpu = train(name, pipeline, folder / name / "cpu", on_device=False)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "hpu"
+        whole = train(name, pipeline, folder / name / "whole", on_device=True)
+        small_card = train(name, pipeline, folder / name / "small_card", on_device=True, **SMALL_CARD)
+        figures[name] = {
+            "devices": whole["devices"] + small_card["devices"],
+            "whole_against_cpu": largest_difference(whole, on_cpu),
+            "small_card_against_whole": largest_difference(small_card, whole),
+            "peak_whole": whole["peak"],
+            "peak_small_card": small_card["peak"],
+        }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
