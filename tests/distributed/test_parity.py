@@ -36,10 +36,10 @@ def train(folder: Path, transitions: int, *launch: str) -> Path:
     return folder
 
 
-def two_processes(folder: Path, accelerate_config: str) -> Path:
+def two_processes(folder: Path, accelerate_config: str, *options: str) -> Path:
     port = str(29600 + os.getpid() % 300)
     launch = ("--accelerate_config", accelerate_config, "--num_processes", "2", "--main_process_port", port)
-    return train(folder, PROMPTS_PER_STEP, *launch)
+    return train(folder, PROMPTS_PER_STEP, *launch, *options)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,8 @@ def test_two_processes_train_what_one_does(one_process, tmp_path):
 def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerate_config):
     pytest.importorskip("deepspeed")
     assert_same_run(one_process, two_processes(tmp_path / accelerate_config, accelerate_config))
+
+
+@pytest.mark.slow
+def test_offloaded_blocks_go_with_several_processes(one_process, tmp_path):
+    assert_same_run(one_process, two_processes(tmp_path / "ddp", "ddp", "--offload_blocks", "true"))
