@@ -29,6 +29,9 @@ const c10::DispatchKeySet kKeys(c10::DispatchKey::HPU);
 // ---- memory, counted --------------------------------------------------------------------------------------------------
 
 std::atomic<int64_t> allocated{0}, most_allocated{0};
+// how often a GPU would make the host wait: for a value, for a shape that depends on values, for a blocking copy
+std::atomic<int64_t> host_waits{0};
+thread_local bool inside_kernel = false;
 
 struct Block {
   void* data;
@@ -142,7 +145,8 @@ at::Tensor to_device(const at::Tensor& x) {
   return x.defined() ? x.to(kDevice) : x;
 }
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  host_waits += from.device() != to.device() && !non_blocking && !inside_kernel;
   if (from.numel()) {
     host(to).copy_(host(from));
   }
@@ -157,6 +161,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 at::Scalar local_scalar(const at::Tensor& x) {
+  host_waits += !inside_kernel;
   return host(x).item();
 }
 
@@ -209,8 +214,11 @@ at::Tensor convolution(
   if (bias && bias->defined()) {
     host_bias = host(*bias);
   }
-  return to_device(at::convolution_symint(
+  inside_kernel = true;
+  auto output = to_device(at::convolution_symint(
       host(input), host(weight), host_bias, stride, padding, dilation, transposed, output_padding, groups));
+  inside_kernel = false;
+  return output;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -226,10 +234,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     std::array<bool, 3> wanted) {
   check_same_device(gradient.is_cpu() || input.is_cpu() || weight.is_cpu(), true, "convolution_backward");
   const std::vector<c10::SymInt> bias_sizes{gradient.sym_size(1)};
+  inside_kernel = true;
   auto [for_input, for_weight, for_bias] = at::convolution_backward_symint(
       host(gradient), host(input), host(weight), c10::SymIntArrayRef(bias_sizes), stride, padding, dilation, transposed,
       output_padding, groups, wanted);
-  return {to_device(for_input), to_device(for_weight), to_device(for_bias)};
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> gradients{to_device(for_input), to_device(for_weight), to_device(for_bias)};
+  inside_kernel = false;
+  return gradients;
 }
 
 // Everything else: computed on the host and brought back. As on a GPU, a scalar and an index may be the host's.
@@ -250,7 +261,10 @@ void compute_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
   }
   check_same_device(on_host, on_device, name);
+  host_waits += name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::repeat_interleave";
+  inside_kernel = true;
   at::native::cpu_fallback(op, stack);
+  inside_kernel = false;
 }
 
 }  // namespace
@@ -287,6 +301,7 @@ TORCH_LIBRARY_IMPL(aten, Negative, m) {
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.def("host_waits", [] { return host_waits.load(); });
   m.def("memory_allocated", [] { return allocated.load(); });
   m.def("max_memory_allocated", [] { return most_allocated.load(); });
   m.def("reset_peak_memory_stats", [] { most_allocated = allocated.load(); });

@@ -18,6 +18,7 @@ def register() -> types.ModuleType:
     module._lazy_init = module.empty_cache = lambda: None
     module.synchronize = lambda device=None: None
     module.device = contextlib.nullcontext
+    module.host_waits = counters.host_waits
     module.memory_allocated = counters.memory_allocated
     module.max_memory_allocated = counters.max_memory_allocated
     module.reset_peak_memory_stats = counters.reset_peak_memory_stats

@@ -1,6 +1,6 @@
 from .auto import POLICIES, load_policy, policy_class_of, policy_for
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate
+from .batching import Conditioning, concatenate, select
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
@@ -27,4 +27,5 @@ __all__ = [
     "load_policy",
     "policy_class_of",
     "policy_for",
+    "select",
 ]

@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import pad
 
 
-# Batch-first tensors that the transformer needs beside latents and noise level.
+# Batch-first tensors that the transformer needs beside latents and noise level. Those that shapes follow from, such as
+# sizes and masks, lie on the CPU: a forward that asked the device for them would wait until it had done all before.
 Conditioning = dict[str, torch.Tensor]
 
 
@@ -27,21 +28,26 @@ def _padded_cat(tensors: list[torch.Tensor]) -> torch.Tensor:
     ])  # fmt: skip
 
 
+def select(tensors: dict[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The `rows` (integers, best on the CPU) of tensors that lie on several devices."""
+    return {name: tensor[rows.to(tensor.device, non_blocking=True)] for name, tensor in tensors.items()}
+
+
 def trim(embeds: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     Take off the padding that no row needs, so that a row does not depend on how long the rows were that it met before.
 
     Args:
         embeds (`torch.Tensor`): `[B, L, C]`.
-        mask (`torch.Tensor`): `[B, L]`, bool.
+        mask (`torch.Tensor`): `[B, L]`, bool, on the CPU.
 
     Returns:
-        `tuple(torch.Tensor, torch.Tensor)`: both up to the longest row; `None` for the mask where nothing is padded,
+        `tuple(torch.Tensor, torch.Tensor)`: both up to the longest row, on the device of `embeds`; `None` for the mask where nothing is padded,
         as pipelines do it, since attention is faster without one.
     """
     longest = int(mask.sum(1).max())
     embeds, mask = embeds[:, :longest], mask[:, :longest]
-    return embeds, None if mask.all() else mask
+    return embeds, None if mask.all() else mask.to(embeds.device, non_blocking=True)
 
 
 def in_groups(
@@ -59,7 +65,7 @@ def in_groups(
 
     Args:
         function (`Callable`): from `latents`, `sigma` and `conditioning` of a group to one output row for each.
-        keys (`torch.Tensor`): `[B, ...]`, integers.
+        keys (`torch.Tensor`): `[B, ...]`, integers, on the CPU.
         latents (`torch.Tensor`): `[B, L, C]`.
         sigma (`torch.Tensor`): `[B]`.
         conditioning (`dict[str, torch.Tensor]`): `B` rows.
@@ -73,8 +79,8 @@ def in_groups(
     if len(groups) == 1:
         return function(latents, sigma, conditioning)
     outputs = [
-        function(latents[rows], sigma[rows], {name: tensor[rows] for name, tensor in conditioning.items()})
-        for rows in groups.values()
+        function(*select({"latents": latents, "sigma": sigma}, rows).values(), select(conditioning, rows))
+        for rows in map(torch.tensor, groups.values())
     ]
-    order = torch.tensor([i for rows in groups.values() for i in rows], device=latents.device)
-    return torch.cat(outputs)[order.argsort()]
+    order = torch.tensor([i for rows in groups.values() for i in rows]).argsort()
+    return torch.cat(outputs)[order.to(latents.device, non_blocking=True)]

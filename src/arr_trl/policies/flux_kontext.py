@@ -81,7 +81,7 @@ class FluxKontextPolicy(FluxPolicy):
         return {
             "source_latents": latents,
             "image_ids": torch.cat([image_ids, source_ids[None]], 1),
-            "source_size": torch.tensor([size], device=self.device) // multiple,
+            "source_size": torch.tensor([size]) // multiple,
         }
 
     def initial_noise(

@@ -65,7 +65,7 @@ class QwenImagePolicy(FlowPolicy):
         if self.negative_prompt is not None:
             negative = self._encode_prompts("negative", [self.negative_prompt])
             conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
-        size = torch.tensor([[[height // self.size_multiple, width // self.size_multiple]]], device=self.device)
+        size = torch.tensor([[[height // self.size_multiple, width // self.size_multiple]]])
         return conditioning | {"shapes": size.expand(len(rows), -1, -1)}
 
     def _encode_prompts(self, name: str, prompts: list[str], **kwargs: Any) -> Conditioning:
@@ -73,8 +73,8 @@ class QwenImagePolicy(FlowPolicy):
             kwargs["max_sequence_length"] = self.max_sequence_length
         embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
         if mask is None:  # nothing is padded
-            mask = torch.ones(embeds.shape[:2], device=embeds.device)
-        return {f"{name}_embeds": embeds, f"{name}_mask": mask.bool()}
+            mask = torch.ones(embeds.shape[:2])
+        return {f"{name}_embeds": embeds, f"{name}_mask": mask.bool().cpu()}
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config

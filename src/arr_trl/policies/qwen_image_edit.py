@@ -108,7 +108,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
             torch.empty(0),  # instead of noise, which would move the global random state
         )
         sizes = [(height, width), *((image.height, image.width) for image in images)]
-        return {"source_latents": latents, "shapes": torch.tensor([sizes], device=self.device) // self.size_multiple}
+        return {"source_latents": latents, "shapes": torch.tensor([sizes]) // self.size_multiple}
 
     def _check_length(self, rows: list[dict[str, Any]], conditioning: Conditioning) -> None:
         # positions of the text begin behind those of the pictures

@@ -72,7 +72,7 @@ class StableDiffusion3Policy(FlowPolicy):
             max_sequence_length=self.max_sequence_length,
         )
         factor = self.pipeline.vae_scale_factor
-        size = torch.tensor([[height // factor, width // factor]], device=self.device)
+        size = torch.tensor([[height // factor, width // factor]])
         conditioning = {"prompt_embeds": prompt_embeds, "prompt_pooled": pooled, "size": size.expand(len(rows), -1)}
         if self.negative_prompt is not None:
             conditioning |= {"negative_embeds": negative_embeds, "negative_pooled": negative_pooled}

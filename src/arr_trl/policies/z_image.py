@@ -67,7 +67,7 @@ class ZImagePolicy(FlowPolicy):
             negative = self._encode_prompts("negative", [self.negative_prompt])
             conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
         factor = self.pipeline.vae_scale_factor
-        size = torch.tensor([[height // factor, width // factor]], device=self.device)
+        size = torch.tensor([[height // factor, width // factor]])
         return conditioning | {"size": size.expand(len(rows), -1)}
 
     def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
@@ -77,7 +77,7 @@ class ZImagePolicy(FlowPolicy):
             do_classifier_free_guidance=False,
             max_sequence_length=self.max_sequence_length,
         )
-        masks = [torch.ones(1, len(row), dtype=torch.bool, device=row.device) for row in embeds]
+        masks = [torch.ones(1, len(row), dtype=torch.bool) for row in embeds]
         rows = [{f"{name}_embeds": row[None], f"{name}_mask": mask} for row, mask in zip(embeds, masks, strict=True)]
         return concatenate(rows)
 
@@ -111,7 +111,7 @@ class ZImagePolicy(FlowPolicy):
             x=pictures * len(branches),
             t=((1000 - sigma * 1000) / 1000).repeat(len(branches)),  # time runs from noise to data
             cap_feats=[
-                embeds[mask]
+                embeds[: int(mask.sum())]
                 for branch in branches
                 for embeds, mask in zip(conditioning[f"{branch}_embeds"], conditioning[f"{branch}_mask"], strict=True)
             ],

@@ -103,7 +103,7 @@ def rollout(
     conditioning = conditioning if len(initial_noise) == num_prompts else of_candidates
     latents = denoise(policy, model, initial_noise, sigmas[: window_start + 1], conditioning, guidance_scale)
     slots = num_prompts * num_generations // len(latents)
-    numbers = torch.arange(num_prompts * num_generations, device=latents.device)
+    numbers = torch.arange(num_prompts * num_generations)  # on the CPU, which may ask for them
 
     steps = []
     for i in range(num_steps):

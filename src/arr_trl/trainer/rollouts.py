@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ..judges import JudgeFuture, JudgeReward
-from ..policies import Conditioning, FlowPolicy, concatenate
+from ..policies import Conditioning, FlowPolicy, concatenate, select
 from ..sampling import rollout
 from .rpo_config import RPOConfig
 
@@ -109,8 +109,9 @@ def sample_candidates(
 def join_buffers(parts: list[Buffer], advantages_PN: torch.Tensor) -> Buffer:
     """The chunks of a rollout as one, with the advantage of every transition: NaN where there is none."""
     buffer = concatenate(parts)
-    candidate = buffer.pop("candidate")
-    advantages = advantages_PN[buffer["prompt"][:, None], candidate.clamp(min=0)]
+    candidate = buffer.pop("candidate").to(advantages_PN.device)
+    prompt = buffer["prompt"].to(advantages_PN.device)
+    advantages = advantages_PN[prompt[:, None], candidate.clamp(min=0)]
     buffer["advantages"] = advantages.masked_fill(candidate < 0, torch.nan)
     return buffer
 
@@ -127,11 +128,10 @@ def training_guidance(policy: FlowPolicy, args: RPOConfig) -> float:
 
 def conditioning_of(inputs: Buffer) -> Conditioning:
     """What the policy was given at these rows."""
-    return {
-        name.removeprefix(_CONDITIONING): tensor[inputs["prompt"]]
-        for name, tensor in inputs.items()
-        if name.startswith(_CONDITIONING)
+    of_prompts = {
+        name.removeprefix(_CONDITIONING): tensor for name, tensor in inputs.items() if name.startswith(_CONDITIONING)
     }
+    return select(of_prompts, inputs["prompt"])
 
 
 def split_buffer(buffer: Buffer, num_batches: int, generator: random.Random) -> list[Buffer]:
@@ -143,8 +143,8 @@ def split_buffer(buffer: Buffer, num_batches: int, generator: random.Random) -> 
     generator.shuffle(active)
     batches = []
     for index in torch.tensor(active, dtype=torch.long).tensor_split(num_batches):
-        rows = index.to(buffer["sigma"].device) if len(index) else slice(1)
-        batch = {name: tensor if name.startswith(_CONDITIONING) else tensor[rows] for name, tensor in buffer.items()}
+        of_rows = {name: tensor for name, tensor in buffer.items() if not name.startswith(_CONDITIONING)}
+        batch = buffer | select(of_rows, index if len(index) else torch.zeros(1, dtype=torch.long))
         if len(index) == 0:
             # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
             batch["advantages"] = torch.full_like(batch["advantages"], torch.nan)

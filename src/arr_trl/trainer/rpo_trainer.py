@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch.profiler import record_function
+from torch.serialization import default_restore_location
 from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
@@ -858,15 +859,18 @@ class RPOTrainer(ResumableTrainer):
         path = self._rollout_state_file(checkpoint)
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
-        return torch.load(path, map_location=device, weights_only=True)
+
+        # straight to the device: batches share tensors, and copies of them would not; what was on the CPU stays there
+        def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+            return storage if location == "cpu" else default_restore_location(storage, str(device))
+
+        return torch.load(path, map_location=place, weights_only=True)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        # straight to the device: batches share tensors, and copies of them would not
-        device = self.accelerator.device
-        state = self._load_rollout_state(checkpoint, "cpu" if device.type == "cpu" else device)  # not "cpu:0"
+        state = self._load_rollout_state(checkpoint, self.accelerator.device)
         self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
