@@ -148,7 +148,7 @@ def test_sigmas_run_from_one_to_zero(family):
 
 def test_no_prompt_of_these_tests_is_cut(family, caplog):
     _, policy = family
-    policy._cache.clear()
+    policy.cache.clear()
     conditioning = policy.encode(ROWS, 48, 80)
     assert not [message for message in caplog.messages if message.startswith("The prompt")]
     embeds = conditioning["prompt_embeds"]

@@ -102,7 +102,7 @@ def test_sources_are_taken_at_kontexts_own_sizes_by_default(policy, monkeypatch)
 
 
 def test_encoding_leaves_the_global_random_state_alone(policy):
-    policy._cache.clear()
+    policy.cache.clear()
     before = torch.get_rng_state()
     policy.encode(ROWS, 48, 80)
     assert torch.equal(torch.get_rng_state(), before)

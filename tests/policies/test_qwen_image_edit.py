@@ -143,7 +143,7 @@ def test_an_instruction_longer_than_the_transformer_takes_is_told(policy):
 
 
 def test_encoding_leaves_the_global_random_state_alone(policy):
-    policy._cache.clear()
+    policy.cache.clear()
     before = torch.get_rng_state()
     policy.encode(ROWS, 48, 80)
     assert torch.equal(torch.get_rng_state(), before)

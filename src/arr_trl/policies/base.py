@@ -49,7 +49,7 @@ class FlowPolicy(ABC):
         self.max_sequence_length = max_sequence_length
         # read before LoRA adds float32 parameters to a bfloat16 network
         self.dtype = pipeline.transformer.dtype
-        self._cache = EncodingCache(max_cached_prompts)
+        self.cache = EncodingCache(max_cached_prompts)
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
@@ -134,7 +134,7 @@ class FlowPolicy(ABC):
                 warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
             return self.encode_rows(missing, height, width)
 
-        return self._cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
+        return self.cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""
@@ -172,7 +172,7 @@ class FlowPolicy(ABC):
             )
         else:
             self.pipeline.to(device)
-        self._cache.clear()
+        self.cache.clear()
         return self
 
     @property

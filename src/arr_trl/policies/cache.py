@@ -1,22 +1,49 @@
 """Encoded rows that are kept, so that a prompt is encoded once."""
 
+import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from .batching import Conditioning, concatenate
 
 
+if TYPE_CHECKING:
+    from .base import FlowPolicy
+
+
 class EncodingCache:
     """
-    Conditioning of single rows by key, the least recently used dropped first.
+    Conditioning of single rows by key, in memory and, where there is a folder, on disk. The least recently used leave
+    the memory first; the folder keeps all, for later runs too.
 
     Args:
-        max_rows (`int`): how many are kept.
+        max_rows (`int`): how many are kept in memory.
     """
 
     def __init__(self, max_rows: int):
         self.max_rows = max_rows
         self._rows: OrderedDict[Hashable, Conditioning] = OrderedDict()
+        self._folder: Path | None = None
+        self._device = torch.device("cpu")
+
+    def keep_on_disk(self, folder: str | os.PathLike, policy: "FlowPolicy") -> None:
+        """
+        Read what `policy` has encoded from `folder`, and write it there, from now on.
+
+        Args:
+            folder (`str` or `os.PathLike`): is made where it is missing. Processes and policies may share it.
+            policy ([`FlowPolicy`]): whose cache this is; rows go to its device, but for what was on the CPU.
+        """
+        self._folder = Path(folder) / encoders_of(policy)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._device = policy.device
 
     def get(self, keys: list[Hashable], encode: Callable[[list[int]], Conditioning]) -> Conditioning:
         """
@@ -29,11 +56,12 @@ class EncodingCache:
         Returns:
             `dict[str, torch.Tensor]`: `len(keys)` rows, the shorter ones padded with zeros.
         """
-        missing = {key: i for i, key in enumerate(keys) if key not in self._rows}
+        missing = {key: i for i, key in enumerate(keys) if key not in self._rows and not self._read(key)}
         if missing:
             encoded = encode(list(missing.values()))
             for i, key in enumerate(missing):
                 self._rows[key] = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
+                self._write(key)
         for key in keys:
             self._rows.move_to_end(key)
         batch = concatenate([self._rows[key] for key in keys])
@@ -43,3 +71,45 @@ class EncodingCache:
 
     def clear(self) -> None:
         self._rows.clear()
+
+    def _file(self, key: Hashable) -> Path:
+        return self._folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.safetensors"
+
+    def _read(self, key: Hashable) -> bool:
+        if self._folder is None:
+            return False
+        try:
+            stored = load(self._file(key).read_bytes())
+        except (FileNotFoundError, SafetensorError):  # a damaged file is written again
+            return False
+        places = {"cpu": torch.device("cpu"), "device": self._device}
+        named = {name.split(":", 1)[1]: tensor.to(places[name.split(":")[0]]) for name, tensor in stored.items()}
+        self._rows[key] = named
+        return True
+
+    def _write(self, key: Hashable) -> None:
+        if self._folder is None:
+            return
+        row = {
+            f"{'cpu' if tensor.device.type == 'cpu' else 'device'}:{name}": tensor.cpu().clone()
+            for name, tensor in self._rows[key].items()
+        }
+        path = self._file(key)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(save(row))
+        part.replace(path)  # readers see a whole file or none
+
+
+def encoders_of(policy: "FlowPolicy") -> str:
+    """
+    Tells what encodes a policy's rows from all else: from its settings, and the names, shapes and first values of the
+    weights of encoders and autoencoder.
+    """
+    plain = {name: value for name, value in vars(policy).items() if value is None or type(value) in (str, int, float)}
+    digest = hashlib.sha256(repr((type(policy).__name__, plain, policy.device.type)).encode())
+    for component, module in policy.pipeline.components.items():
+        if isinstance(module, torch.nn.Module) and component != policy.pipeline.transformer_name:
+            for name, weight in module.state_dict().items():
+                first = weight.detach().flatten()[:16].float().tolist()
+                digest.update(repr((component, name, tuple(weight.shape), str(weight.dtype), first)).encode())
+    return digest.hexdigest()[:16]

@@ -44,6 +44,9 @@ class RPOConfig(_BaseConfig):
         offload_encoders (`bool`, *optional*, defaults to `False`):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
+        prompt_cache_dir (`str`, *optional*):
+            Folder in which encoded prompts and sources are kept, about 4 MB for a prompt of FLUX.1, so that later runs and
+            prompts that no longer fit into memory need not be encoded again. By default they are kept in memory alone.
         offload_blocks (`bool`, *optional*, defaults to `False`):
             Keep the frozen weights of the transformer's blocks in CPU memory, and load each block while the one before
             it computes: two are on the device at a time. Needs `gradient_checkpointing`.
@@ -222,6 +225,10 @@ class RPOConfig(_BaseConfig):
         metadata={
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
         },
+    )
+    prompt_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder in which encoded prompts and sources are kept for later, beside those in memory."},
     )
     offload_blocks: bool = field(
         default=False,

@@ -249,6 +249,8 @@ class RPOTrainer(ResumableTrainer):
             optimizers=optimizers,
         )
         self.policy.to(self.accelerator.device, args.offload_encoders)
+        if args.prompt_cache_dir is not None:
+            self.policy.cache.keep_on_disk(args.prompt_cache_dir, self.policy)
         if args.offload_blocks and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
                 "offload_blocks=True is for one process, or several with `--accelerate_config ddp`. FSDP and DeepSpeed "

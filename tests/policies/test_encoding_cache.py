@@ -1,0 +1,78 @@
+"""What is encoded once is not encoded again, by a later run neither, and what encodes otherwise does not take it."""
+
+import copy
+
+import pytest
+import torch
+from diffusers import QwenImageEditPipeline
+from oracle import picture
+from tiny_pipelines import build_qwen_image, build_z_image
+
+from arr_trl.policies import policy_class_of
+
+
+ROWS = [{"prompt": "a red circle"}, {"prompt": "two blue squares of glass"}]
+EDITS = [{**row, "source_image": picture(40, 32, i)} for i, row in enumerate(ROWS)]
+
+
+@pytest.fixture(scope="module", params=["flux", "z_image", "qwen_image_edit"])
+def case(request, _flux_pipeline):
+    if request.param == "flux":
+        return _flux_pipeline, ROWS, {}
+    if request.param == "z_image":
+        return build_z_image(), ROWS, {}
+    return build_qwen_image(pipeline_class=QwenImageEditPipeline), EDITS, {"condition_size": 64}
+
+
+def policy_on(case, folder, **kwargs):
+    policy = policy_class_of(case[0])(case[0], **{**case[2], **kwargs})
+    policy.cache.keep_on_disk(folder, policy)
+    return policy
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_later_run_reads_what_an_earlier_one_encoded(case, tmp_path):
+    encoded = policy_on(case, tmp_path).encode(case[1], 32, 32)
+    assert len(files(tmp_path)) == 2
+    later = policy_on(case, tmp_path)
+    later.encode_rows = None  # encoding would fail
+    read = later.encode(case[1], 32, 32)
+    assert read.keys() == encoded.keys()
+    for name, value in encoded.items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(read[name], value)
+
+
+def test_other_settings_other_sizes_and_other_weights_are_encoded_anew(case, tmp_path):
+    policy_on(case, tmp_path).encode(case[1], 32, 32)
+    policy_on(case, tmp_path).encode(case[1], 32, 48)
+    assert len(files(tmp_path)) == 4
+    changed = copy.deepcopy(case[0])
+    with torch.no_grad():
+        for weight in changed.text_encoder.parameters():
+            weight += 1
+    policy_on((changed, *case[1:]), tmp_path).encode(case[1], 32, 32)
+    assert len(files(tmp_path)) == 6
+    other = {"condition_size": 96} if case[2] else {"max_sequence_length": 100}
+    policy_on(case, tmp_path, **other).encode(case[1], 32, 32)
+    assert len(files(tmp_path)) == 8
+
+
+def test_damaged_file_is_encoded_again_and_replaced(case, tmp_path):
+    encoded = policy_on(case, tmp_path).encode(case[1], 32, 32)
+    whole = files(tmp_path)[0].read_bytes()
+    files(tmp_path)[0].write_bytes(whole[: len(whole) // 2])
+    again = policy_on(case, tmp_path).encode(case[1], 32, 32)
+    assert all(torch.equal(again[name], value) for name, value in encoded.items())
+    assert len(files(tmp_path)[0].read_bytes()) == len(whole)
+
+
+def test_rows_that_left_the_memory_are_read(case, tmp_path):
+    policy = policy_on(case, tmp_path, max_cached_prompts=1)
+    encoded = [policy.encode([row], 32, 32) for row in case[1]]
+    policy.encode_rows = None
+    for row, expected in zip(case[1], encoded, strict=True):
+        assert all(torch.equal(policy.encode([row], 32, 32)[name], value) for name, value in expected.items())
