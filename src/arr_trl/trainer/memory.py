@@ -42,11 +42,17 @@ class BlockOffload:
         device (`torch.device`): where the blocks compute.
 
     Raises:
-        ValueError: a weight is of a class that cannot be moved in place, as quantized ones are.
+        ValueError: a weight is of a class that cannot be moved in place, as quantized ones are; or there are no blocks.
     """
 
     def __init__(self, transformer: torch.nn.Module, device: torch.device):
-        self.blocks = [m for m in transformer.modules() if type(m).__name__ in transformer._no_split_modules]
+        names = transformer._no_split_modules or ()
+        self.blocks = [module for module in transformer.modules() if type(module).__name__ in names]
+        if not self.blocks:
+            raise ValueError(
+                f"offload_blocks cannot find the blocks of {type(transformer).__name__}, whose `_no_split_modules` names "
+                "their classes in other transformers. Leave it out."
+            )
         self.device = device
         self._stream = None if device.type == "cpu" else torch.Stream(device)
         self._on_device: set[int] = set()
