@@ -12,8 +12,9 @@ from forked_run import build, same_adapters, train, write_prompts
 from transformers import TrainerCallback
 
 from arr_trl.cli.main import main
+from arr_trl.folders import check_writable
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import check_writable, damage
+from arr_trl.trainer.checkpoints import damage
 
 
 ROOT = Path(__file__).parents[2]
@@ -103,9 +104,9 @@ def test_disk_that_becomes_read_only_ends_training_with_a_sentence(tmp_path, dis
 def test_read_only_folder_is_refused_before_anything_is_loaded(disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(OSError, match=r"cannot be written to \(Read-only file system\); choose another `output_dir`"):
-        check_writable(disk)
+        check_writable(disk, "output_dir")
     with pytest.raises(OSError, match=r"cannot be written to \(Read-only file system\)"):
-        check_writable(disk / "out")
+        check_writable(disk / "out", "output_dir")
 
 
 @pytest.mark.parametrize("flags", [[], ["--save_strategy", "no"], ["--report_to", "tensorboard"]])

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checks import check_folder, check_limit
+from ..folders import check_writable
+from .checks import check_limit
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
 from .rpo import _import, explained
 
@@ -97,7 +98,7 @@ def run(argv: list[str]) -> int:
         if args.model is None or args.dataset is None:
             raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
         check_limit(args.limit)
-        check_folder(args.output)
+        check_writable(args.output, "output")
         store = args.judge_store or Path(args.output) / "judge.sqlite"
         judge = build_judge(args, store, order="both") if args.judge_model else None
         reward_funcs = [_import(path) for path in args.reward_funcs or []]

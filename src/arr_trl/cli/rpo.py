@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import yaml
 from transformers.utils import logging as transformers_logging
 
+from ..folders import check_writable
 from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
@@ -251,12 +252,10 @@ def _check_values(parser: "TrlParser", path: str) -> None:
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
     """The trainer of a run; everything that can be wrong with its input is found here, before weights are read."""
-    from ..trainer.checkpoints import check_writable
-
     # what costs nothing comes first
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
-    check_writable(training_args.output_dir)
+    check_writable(training_args.output_dir, "output_dir")
     reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
     eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
     if script_args.judge_model is not None:

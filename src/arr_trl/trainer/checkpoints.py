@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,6 @@ WRITING, PUSHING = ".writing", ".pushing"
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or cannot be used; the message says what to do."""
-
-
-def check_writable(output_dir: str | os.PathLike) -> None:
-    """
-    Raises:
-        `OSError`: when the folder of a run cannot be made or written to.
-    """
-    try:
-        os.makedirs(output_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):  # a name of its own for every process of the run
-            pass
-    except OSError as error:
-        raise OSError(
-            f"output_dir={output_dir} cannot be written to ({error.strerror}); choose another `output_dir`."
-        ) from error
 
 
 def checkpoint_name(step: int) -> str:

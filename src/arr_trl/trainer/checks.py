@@ -8,9 +8,10 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftConfig
 
 from ..data import check_prompts
+from ..folders import check_writable
 from ..judges import JudgeReward
 from ..release import check_lora_config
-from .checkpoints import check_writable, find_checkpoint
+from .checkpoints import find_checkpoint
 from .rpo_config import RPOConfig
 
 
@@ -70,7 +71,7 @@ def check_arguments(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
         )
-    check_writable(args.output_dir)
+    check_writable(args.output_dir, "output_dir")
 
 
 def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> None:
