@@ -1,7 +1,6 @@
 """`arr-trl rpo`: train, evaluate, and write the release. The same steps stand in examples/scripts/rpo_flux.py."""
 
 import difflib
-import os
 import re
 import sys
 import warnings
@@ -9,7 +8,6 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
+from .functions import import_functions
 from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
@@ -127,8 +126,6 @@ def run(argv: list[str]) -> int:
     from ..release import PushError
     from ..trainer import CheckpointError, RewardError, RPOConfig
 
-    # reward functions may stand in a file of the current folder, as in TRL
-    sys.path.insert(0, os.getcwd())
     parser = TrlParser(
         (RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.", epilog=LAUNCH_HELP
     )
@@ -256,8 +253,8 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
     check_writable(training_args.output_dir, "output_dir")
-    reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
-    eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
+    reward_funcs = import_functions(script_args.reward_funcs)
+    eval_funcs = import_functions(script_args.eval_funcs)
     if script_args.judge_model is not None:
         judge = build_judge(
             script_args,
@@ -327,16 +324,6 @@ def lora_config(script_args: RPOScriptArguments, training_args: "RPOConfig") -> 
     return LoraConfig(
         **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
     )
-
-
-def _import(path: str):
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{path!r} cannot be imported ({error}); give a dotted path such as `package.module.f`."
-        ) from error
 
 
 @contextmanager
