@@ -180,7 +180,7 @@ class RPOTrainer(ResumableTrainer):
             eval_dataset,
             peft_config,
         )
-        check_resuming(args, peft_config)
+        self._resumable = check_resuming(args, peft_config)
         if eval_dataset is not None:
             # with an empty picture: the mistakes of `eval_funcs` would show after training only
             blank = Image.new("RGB", (args.width, args.height), "white")
