@@ -106,6 +106,7 @@ def run(argv: list[str]) -> int:
         from ..evaluation.adapters import parse_adapters
         from ..evaluation.evaluate import Evaluator
         from ..evaluation.pictures import InferenceSettings
+        from ..judges import StoreError
 
         adapters = parse_adapters(args.adapter or [])
         if judge is not None:
@@ -131,7 +132,11 @@ def run(argv: list[str]) -> int:
             args.batch_size,
             base_model=args.model,
         )
-    found = evaluator.run()
+    try:
+        found = evaluator.run()
+    except StoreError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     if found is None:  # another process writes what was found
         return 0
 

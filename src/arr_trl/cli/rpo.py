@@ -122,7 +122,7 @@ def run(argv: list[str]) -> int:
     from trl import TrlParser
 
     from ..data import RowError, StreamError
-    from ..judges import JudgeFailureError
+    from ..judges import JudgeFailureError, StoreError
     from ..release import PushError
     from ..trainer import CheckpointError, RewardError, RPOConfig
 
@@ -142,12 +142,12 @@ def run(argv: list[str]) -> int:
         print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, RewardError, RowError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RewardError, RowError, StoreError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
         _write_release(trainer, script_args.dataset_name)
-    except RewardError as error:  # in the evaluation; what was trained is written already
+    except (RewardError, StoreError) as error:  # in the evaluation; what was trained is written already
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     except (OSError, SafetensorError) as error:
