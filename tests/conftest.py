@@ -1,6 +1,11 @@
-"""Tiny real pipelines, built once per worker, with random weights: what is tested is never how well they draw."""
+"""
+Tiny real pipelines, built once per worker, with random weights: what is tested is never how well they draw. And a small
+disk.
+"""
 
 import copy
+import shutil
+import subprocess
 
 import pytest
 
@@ -23,3 +28,19 @@ def saved_flux_pipeline(flux_pipeline, tmp_path):
     """Folder of a saved `FluxPipeline` with random weights."""
     flux_pipeline.save_pretrained(tmp_path / "tiny-flux")
     return tmp_path / "tiny-flux"
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 12 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("there is no `mount` here")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

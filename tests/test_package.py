@@ -20,6 +20,10 @@ def test_import_and_help_stay_light():
     assert not heavy & loaded_by(f"exec({help_text!r})")
 
 
+def test_reading_what_a_judge_was_asked_needs_no_torch():
+    assert "torch" not in loaded_by("import arr_trl.cli.judge; from arr_trl.judges import VerdictStore")
+
+
 @pytest.mark.parametrize("name", arr_trl.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(arr_trl, name) is not None

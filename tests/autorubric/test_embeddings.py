@@ -52,3 +52,9 @@ def test_a_server_without_embeddings_is_told_in_a_sentence(server):
         ServerEmbedder("unknown", server.url, VerdictStore())(["a"])
     with pytest.raises(ConnectionError, match="no embeddings of e at"):
         ServerEmbedder("e", "http://127.0.0.1:9/v1", VerdictStore())(["a"])
+
+
+def test_password_in_the_address_is_refused_and_not_shown():
+    with pytest.raises(ValueError, match=r"embedding_base_url='http://host/v1' was given with .*`api_key`") as caught:
+        ServerEmbedder("e", "http://user:hunter2@host/v1", VerdictStore())
+    assert "hunter2" not in str(caught.value)

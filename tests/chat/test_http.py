@@ -278,15 +278,23 @@ def test_secrets_are_in_no_message(caplog):
     secret = "sk-very-secret"
     body = json.dumps({"error": {"message": f"wrong key {secret}, token in-the-url"}}).encode()
     with OpenAIServer(respond=lambda n, b: Answer(status=401, body=body)) as server:
-        url = server.url.replace("http://", "http://user:hunter2@") + "?token=in-the-url"
+        url = f"{server.url}?token=in-the-url"
         model = HTTPChatModel("judge", url, secret)
         (reply,) = model.complete([ask()])
         with pytest.raises(PermissionError) as caught:
             model.check()
     for text in (reply.failure.message, str(caught.value), repr(model), repr(caught.value.__context__), caplog.text):
         assert secret not in text
-        assert "hunter2" not in text
         assert "in-the-url" not in text
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@host/v1", "https://hunter2@host/v1", "user:hunter2@host/v1"])
+def test_password_in_the_address_is_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match=r"base_url='.*host/v1' ") as caught:
+        HTTPChatModel("judge", url)
+    assert "hunter2" not in str(caught.value)
+    if url.startswith("http"):
+        assert "give the secret as `api_key`" in str(caught.value)
 
 
 def test_the_login_token_is_not_sent_to_a_server_of_somebody_else(monkeypatch):

@@ -11,7 +11,7 @@ JUDGE = ["judge", "eval", "--dataset", "pairs.jsonl", "--judge_model", "tiny_sce
 
 @pytest.mark.parametrize(("command", "sentence"), [
     ([*EVALUATE, "--output", "out", "--limit", "0"], "limit=0 has to be at least 1."),
-    ([*EVALUATE, "--output", "file"], "file cannot be written to as a folder (File exists)"),
+    ([*EVALUATE, "--output", "file"], "The folder file cannot be written to (File exists); choose another `output`."),
     ([*JUDGE, "--output", "out.json", "--limit", "-1"], "limit=-1 has to be at least 1."),
     ([*JUDGE, "--output", "folder"], "output=folder is a folder; name a file in it."),
     (["judge", "log", "store.sqlite", "--limit", "0"], "limit=0 has to be at least 1."),

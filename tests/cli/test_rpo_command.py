@@ -84,7 +84,7 @@ def closed_port() -> int:
     (["--height", "30"], "height=30 does not divide by 8, the latent patch of FluxPipeline; use 24 or 32."),
     (["--num_generations", "1"], "num_generations=1 leaves nothing to compare"),
     (["--sde_window_range", "2", "9"], "sde_window_range=[2, 9] is not inside the schedule"),
-    (["--output_dir", "/proc/nowhere"], "output_dir=/proc/nowhere cannot be written to"),
+    (["--output_dir", "/proc/nowhere"], "The folder /proc/nowhere cannot be written to"),
     (["--reward_funcs", "no.such.function"], "'no.such.function' cannot be imported"),
     (["--judge_model", "some-vlm"], "`judge_model=some-vlm` needs `base_url`"),
     (["--learning_ratee", "1"], "There is no option `learning_ratee`; did you mean `learning_rate`?"),

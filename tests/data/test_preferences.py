@@ -11,7 +11,7 @@ from arr_trl.data.preferences import Preference, load_preferences, read_preferen
 
 def png(value):
     buffer = io.BytesIO()
-    Image.new("RGB", (2, 2), (value,) * 3).save(buffer, format="PNG")
+    Image.new("RGB", (8, 8), (value,) * 3).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -76,6 +76,8 @@ def test_pairs_that_people_found_level_are_left_out(folder):
         ({"prompt": "x", "images": ["a.png", "gone.png"], "label_rank": [1, 2]}, "gone.png"),
         ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "cannot identify image"),
         ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1]}, "2 images and 1 ranks"),
+        ({"prompt": "x", "images": ["a.png", png(20)[:-28]], "label_rank": [1, 2]}, "the picture is broken"),
+        ({"prompt": "x", "images": [["a.png"], ["b.png"]], "label_rank": [1, 2]}, "a list stands where one image"),
     ],
 )
 def test_a_bad_row_is_a_sentence_and_not_the_end(row, words, folder):
@@ -83,6 +85,16 @@ def test_a_bad_row_is_a_sentence_and_not_the_end(row, words, folder):
     bad, pair = read_preferences([row, good], folder)
     assert words in bad
     assert isinstance(pair, Preference)
+
+
+def test_pictures_are_upright_and_what_is_transparent_is_white(folder):
+    tilted = Image.Exif()
+    tilted[0x0112] = 6  # shown after a quarter turn
+    Image.new("RGB", (8, 16)).save(folder / "tilted.jpg", exif=tilted)
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "clear.png")
+    (pair,) = read_preferences([{"prompt": "x", "chosen": "tilted.jpg", "rejected": "clear.png"}], folder)
+    assert pair.images[0].size == (16, 8)
+    assert brightness(pair.images[1]) == 255
 
 
 PROMPTS = ("query", "prompt", "instruction", "caption")
@@ -199,6 +211,6 @@ def test_a_jsonl_file_is_read_with_paths_relative_to_it(folder):
 
 def test_image_columns_of_a_parquet_file_are_read(folder):
     features = Features({"prompt": Value("string"), "chosen": ImageFeature(), "rejected": ImageFeature()})
-    row = {"prompt": "x", "chosen": Image.new("RGB", (2, 2), (7,) * 3), "rejected": Image.new("RGB", (2, 2))}
+    row = {"prompt": "x", "chosen": Image.new("RGB", (8, 8), (7,) * 3), "rejected": Image.new("RGB", (8, 8))}
     Dataset.from_list([row], features=features).to_parquet(folder / "pairs.parquet")
     assert summary(load_preferences(str(folder / "pairs.parquet"))) == [("x", 7, 0, 0)]

@@ -15,7 +15,7 @@ from arr_trl.data.prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_s
 
 def png(color):
     buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), color).save(buffer, "PNG")
+    Image.new("RGB", (8, 8), color).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
 
@@ -100,7 +100,7 @@ def test_gedit_bench_leaves_out_chinese_rows(tmp_path):
 
 def test_imgedit_pictures_stand_beside_the_file(tmp_path):
     (tmp_path / "animal").mkdir()
-    Image.new("RGB", (4, 4), "red").save(tmp_path / "animal" / "1.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "animal" / "1.png")
     path = tmp_path / "singleturn.json"
     path.write_text(json.dumps({"1": {"id": "animal/1.png", "prompt": "Remove the dog.", "edit_type": "remove"}}))
     row = load_prompt_set("imgedit", path)[0]
@@ -161,7 +161,7 @@ def test_the_two_editreward_benches_are_told_apart(tmp_path):
 
 def test_pairs_of_a_set_are_read_where_preferences_are(tmp_path):
     for color in ("red", "blue"):
-        Image.new("RGB", (4, 4), color).save(tmp_path / f"{color}.png")
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")
     path = tmp_path / "test.json"
     path.write_text(json.dumps([{"prompt": "A cat.", "path1": "blue.png", "path2": "red.png"}]))
     (pair,) = load_preferences(f"hpdv3:{path}")

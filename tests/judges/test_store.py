@@ -5,8 +5,9 @@ import threading
 from dataclasses import replace
 
 import pytest
+from full_disk import fill
 
-from arr_trl.judges import StoredAnswer, VerdictStore
+from arr_trl.judges import StoredAnswer, StoreError, VerdictStore
 from arr_trl.rubrics import Criterion, Rubric
 
 
@@ -165,6 +166,17 @@ def test_a_store_that_cannot_be_opened_is_said_in_a_sentence(tmp_path):
     (tmp_path / "judge.sqlite").mkdir()
     with pytest.raises(OSError, match=r"judge\.sqlite cannot be opened .*check that the folder can be written"):
         VerdictStore(tmp_path / "judge.sqlite").get(["a"])
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_costs_no_answer(disk):
+    store = VerdictStore(disk / "judge.sqlite")
+    store.put([answer("a")])
+    fill(disk)
+    with pytest.raises(StoreError, match=r"judge\.sqlite cannot be written to \(.*full\); make room there, or give"):
+        store.put([answer(str(i), reply="x" * 10_000) for i in range(100)])
+    (disk / "ballast").unlink()
+    store.put([answer("b")])
+    assert {"a", "b"} <= store.get(["a", "b"]).keys()
 
 
 def test_nothing_is_written_before_the_first_use(tmp_path):

@@ -12,7 +12,7 @@ from peft import LoraConfig
 
 from arr_trl.data import StreamError
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import SEAL, damage, find_checkpoint, newest_whole, place
+from arr_trl.trainer.checkpoints import SEAL, check_settings, damage, find_checkpoint, newest_whole, place
 
 
 ALONE = {"num_processes": 1}
@@ -62,9 +62,9 @@ def test_damaged_checkpoint_is_refused_by_name_and_the_next_older_offered(tmp_pa
     harm(newer)
     assert problem in damage(newer)
     with pytest.raises(CheckpointError, match=f"{newer} is damaged: .*resume from {older}, the newest whole one"):
-        find_checkpoint(newer, tmp_path, ALONE)
+        find_checkpoint(newer, tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert find_checkpoint(True, tmp_path, ALONE) == older
+        assert find_checkpoint(True, tmp_path) == older
     assert f"{newer} is damaged and not used" in caplog.text
 
 
@@ -77,22 +77,22 @@ def test_checkpoint_replaces_the_one_of_the_same_step(tmp_path):
 
 @pytest.mark.parametrize("asked", [True, "True", "true"])
 def test_newest_checkpoint_or_the_beginning_is_taken_when_none_is_named(tmp_path, asked):
-    assert find_checkpoint(asked, tmp_path, ALONE) is None
+    assert find_checkpoint(asked, tmp_path) is None
     checkpoint(tmp_path, 9)
     newest = checkpoint(tmp_path, 10)
-    assert find_checkpoint(asked, tmp_path, ALONE) == newest
-    assert find_checkpoint(None, tmp_path, ALONE) is None
+    assert find_checkpoint(asked, tmp_path) == newest
+    assert find_checkpoint(None, tmp_path) is None
 
 
 def test_checkpoints_that_are_all_damaged_do_not_begin_the_run_again(tmp_path):
     remove(checkpoint(tmp_path, 1))
     with pytest.raises(CheckpointError, match=r"No checkpoint in .* is whole"):
-        find_checkpoint(True, tmp_path, ALONE)
+        find_checkpoint(True, tmp_path)
 
 
 def test_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="written with num_processes=2, and this run has num_processes=1"):
-        find_checkpoint(checkpoint(tmp_path, 1, {"num_processes": 2}), tmp_path, ALONE)
+        check_settings(checkpoint(tmp_path, 1, {"num_processes": 2}), ALONE)
 
 
 @pytest.mark.parametrize("setting", [
@@ -126,6 +126,18 @@ def test_what_may_change_between_a_checkpoint_and_its_continuation(tmp_path):
 def test_checkpoint_that_is_not_there_is_told_before_the_model_is_loaded(tmp_path, asked):
     with pytest.raises(CheckpointError, match=f"resume_from_checkpoint='{asked}' is no folder"):
         build(tmp_path / "out", write_prompts(tmp_path), model="no/such-model", resume_from_checkpoint=asked)
+
+
+def test_checkpoint_that_was_found_before_loading_is_the_one_resumed_from(tmp_path):
+    files, newest = write_prompts(tmp_path), tmp_path / "out" / "checkpoint-2"
+    build(tmp_path / "out", files, max_steps=2).train()
+    newest.rename(tmp_path / "elsewhere")
+    trainer = build(tmp_path / "out", files, max_steps=1, resume_from_checkpoint=True)
+    (tmp_path / "elsewhere").rename(newest)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.last_checkpoint == tmp_path / "out" / "checkpoint-1"
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.last_checkpoint == newest
 
 
 def test_trainers_checkpoint_is_whole_and_holds_no_token(tmp_path):

@@ -1,19 +1,19 @@
 """Disks that are really full or really read-only: a sentence, and what was written before stays whole."""
 
 import os
-import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from forked_run import build, same_adapters, train, write_prompts
+from full_disk import fill
 from transformers import TrainerCallback
 
 from arr_trl.cli.main import main
+from arr_trl.folders import check_writable
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import check_writable, damage
+from arr_trl.trainer.checkpoints import damage
 
 
 ROOT = Path(__file__).parents[2]
@@ -32,31 +32,6 @@ def brightness(prompts, completions, trainer_state, **columns):
                 pass
     return [float(image.getpixel((0, 0))[0]) for image in completions]
 """
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 12 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("there is no `mount` here")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder, leave=0):
-    """Write a file until nothing more fits, and give `leave` bytes back."""
-    with open(folder / "ballast", "wb", buffering=0) as file:
-        with suppress(OSError):
-            while file.write(bytes(4096)):
-                pass
-        file.truncate(max(file.tell() - leave, 0))
 
 
 class Fill(TrainerCallback):
@@ -103,9 +78,9 @@ def test_disk_that_becomes_read_only_ends_training_with_a_sentence(tmp_path, dis
 def test_read_only_folder_is_refused_before_anything_is_loaded(disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(OSError, match=r"cannot be written to \(Read-only file system\); choose another `output_dir`"):
-        check_writable(disk)
+        check_writable(disk, "output_dir")
     with pytest.raises(OSError, match=r"cannot be written to \(Read-only file system\)"):
-        check_writable(disk / "out")
+        check_writable(disk / "out", "output_dir")
 
 
 @pytest.mark.parametrize("flags", [[], ["--save_strategy", "no"], ["--report_to", "tensorboard"]])

@@ -6,7 +6,9 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
@@ -141,6 +143,24 @@ def test_run_ends_when_the_win_rate_stops_rising(tmp_path):
     )  # fmt: skip
     assert trainer.state.global_step == 3
     assert trainer.state.best_global_step == 1
+
+
+@pytest.mark.parametrize("strategy", ["best", "steps"])
+def test_best_adapter_is_released_when_it_is_asked_for(tmp_path, strategy):
+    def worse_after_the_first_step(prompts, completions, trainer_state, **columns):
+        return [float((i % 2 == 0) == (trainer_state.global_step > 1)) for i in range(len(completions))]
+
+    trainer = trained(
+        tmp_path, worse_after_the_first_step, eval_dataset=prompts("test[:3]"), max_steps=8, early_stopping=2,
+        eval_strategy="steps", eval_steps=1, save_strategy=strategy, save_steps=1, load_best_model_at_end=True,
+    )  # fmt: skip
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (3, 1)
+    trainer.save_model()
+    released, best = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (trainer.adapter_folder, tmp_path / "checkpoint-1")
+    )
+    assert all(torch.equal(weight, best[name]) for name, weight in released.items())
 
 
 def test_early_stopping_without_evaluations_is_refused(tmp_path):

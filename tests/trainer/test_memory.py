@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from diffusers import QwenImageEditPipeline
+from optional import needs_torchao
 from safetensors.torch import load_file
 from test_editing import trainer_for as edit_trainer
 from test_rpo_trainer import adapter, config, history, trainer_for
@@ -25,10 +26,8 @@ def base_bytes(trainer):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("precision", ["fp8", "int8"])
+@pytest.mark.parametrize("precision", ["fp8", pytest.param("int8", marks=needs_torchao)])
 def test_base_in_8_bits_is_smaller_and_its_adapter_trains(flux_pipeline, tmp_path, precision, dtype):
-    if precision == "int8":
-        pytest.importorskip("torchao")
     flux_pipeline.to(dtype)
     whole = trainer_for(copy.deepcopy(flux_pipeline), tmp_path, max_steps=1)
     whole.train()

@@ -19,7 +19,16 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .base import ChatFailure, ChatReply, ChatRequest
-from .wire import data_url, read_output, retry_after_s, secrets_in_url, server_words, well_formed, without_secrets
+from .wire import (
+    check_address,
+    data_url,
+    read_output,
+    retry_after_s,
+    secrets_in_url,
+    server_words,
+    well_formed,
+    without_secrets,
+)
 
 
 _KIND_OF_STATUS = {401: "authentication", 403: "authentication", 404: "not_found", 408: "timeout", 429: "rate_limit"}
@@ -77,11 +86,8 @@ class HTTPChatModel:
         max_image_size: int = 1024,
         extra_body: dict[str, Any] | None = None,
     ):
-        if base_url is not None and not base_url.startswith(("http://", "https://")):
-            raise ValueError(
-                f"base_url={without_secrets(base_url)!r} is not an address; it has to start with http:// or "
-                "https://, for example http://localhost:8000/v1."
-            )
+        if base_url is not None:
+            check_address(base_url, "base_url")
         if base_url is not None and provider is not None:
             raise ValueError("Give `base_url` (a server) or `provider` (an inference provider), not both.")
         if not 1 <= max_concurrency <= 100:

@@ -103,11 +103,32 @@ def retry_after_s(value: str | None) -> float | None:
         return None
 
 
-def secrets_in_url(url: str) -> list[str | None]:
-    parts = urlsplit(url)
-    return [parts.password, *(value for _, value in parse_qsl(parts.query))]
+def check_address(url: str, setting: str) -> None:
+    """
+    Args:
+        url (`str`): address of a server.
+        setting (`str`): what the user gave it as, for the error.
+
+    Raises:
+        `ValueError`: when it is none, or has a user or password in it, which would be sent as Basic authentication.
+    """
+    shown = f"{setting}={without_secrets(url)!r}"
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(
+            f"{shown} is not an address; it has to start with http:// or https://, for example "
+            "http://localhost:8000/v1."
+        )
+    if "@" in urlsplit(url).netloc:
+        raise ValueError(
+            f"{shown} was given with a user or a password before the @; leave them out and give the secret as "
+            "`api_key`, on the command line in the environment variable that `api_key_env` names."
+        )
+
+
+def secrets_in_url(url: str) -> list[str]:
+    return [value for _, value in parse_qsl(urlsplit(url).query)]
 
 
 def without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")).removeprefix("//")

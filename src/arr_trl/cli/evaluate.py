@@ -1,14 +1,15 @@
 """`arr-trl evaluate`: base against adapters on a prompt set, with pictures, intervals and a report."""
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checks import check_folder, check_limit
+from ..folders import check_writable
+from .checks import check_limit
+from .functions import import_functions
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .rpo import _import, explained
+from .rpo import explained
 
 
 @dataclass
@@ -90,22 +91,22 @@ def run(argv: list[str]) -> int:
     """Evaluate; returns 0 for success, 1 when the judge answered nothing, 2 for input that has to be changed."""
     from trl import TrlParser
 
-    sys.path.insert(0, os.getcwd())  # reward functions may stand in a file of the current folder
     parser = TrlParser((EvaluateArguments,), prog="arr-trl evaluate", description="Compare a base with adapters.")
     with explained():
         (args,) = parser.parse_args_and_config(argv)
         if args.model is None or args.dataset is None:
             raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
         check_limit(args.limit)
-        check_folder(args.output)
+        check_writable(args.output, "output")
         store = args.judge_store or Path(args.output) / "judge.sqlite"
         judge = build_judge(args, store, order="both") if args.judge_model else None
-        reward_funcs = [_import(path) for path in args.reward_funcs or []]
-        eval_funcs = [_import(path) for path in args.eval_funcs or []]
+        reward_funcs = import_functions(args.reward_funcs)
+        eval_funcs = import_functions(args.eval_funcs)
 
         from ..evaluation.adapters import parse_adapters
         from ..evaluation.evaluate import Evaluator
         from ..evaluation.pictures import InferenceSettings
+        from ..judges import StoreError
 
         adapters = parse_adapters(args.adapter or [])
         if judge is not None:
@@ -131,7 +132,11 @@ def run(argv: list[str]) -> int:
             args.batch_size,
             base_model=args.model,
         )
-    found = evaluator.run()
+    try:
+        found = evaluator.run()
+    except StoreError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     if found is None:  # another process writes what was found
         return 0
 

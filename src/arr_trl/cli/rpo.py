@@ -1,7 +1,6 @@
 """`arr-trl rpo`: train, evaluate, and write the release. The same steps stand in examples/scripts/rpo_flux.py."""
 
 import difflib
-import os
 import re
 import sys
 import warnings
@@ -9,13 +8,14 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 from transformers.utils import logging as transformers_logging
 
+from ..folders import check_writable
+from .functions import import_functions
 from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
@@ -122,12 +122,10 @@ def run(argv: list[str]) -> int:
     from trl import TrlParser
 
     from ..data import RowError, StreamError
-    from ..judges import JudgeFailureError
+    from ..judges import JudgeFailureError, StoreError
     from ..release import PushError
     from ..trainer import CheckpointError, RewardError, RPOConfig
 
-    # reward functions may stand in a file of the current folder, as in TRL
-    sys.path.insert(0, os.getcwd())
     parser = TrlParser(
         (RPOScriptArguments, RPOConfig), prog="arr-trl rpo", description="Train with RPO.", epilog=LAUNCH_HELP
     )
@@ -144,12 +142,12 @@ def run(argv: list[str]) -> int:
         print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, RewardError, RowError, StreamError) as error:
+    except (CheckpointError, JudgeFailureError, RewardError, RowError, StoreError, StreamError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
         _write_release(trainer, script_args.dataset_name)
-    except RewardError as error:  # in the evaluation; what was trained is written already
+    except (RewardError, StoreError) as error:  # in the evaluation; what was trained is written already
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     except (OSError, SafetensorError) as error:
@@ -251,14 +249,12 @@ def _check_values(parser: "TrlParser", path: str) -> None:
 
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
     """The trainer of a run; everything that can be wrong with its input is found here, before weights are read."""
-    from ..trainer.checkpoints import check_writable
-
     # what costs nothing comes first
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
-    check_writable(training_args.output_dir)
-    reward_funcs = [_import(path) for path in script_args.reward_funcs or []]
-    eval_funcs = [_import(path) for path in script_args.eval_funcs or []]
+    check_writable(training_args.output_dir, "output_dir")
+    reward_funcs = import_functions(script_args.reward_funcs)
+    eval_funcs = import_functions(script_args.eval_funcs)
     if script_args.judge_model is not None:
         judge = build_judge(
             script_args,
@@ -328,16 +324,6 @@ def lora_config(script_args: RPOScriptArguments, training_args: "RPOConfig") -> 
     return LoraConfig(
         **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
     )
-
-
-def _import(path: str):
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{path!r} cannot be imported ({error}); give a dotted path such as `package.module.f`."
-        ) from error
 
 
 @contextmanager

@@ -92,6 +92,7 @@ def _generate(argv: list[str]) -> int:
     from ..autorubric.holdout import split
     from ..autorubric.pipeline import task_of
     from ..autorubric.progress import RunProgress, planned_questions
+    from ..judges import StoreError
 
     with explained():
         args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
@@ -113,7 +114,7 @@ def _generate(argv: list[str]) -> int:
     try:
         with progress:
             report = rubric_writer.write(pairs, args.name or output.stem, guide, **source_of(args))
-    except (AutoRubricError, ConnectionError) as error:
+    except (AutoRubricError, ConnectionError, StoreError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     report.skipped, report.cost = skipped, progress.cost

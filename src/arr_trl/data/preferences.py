@@ -1,7 +1,6 @@
 """Labelled pairs of images, in the layouts that preference data are published in."""
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -12,10 +11,10 @@ from typing import Any
 
 from datasets import Image as ImageFeature
 from datasets import load_dataset
-from diffusers.utils import load_image
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pyarrow import ArrowInvalid
 
+from .images import load_image
 from .prompt_sets import find_prompt_set, read_prompt_set
 
 
@@ -121,7 +120,7 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
                 for i, j in combinations(range(len(images)), 2):
                     if ranks[i] != ranks[j]:
                         yield _preference(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder)
-        except (ValueError, TypeError, OSError, UnidentifiedImageError) as error:
+        except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
     for one in (one for some in scored.values() for one in some if not one.paired):
         yield f"Row {one.row}: there is no other image of its prompt with another `label_score` to compare it with."
@@ -252,9 +251,9 @@ def _image(stored: Any, folder: Path) -> Image.Image:
         raise ValueError("an image is missing.")
     if isinstance(stored, dict):  # the storage form of an `Image` column
         stored = stored["path"] if stored.get("bytes") is None else stored["bytes"]
-    if isinstance(stored, bytes):
-        stored = Image.open(io.BytesIO(stored))
-    if isinstance(stored, str) and not stored.startswith(("http://", "https://")):
+    if isinstance(stored, list):
+        raise ValueError("a list stands where one image should be.")
+    if isinstance(stored, str) and "://" not in stored:
         stored = str(folder / stored)
         if not Path(stored).is_file():
             raise FileNotFoundError(f"there is no image {stored}.")

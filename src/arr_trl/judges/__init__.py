@@ -1,7 +1,7 @@
 from .ensemble import EnsembleJudge
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, JudgeStats
 from .rubric_judge import RubricJudge
-from .store import StoredAnswer, VerdictStore
+from .store import StoredAnswer, StoreError, VerdictStore
 from .verdict import CriterionResult, Verdict
 
 
@@ -14,6 +14,7 @@ __all__ = [
     "JudgeRow",
     "JudgeStats",
     "RubricJudge",
+    "StoreError",
     "StoredAnswer",
     "Verdict",
     "VerdictStore",

@@ -88,6 +88,10 @@ _COLUMNS = [field.name for field in fields(StoredAnswer)]
 _JSON_COLUMNS = ("images", "positions", "choice_logprobs")
 
 
+class StoreError(OSError):
+    """An answer cannot be kept; the message says what to change."""
+
+
 class VerdictStore:
     """
     Answers by content. Several threads and processes may use one file at once.
@@ -101,6 +105,7 @@ class VerdictStore:
     Raises:
         `ValueError`: at the first use, when the file is something else or of another version.
         `OSError`: at the first use, when it cannot be opened or written.
+        [`StoreError`]: when an answer cannot be written later, for a disk that is full.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -130,22 +135,29 @@ class VerdictStore:
         updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
         with self._lock:
             connection = self._open()
-            with connection:  # one transaction: all of it or nothing
-                connection.executemany(
-                    f"INSERT INTO questions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-                    f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed' "
-                    # a reply that was no answer gives way to its repair
-                    "OR (status = 'invalid' AND excluded.asked > asked AND excluded.status != 'failed')",
-                    rows,
-                )
-                connection.executemany(
-                    "INSERT OR IGNORE INTO rubrics VALUES (?, ?)",
-                    [(rubric.content_hash, rubric.model_dump_json()) for rubric in rubrics],
-                )
-                if self.path is None:
-                    connection.execute(
-                        "DELETE FROM questions WHERE rowid <= (SELECT max(rowid) FROM questions) - ?", (_MEMORY_ROWS,)
+            try:
+                with connection:  # one transaction: all of it or nothing
+                    connection.executemany(
+                        f"INSERT INTO questions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+                        f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed' "
+                        # a reply that was no answer gives way to its repair
+                        "OR (status = 'invalid' AND excluded.asked > asked AND excluded.status != 'failed')",
+                        rows,
                     )
+                    connection.executemany(
+                        "INSERT OR IGNORE INTO rubrics VALUES (?, ?)",
+                        [(rubric.content_hash, rubric.model_dump_json()) for rubric in rubrics],
+                    )
+                    if self.path is None:
+                        connection.execute(
+                            "DELETE FROM questions WHERE rowid <= (SELECT max(rowid) FROM questions) - ?",
+                            (_MEMORY_ROWS,),
+                        )
+            except sqlite3.DatabaseError as error:  # a full disk, a quota, a disk that became read-only
+                raise StoreError(
+                    f"The verdict store {self.path} cannot be written to ({error}); make room there, or give `store` a "
+                    "path on another disk. What it holds is kept."
+                ) from error
 
     def __len__(self) -> int:
         with self._lock:

@@ -31,10 +31,10 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
 )
 
 
-def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **hub: Any) -> type[FlowPolicy]:
+def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **init_kwargs: Any) -> type[FlowPolicy]:
     """
-    The policy's class, from a configuration file where `model` is a model id or a folder; `hub` says where the
-    file is (`revision`, `token`, `cache_dir`).
+    The policy's class, from a configuration file where `model` is a model id or a folder. Of `init_kwargs`, arguments
+    of the pipeline's `from_pretrained`, those count that say where the file is: `revision`, `token` and `cache_dir`.
 
     Raises:
         `TypeError`: when no policy knows the pipeline.
@@ -46,7 +46,7 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
     check_source(str(model), "model_name_or_path", "model")
-    name = DiffusionPipeline.load_config(model, **hub).get("_class_name")
+    name = DiffusionPipeline.load_config(model, **hub_kwargs(init_kwargs)).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     return _policy_class(name)
@@ -90,10 +90,9 @@ def load_policy(
             when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
             argument.
     """
-    hub = hub_kwargs(init_kwargs)
-    policy_class = policy_class_of(model, **hub)
+    policy_class = policy_class_of(model, **init_kwargs)
     _check_arguments(policy_class, policy_kwargs or {})
-    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub)
+    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub_kwargs(init_kwargs))
     policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)

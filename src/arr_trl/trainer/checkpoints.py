@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,6 @@ WRITING, PUSHING = ".writing", ".pushing"
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or cannot be used; the message says what to do."""
-
-
-def check_writable(output_dir: str | os.PathLike) -> None:
-    """
-    Raises:
-        `OSError`: when the folder of a run cannot be made or written to.
-    """
-    try:
-        os.makedirs(output_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):  # a name of its own for every process of the run
-            pass
-    except OSError as error:
-        raise OSError(
-            f"output_dir={output_dir} cannot be written to ({error.strerror}); choose another `output_dir`."
-        ) from error
 
 
 def checkpoint_name(step: int) -> str:
@@ -105,11 +89,10 @@ def newest_whole(output_dir: Path, before: int | None = None) -> Path | None:
 def find_checkpoint(
     resume_from: str | os.PathLike | bool | None,
     output_dir: Path,
-    settings: Mapping[str, Any],
     token: str | None = None,
 ) -> Path | None:
     """
-    The checkpoint that `resume_from_checkpoint` asks for.
+    The checkpoint that `resume_from_checkpoint` asks for, every file of it read.
 
     Args:
         resume_from (`str`, `os.PathLike` or `bool`, *optional*):
@@ -117,8 +100,6 @@ def find_checkpoint(
             that `hub_strategy="checkpoint"` or `"all_checkpoints"` has put there, or `"user/repo/checkpoint-20"`.
         output_dir (`Path`):
             Folder of the run.
-        settings (`dict`):
-            What the run that wrote it has to have in common with this one; names that it did not record are passed over.
         token (`str`, *optional*):
             Token for the Hub.
 
@@ -126,7 +107,7 @@ def find_checkpoint(
         `Path`: `None` to begin at the beginning, which `True` means where there is no checkpoint yet.
 
     Raises:
-        [`CheckpointError`]: when the checkpoint is damaged, is not there, or was written with other settings.
+        [`CheckpointError`]: when the checkpoint is damaged or is not there.
     """
     if resume_from is None or str(resume_from).lower() == "false":
         return None
@@ -149,6 +130,22 @@ def find_checkpoint(
                 f"resume from {older}, the newest whole one before it" if older else "there is no whole one before it"
             )
             raise CheckpointError(f"{folder} is damaged: {problem}; {offer}.")
+    return folder
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """
+    Find out whether a run can go on from a checkpoint.
+
+    Args:
+        folder (`Path`):
+            The checkpoint.
+        settings (`dict`):
+            What the run that wrote it has to have in common with this one; names that it did not record are passed over.
+
+    Raises:
+        [`CheckpointError`]: when it was written with other settings.
+    """
     written = json.loads((folder / SEAL).read_text())["settings"]
     settings = json.loads(json.dumps(settings))  # tuples as lists
     changed = [name for name in settings if name in written and written[name] != settings[name]]
@@ -158,7 +155,6 @@ def find_checkpoint(
             f"{', '.join(f'{name}={settings[name]}' for name in changed)}. What it holds fits no other run: resume with "
             "the same, or leave out `resume_from_checkpoint` to begin again."
         )
-    return folder
 
 
 def write_failure(folder: Path, error: BaseException | None) -> CheckpointError:

@@ -8,9 +8,10 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftConfig
 
 from ..data import check_prompts
+from ..folders import check_writable
 from ..judges import JudgeReward
 from ..release import check_lora_config
-from .checkpoints import check_writable, find_checkpoint
+from .checkpoints import check_settings, find_checkpoint
 from .rpo_config import RPOConfig
 
 
@@ -70,17 +71,20 @@ def check_arguments(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
         )
-    check_writable(args.output_dir)
+    check_writable(args.output_dir, "output_dir")
 
 
-def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> None:
+def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
     """
+    The checkpoint that `resume_from_checkpoint` names, if any.
+
     Raises:
-        [`CheckpointError`]: when `resume_from_checkpoint` names none that this run could go on from.
+        [`CheckpointError`]: when it names none that this run could go on from.
     """
-    if args.resume_from_checkpoint is not None:
-        settings = {"num_processes": args.world_size} | fixed_settings(args, peft_config)
-        find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), settings, args.hub_token)
+    folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
+    if folder is not None:
+        check_settings(folder, {"num_processes": args.world_size} | fixed_settings(args, peft_config))
+    return folder
 
 
 def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from .checkpoints import (
     PUSHING,
     WRITING,
     CheckpointError,
+    check_settings,
     checkpoint_name,
     find_checkpoint,
     place,
@@ -48,6 +49,9 @@ class ResumableTrainer(_BaseTrainer):
 
     Subclasses have `args.adapter_subfolder`, save the adapter there, and write the card in `create_model_card`.
     """
+
+    # What `args.resume_from_checkpoint` names, where a subclass looked for it before it loaded anything.
+    _resumable: Path | None = None
 
     def __init__(self, *args, **kwargs):
         self._writing: Path | None = None  # while a checkpoint is written: the folder beside its place
@@ -81,10 +85,15 @@ class ResumableTrainer(_BaseTrainer):
             [`TrainingInterrupted`]: when SIGTERM or SIGINT ended training; a checkpoint is written then.
             [`StreamError`]: when the prompts cannot be read further; a checkpoint is written then.
         """
-        with self.accelerator.local_main_process_first():
-            self.last_checkpoint = find_checkpoint(
-                resume_from_checkpoint, Path(self.args.output_dir), self._fixed_settings(), self.args.hub_token
-            )
+        # once: it is read as a whole; a second training looks again, since there may be a newer one
+        self.last_checkpoint, self._resumable = self._resumable, None
+        if self.last_checkpoint is None or resume_from_checkpoint != self.args.resume_from_checkpoint:
+            with self.accelerator.local_main_process_first():
+                self.last_checkpoint = find_checkpoint(
+                    resume_from_checkpoint, Path(self.args.output_dir), self.args.hub_token
+                )
+        if self.last_checkpoint is not None:
+            check_settings(self.last_checkpoint, self._fixed_settings())
         if self.is_world_process_zero():
             remove_leftovers(Path(self.args.output_dir))
         checkpoint, self._saved_step, self._step_began = None, 0, (-1, {})

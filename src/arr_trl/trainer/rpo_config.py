@@ -137,7 +137,8 @@ class RPOConfig(_BaseConfig):
             Rows of the grid of base and trained pictures that each evaluation writes.
         early_stopping (`int`, *optional*):
             End training after this many evaluations in a row without a higher `eval_win_rate`. It needs an
-            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step.
+            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step. What is released is the
+            adapter of the last step; with `load_best_model_at_end=True` and `save_strategy="best"`, of the best one.
         log_completions (`bool`, *optional*, defaults to `False`):
             Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
             with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
@@ -365,7 +366,8 @@ class RPOConfig(_BaseConfig):
     early_stopping: int | None = field(
         default=None,
         metadata={
-            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never."
+            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never. With "
+            "`load_best_model_at_end` and `save_strategy: best` the adapter of the best evaluation is released."
         },
     )
     log_completions: bool = field(
@@ -397,6 +399,10 @@ class RPOConfig(_BaseConfig):
     def __post_init__(self):
         if self.reward_weights is not None and not isinstance(self.reward_weights, list | tuple):
             raise ValueError(f"reward_weights={self.reward_weights!r} has to be a list of numbers, one per function.")
+        asks_for_best = self.early_stopping is not None or self.load_best_model_at_end or self.save_strategy == "best"
+        if asks_for_best and self.metric_for_best_model is None:
+            # TrainingArguments would take the loss, which our evaluations do not have
+            self.metric_for_best_model = "eval_win_rate"
         super().__post_init__()
         # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
         self.accelerator_config.dispatch_batches = False
@@ -482,14 +488,11 @@ class RPOConfig(_BaseConfig):
             self.eval_height = self.height
         if self.eval_width is None:
             self.eval_width = self.width
-        if self.early_stopping is not None:
-            if self.early_stopping < 1 or self.eval_strategy == "no":
-                raise ValueError(
-                    f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
-                    "`eval_strategy='steps'` with `eval_steps`."
-                )
-            self.metric_for_best_model = self.metric_for_best_model or "eval_win_rate"
-            self.greater_is_better = True
+        if self.early_stopping is not None and (self.early_stopping < 1 or self.eval_strategy == "no"):
+            raise ValueError(
+                f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
+                "`eval_strategy='steps'` with `eval_steps`."
+            )
 
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps

@@ -165,11 +165,11 @@ class RPOTrainer(ResumableTrainer):
             raise ValueError(
                 "`adapter_path` names an adapter with a configuration of its own; leave `peft_config` out."
             )
+        model_init_kwargs = args.model_init_kwargs or {}
         adapter = None
         if args.adapter_path is not None:
-            peft_config, adapter = read_adapter(
-                args.adapter_path, policy_class_of(model).pipeline_class, args.hub_token
-            )
+            pipeline_class = policy_class_of(model, **model_init_kwargs).pipeline_class
+            peft_config, adapter = read_adapter(args.adapter_path, pipeline_class, args.hub_token)
         peft_config = peft_config or LoraConfig(r=16, lora_alpha=32)
         train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
         check_arguments(
@@ -181,19 +181,19 @@ class RPOTrainer(ResumableTrainer):
             eval_dataset,
             peft_config,
         )
-        check_resuming(args, peft_config)
+        self._resumable = check_resuming(args, peft_config)
         if eval_dataset is not None:
             # with an empty picture: the mistakes of `eval_funcs` would show after training only
             blank = Image.new("RGB", (args.width, args.height), "white")
             self._check(decode_sources([next(iter(eval_dataset))]), [blank])
-        if policy_class_of(model).editing:
+        if policy_class_of(model, **model_init_kwargs).editing:
             check_sources(train_dataset, "train_dataset")
             if eval_dataset is not None:
                 check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
         self._check_repositories(args)
 
         if isinstance(model, str | os.PathLike):
-            init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
+            init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **model_init_kwargs}
             with whole_weights():
                 self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
