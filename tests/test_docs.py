@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from openai_server import OpenAIServer
-from optional import needs_torchao
 from trl import TrlParser
 
 import arr_trl
@@ -128,10 +127,7 @@ def test_commands_and_their_options_exist(path, capsys):
         assert options <= known | {"--config"}, f"{words} has options that do not exist: {options - known}"
 
 
-@named([
-    pytest.param(path, marks=needs_torchao) if path.name == "rpo_flux_24gb.yaml" else path
-    for path in CONFIGS if path not in RUBRIC_CONFIGS
-])  # fmt: skip
+@named([path for path in CONFIGS if path not in RUBRIC_CONFIGS])
 def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     if "evaluate" in path.stem:

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from diffusers import QwenImageEditPipeline
 from openai_server import Answer, OpenAIServer
-from optional import needs_torchao
 from oracle import picture
 from peft import LoraConfig, get_peft_model
 from PIL import Image
@@ -60,7 +59,7 @@ def test_recipe_has_every_hyperparameter_of_the_card(name):
     assert args.prompts_per_rollout == card["pairs"]
 
 
-@pytest.mark.parametrize("name", ["rpo_flux_kontext", pytest.param("rpo_flux_24gb", marks=needs_torchao)])
+@pytest.mark.parametrize("name", ["rpo_flux_kontext", "rpo_flux_24gb"])
 def test_other_recipes_divide_into_whole_pairs(name):
     settings = yaml.safe_load((EXAMPLES / "configs" / f"{name}.yaml").read_text())
     fields = {key: value for key, value in settings.items() if key in RPOConfig.__dataclass_fields__}

@@ -87,8 +87,8 @@ def test_what_offloaded_blocks_do_not_go_with_is_told(tmp_path, settings, senten
         config(tmp_path, offload_blocks=True, **settings)
 
 
+@needs_torchao
 def test_quantized_blocks_are_not_offloaded(flux_pipeline, tmp_path):
-    pytest.importorskip("torchao")
     with pytest.raises(ValueError, match="offload_blocks cannot move weights of class"):
         trainer_for(flux_pipeline, tmp_path, offload_blocks=True, base_precision="int8", gradient_checkpointing=True)
 

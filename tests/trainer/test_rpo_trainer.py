@@ -365,3 +365,9 @@ def test_output_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "out").write_text("a file where the folder should go")
     with pytest.raises(OSError, match=r"cannot be written to \(.*\); choose another `output_dir`"):
         trainer_for("no/such-model", tmp_path)
+
+
+def test_cache_of_prompts_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "prompts").write_text("a file where the folder should go")
+    with pytest.raises(OSError, match=r"cannot be written to \(.*\); choose another `prompt_cache_dir`"):
+        trainer_for("no/such-model", tmp_path, prompt_cache_dir=str(tmp_path / "prompts"))

@@ -72,6 +72,8 @@ def check_arguments(
             "that sampled; set it to 0."
         )
     check_writable(args.output_dir, "output_dir")
+    if args.prompt_cache_dir is not None:
+        check_writable(args.prompt_cache_dir, "prompt_cache_dir")
 
 
 def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
