@@ -30,13 +30,13 @@ def plus_policy():
 
 
 @pytest.fixture(autouse=True)
-def small_sources(monkeypatch):
-    """The pipelines, whose size of a source is a constant, with that of the policies."""
+def small_sources(monkeypatch, policy, plus_policy):
+    """The pipelines, whose size of a source is a constant, with that of the policies, as model cards set it."""
     dimensions = pipeline_qwenimage_edit.calculate_dimensions
-    monkeypatch.setattr(
-        pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: dimensions(CONDITION_SIZE**2, ratio)
-    )
-    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", CONDITION_SIZE**2)
+    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", dimensions)  # put back after the test
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 1024 * 1024)
+    exec(policy.call_setup(), {})
+    exec(plus_policy.call_setup(), {})
 
 
 def call(policy, prompt, image, height, width, guidance_scale, seeds, output_type="latent"):

@@ -10,6 +10,7 @@ from tiny_pipelines import build_qwen_image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.trainer.arithmetic import describe, rollout_forwards
+from arr_trl.trainer.comparison import draw_rows
 from arr_trl.trainer.rollouts import draw_window, join_buffers, place_random
 
 
@@ -207,8 +208,8 @@ def test_advantage_goes_to_the_transitions_of_its_candidate():
 
 def test_pictures_of_the_evaluation_may_be_larger_than_those_of_training(flux_pipeline, tmp_path):
     trainer = build(flux_pipeline, tmp_path, eval_height=64, eval_width=48, eval_num_inference_steps=1)
-    sizes = [image.size for image in trainer._sample_images([{"prompt": PROMPTS[0]}], [0], adapter=True)]
-    assert sizes == [(48, 64)]
+    (image,) = draw_rows(trainer.policy, trainer.model, [{"prompt": PROMPTS[0]}], [0], trainer.args)
+    assert image.size == (48, 64)
 
 
 def test_batch_arithmetic_is_told_in_words():

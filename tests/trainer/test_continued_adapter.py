@@ -29,10 +29,10 @@ def start(flux_pipeline, tmp_path):
     return tmp_path / "start"
 
 
-def trainer_for(pipeline, tmp_path, start, name="adapter_model.safetensors", **overrides):
+def trainer_for(pipeline, tmp_path, start, name="adapter_model.safetensors", reward=alternating, **overrides):
     return RPOTrainer(
         model=copy.deepcopy(pipeline),
-        reward_funcs=alternating,
+        reward_funcs=reward,
         args=config(tmp_path, adapter_path=str(start / name), beta=0.1, adapter_subfolder="ARR-two", **overrides),
         train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
     )
@@ -104,12 +104,18 @@ def test_resumed_run_equals_the_uninterrupted_one(flux_pipeline, tmp_path, start
 
 
 def test_evaluation_compares_with_the_base(flux_pipeline, tmp_path, start):
-    trainer = trainer_for(flux_pipeline, tmp_path, start, reference="adapter")
-    rows = [{"prompt": PROMPTS[0]}]
-    base = trainer._sample_images(rows, [0], adapter=False)
-    plain = trainer_for(flux_pipeline, tmp_path, start)
-    assert base == plain._sample_images(rows, [0], adapter=False)
-    assert base != trainer._sample_images(rows, [0], adapter=True)
+    compared = []
+
+    def remember(completions, **columns):
+        compared.append(completions)
+        return alternating(completions=completions, **columns)
+
+    for reference in ("adapter", "base"):
+        trainer = trainer_for(flux_pipeline, tmp_path, start, reward=remember, reference=reference)
+        trainer.evaluate(Dataset.from_dict({"prompt": PROMPTS[:1]}))
+    (base, trained), (base_alone, _) = compared
+    assert base == base_alone
+    assert base != trained
 
 
 def test_contradictions_are_refused(flux_pipeline, tmp_path, start):

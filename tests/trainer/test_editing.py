@@ -2,19 +2,22 @@
 
 import copy
 import io
+import re
 
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Value, load_dataset
 from datasets import Image as ImageFeature
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
-from oracle import picture
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+from oracle import assert_same_picture, picture
 from peft import LoraConfig
 from PIL import Image
 from tiny_pipelines import build_qwen_image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.data import RowError
+from arr_trl.evaluation import InferenceSettings, draw
 
 
 INSTRUCTIONS = [
@@ -131,6 +134,24 @@ def test_sheet_card_and_completions_show_the_source(edit_pipeline, tmp_path):
         cache_dir=str(tmp_path / "cache"),
     )  # fmt: skip
     assert [image.size for image in table[0]["source_image"]] == [(40, 32)]
+
+
+def test_usage_code_of_the_card_resizes_the_source_as_training_does(edit_pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", pipeline_qwenimage_edit.calculate_dimensions)
+    monkeypatch.chdir(tmp_path)
+    row = {"prompt": INSTRUCTIONS[0], "source_image": picture(40, 32, 0)}
+    row["source_image"].save("source.png")
+    trainer = trainer_for(copy.deepcopy(edit_pipeline), tmp_path)
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)[1]
+    # the pipeline's own loader needs torchvision for the processor
+    code = code.replace("QwenImageEditPipeline.from_pretrained(base_model, dtype=torch.float32)", "edit_pipeline")
+    names = {"edit_pipeline": edit_pipeline}
+    exec(code.replace("path/to/this/folder", "out"), names)
+    (trained,) = draw(trainer.policy, trainer.model, [row], [0], InferenceSettings(32, 32, 2, 1.0))
+    assert_same_picture(names["image"], trained)
 
 
 def test_several_references_train_and_are_shown(tmp_path):

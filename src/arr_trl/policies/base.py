@@ -141,6 +141,10 @@ class FlowPolicy(ABC):
         length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
         return length | ({} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt})
 
+    def call_setup(self) -> str:
+        """Code that has to run before the pipeline's own `__call__`, so that it draws what this policy draws."""
+        return ""
+
     def uses_cfg(self, guidance_scale: float) -> bool:
         """Whether a forward at this scale has a second branch, which doubles its cost."""
         possible = self.cfg_off_scale is not None and self.negative_prompt is not None

@@ -70,6 +70,22 @@ class QwenImageEditPolicy(QwenImagePolicy):
             init_kwargs["processor"] = ImageOnlyProcessor.from_pretrained(model, subfolder="processor", **hub)
         return super().load_pipeline(model, **init_kwargs)
 
+    def call_setup(self) -> str:
+        if self.condition_size == 1024:
+            return ""
+        side = self.condition_size
+        return (
+            f"# Sources had the area of {side} × {side} pixels in training; the pipeline's call would give them 1024 × 1024.\n"
+            + self._resizing(side)
+        )
+
+    def _resizing(self, side: int) -> str:
+        return (
+            "from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit as own\n"
+            "of_area = own.calculate_dimensions\n"
+            f"own.calculate_dimensions = lambda area, ratio: of_area({side} * {side}, ratio)"
+        )
+
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         images = [self._resized(self._source(row), self.condition_size**2) for row in rows]
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows], image=images)
@@ -136,6 +152,12 @@ class QwenImageEditPlusPolicy(QwenImageEditPolicy):
     """
 
     pipeline_class = QwenImageEditPlusPipeline
+
+    def _resizing(self, side: int) -> str:
+        return (
+            "from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as own\n"
+            f"own.VAE_IMAGE_SIZE = {side} * {side}"
+        )
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         return concatenate([self._encode_row(row, height, width) for row in rows])  # the pipeline takes one prompt

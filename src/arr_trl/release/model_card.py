@@ -64,6 +64,8 @@ class AdapterCard:
             `"text-to-image"` or `"image-editing"`.
         inference (`dict`, *optional*):
             Arguments of the pipeline's call in the evaluation, such as `num_inference_steps`.
+        call_setup (`str`, *optional*):
+            Code that the usage example has before the pipeline's call; see [`~arr_trl.FlowPolicy.call_setup`].
         dtype (`str`, *optional*, defaults to `"bfloat16"`):
             Precision in which the base was loaded.
         training (`dict`, *optional*):
@@ -107,6 +109,7 @@ class AdapterCard:
     target_modules: str | list[str]
     task: Literal["text-to-image", "image-editing"] = "text-to-image"
     inference: Mapping[str, Any] = field(default_factory=dict)
+    call_setup: str = ""
     dtype: str = "bfloat16"
     training: Mapping[str, Any] = field(default_factory=dict)
     license: str | None = None

@@ -52,6 +52,7 @@ def adapter_card(trainer: "RPOTrainer", datasets: list[str], train_seconds: floa
             trainer.policy.guidance_argument: args.guidance_scale,
             **trainer.policy.call_kwargs(args.eval_height, args.eval_width),
         },
+        call_setup=trainer.policy.call_setup(),
         dtype=str(trainer.policy.dtype).removeprefix("torch."),
         training=training_settings(args),
         rewards=trainer.reward_func_names,

@@ -1,4 +1,7 @@
-"""What a reward function gave back, read strictly: a wrong shape is told in a sentence that names the function."""
+"""
+What a reward function is given, and what it gave back, read strictly: a wrong shape is told in a sentence that names the
+function.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +12,11 @@ import torch
 
 class RewardError(ValueError):
     """A reward function returned something that is not one reward per picture."""
+
+
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The rows as keyword arguments of a function: the prompts, and the dataset's other columns by name."""
+    return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
 
 
 def read_rewards(output: Any, name: str, count: int) -> torch.Tensor:

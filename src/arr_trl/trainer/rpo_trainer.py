@@ -5,11 +5,9 @@ import inspect
 import logging
 import math
 import os
-import reprlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +35,7 @@ from ..data import (
     load_image,
     undecoded,
 )
-from ..evaluation import (
-    EvaluationResults,
-    InferenceSettings,
-    draw,
-    save_samples,
-    success_rates,
-    win_rate_from_rewards,
-)
+from ..evaluation import EvaluationResults, success_rates, win_rate_from_rewards
 from ..judges import JudgeFuture, JudgeReward, JudgeRow
 from ..objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
@@ -55,13 +46,14 @@ from .background_push import create_repo
 from .card import adapter_card
 from .checkpoints import CheckpointError
 from .checks import check_arguments, check_resuming, fixed_settings
+from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share_of
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
 from .memory import BlockOffload, compress_base
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
-from .rewards import read_rewards
+from .rewards import columns_of, read_rewards
 from .rollouts import (
     Buffer,
     Sampled,
@@ -185,7 +177,7 @@ class RPOTrainer(ResumableTrainer):
         if eval_dataset is not None:
             # with an empty picture: the mistakes of `eval_funcs` would show after training only
             blank = Image.new("RGB", (args.width, args.height), "white")
-            self._check(decode_sources([next(iter(eval_dataset))]), [blank])
+            check_pictures(self.eval_funcs, decode_sources([next(iter(eval_dataset))]), [blank])
         if policy_class_of(model, **model_init_kwargs).editing:
             check_sources(train_dataset, "train_dataset")
             if eval_dataset is not None:
@@ -467,7 +459,7 @@ class RPOTrainer(ResumableTrainer):
         """
         judging = judging or {}
         repeated = [row for row in rows for _ in range(num_generations)]
-        columns = _columns(repeated) | {
+        columns = columns_of(repeated) | {
             "num_generations": num_generations,
             "trainer_state": self.state,
             "log_extra": self._log_extra,
@@ -648,18 +640,13 @@ class RPOTrainer(ResumableTrainer):
         if dataset is None:
             raise ValueError("RPOTrainer.evaluate needs an `eval_dataset` with a `prompt` column.")
         started = time.perf_counter()
-        # Every rank takes its own rows, without the training dataloader: evaluation must not touch the random state
-        # that training goes on with.
-        world_size = self.accelerator.num_processes
-        # Sharded weights are gathered by all ranks together, so that all have to compute as much: the last rows that
-        # some would lack are those of the beginning again, and do not count.
-        places = range(self.accelerator.process_index, math.ceil(len(dataset) / world_size) * world_size, world_size)
-        counted = sum(place < len(dataset) for place in places)
-        indices = [place % len(dataset) for place in places]
+        process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        places, counted = share_of(process, num_processes, len(dataset))
         dataset = undecoded(dataset)
-        rows = decode_sources([dataset[i] for i in indices])
-        base = self._sample_images(rows, indices, adapter=False)
-        trained = self._sample_images(rows, indices, adapter=True)
+        rows = decode_sources([dataset[place] for place in places])
+        with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
+            base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
         self._mode = "eval"
         pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
@@ -670,14 +657,13 @@ class RPOTrainer(ResumableTrainer):
         rewards_PN = self._combine_rewards(rewards_NF, 2)
         logged = self._flush_metrics()
 
-        rewards = gather_object(rewards_PN[:counted].tolist())
-        checks = [gather_object([self._check(rows, images)[:counted]]) for images in (base, trained)]
-        judge_calls = sum(gather_object([self.metric_totals["judge/calls"]]))
-        forwards = sum(gather_object([self._train_forwards]))
+        judged = win_rate_from_rewards(gather_object(rewards_PN[:counted].tolist()))
+        checks = [
+            gather_object([check_pictures(self.eval_funcs, rows, images)[:counted]]) for images in (base, trained)
+        ]
         base_rates, trained_rates = (
             success_rates([check for part in parts for check in part]) if self.eval_funcs else None for parts in checks
         )
-        judged = win_rate_from_rewards(rewards)
         self.evaluation = EvaluationResults(
             base_model=self.base_model,
             adapter=self.args.adapter_subfolder,
@@ -689,66 +675,19 @@ class RPOTrainer(ResumableTrainer):
             tie_rate=judged.tie_rate,
             failure_rate=judged.failure_rate,
             order_consistency=logged.get("judge/order_consistency"),
-            judge_calls=round(judge_calls),
-            transformer_forwards=forwards,
+            judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
+            transformer_forwards=sum(gather_object([self._train_forwards])),
             train_seconds=self._train_seconds,
         )
         if self.accelerator.is_main_process:
-            shown = slice(self.args.num_eval_samples)
-            sources = _sources(rows[shown])
-            save_samples(
-                Path(self.args.output_dir) / "samples.png",
-                [row["prompt"] for row in rows[shown]],
-                ({} if sources is None else {"source": sources}) | {"base": base[shown], "trained": trained[shown]},
-            )
-        metrics = {
-            "win_rate": judged.win_rate,
-            "tie_rate": judged.tie_rate,
-            "failure_rate": judged.failure_rate,
-            **logged,
-        }
-        if self.eval_funcs:
-            metrics |= {"base_success_all": base_rates.success_all, "success_all": trained_rates.success_all}
-            metrics |= {f"success/{name}": rate for name, rate in trained_rates.success.items()}
-        metrics["runtime"] = time.perf_counter() - started
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items() if value is not None}
+            path = Path(self.args.output_dir) / "samples.png"
+            save_sheet(path, rows, base, trained, self.args.num_eval_samples)
+        metrics = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def _sample_images(self, rows: list[dict[str, Any]], indices: Sequence[int], adapter: bool) -> list[Image.Image]:
-        """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
-        args, model = self.args, self.model_wrapped
-        settings = InferenceSettings(
-            args.eval_height, args.eval_width, args.eval_num_inference_steps, args.guidance_scale, 1, args.eval_seed
-        )
-        images = []
-        with nullcontext() if adapter else self.accelerator.unwrap_model(model).disable_adapter():
-            for start in range(0, len(rows), args.per_device_eval_batch_size):
-                batch = slice(start, start + args.per_device_eval_batch_size)
-                seeds = [settings.seed_of(i, 0) for i in indices[batch]]
-                images += draw(self.policy, model, rows[batch], seeds, settings)
-        return images
-
-    def _check(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> list[dict[str, bool]]:
-        """What `eval_funcs` found in each picture, the criteria of all of them in one dictionary."""
-        columns = _columns(rows)
-        checks: list[dict[str, bool]] = [{} for _ in images]
-        for func in self.eval_funcs:
-            output = func(completions=images, **columns)
-            if not (
-                isinstance(output, list | tuple)
-                and len(output) == len(images)
-                and all(isinstance(found, Mapping) for found in output)
-            ):
-                raise ValueError(
-                    f"The evaluation function {get_callable_name(func)!r} returned {reprlib.repr(output)} for "
-                    f"{len(images)} images; it has to return one dictionary of criteria, true or false, per image."
-                )
-            for check, found in zip(checks, output, strict=True):
-                check.update(found)
-        return checks
 
     # Logging
 
@@ -876,15 +815,6 @@ class RPOTrainer(ResumableTrainer):
         self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
-    """The rows as keyword arguments of a reward function: the prompts, and the dataset's other columns by name."""
-    return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _sources(rows: list[dict[str, Any]]) -> list[Image.Image | list[Image.Image]] | None:
-    return [row[SOURCE_COLUMN] for row in rows] if SOURCE_COLUMN in rows[0] else None
 
 
 def _judge_rows(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
