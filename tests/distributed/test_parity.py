@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from arr_trl.cli.launch import CONFIGS
 from arr_trl.data import RepeatSampler
 from arr_trl.tiny_scenes import prompts
 
 
 PROMPTS_PER_STEP, STEPS = 4, 2
+PORT = str(29600 + os.getpid() % 300)
 RUBRIC = Path(__file__).parents[2] / "examples" / "rubrics" / "tiny_scenes.json"
 # three prompts to evaluate on: one process gets two of them, the other one
 RECIPE = f"""
@@ -27,19 +29,27 @@ RECIPE = f"""
 """
 
 
-def train(folder: Path, transitions: int, *launch: str) -> Path:
+def train(
+    folder: Path, transitions: int, *options: str, program: tuple[str, ...] = ("-m", "arr_trl.cli.main")
+) -> Path:
     """`arr-trl rpo`; two micro-steps of `transitions` per process for each optimizer step."""
     batch = ("--per_device_train_batch_size", str(transitions), "--output_dir", str(folder))
-    command = [sys.executable, "-m", "arr_trl.cli.main", "rpo", *RECIPE.split(), *batch, *launch]
+    command = [sys.executable, *program, "rpo", *RECIPE.split(), *batch, *options]
     result = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
 
 
 def two_processes(folder: Path, accelerate_config: str, *options: str) -> Path:
-    port = str(29600 + os.getpid() % 300)
-    launch = ("--accelerate_config", accelerate_config, "--num_processes", "2", "--main_process_port", port)
+    launch = ("--accelerate_config", accelerate_config, "--num_processes", "2", "--main_process_port", PORT)
     return train(folder, PROMPTS_PER_STEP, *launch, *options)
+
+
+def two_sharded_processes(folder: Path, *options: str) -> Path:
+    """Like `two_processes(folder, "fsdp2")` on GPUs."""
+    launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"))
+    launch += ("--num_processes", "2", "--main_process_port", PORT, str(Path(__file__).with_name("fsdp2_on_cpu.py")))
+    return train(folder, PROMPTS_PER_STEP, *options, program=launch)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,7 @@ def history(folder: Path) -> list[dict]:
     return [entry for entry in log if "loss" in entry]
 
 
-def assert_same_run(one: Path, two: Path) -> None:
+def assert_same_training(one: Path, two: Path) -> None:
     steps = list(zip(history(one), history(two), strict=True))
     assert len(steps) == STEPS
     assert steps[-1][0]["policy/kl"] > 0
@@ -66,6 +76,10 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    assert_same_training(one, two)
     results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
     for name in ("prompts", "trained", "win_rate", "transformer_forwards"):
         assert results[0][name] == results[1][name], name
@@ -99,3 +113,41 @@ def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerat
 @pytest.mark.slow
 def test_offloaded_blocks_go_with_several_processes(one_process, tmp_path):
     assert_same_run(one_process, two_processes(tmp_path / "ddp", "ddp", "--offload_blocks", "true"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    return two_sharded_processes(
+        tmp_path_factory.mktemp("fsdp2") / "two", "--save_strategy", "steps", "--save_steps", "1"
+    )
+
+
+def test_fsdp2_trains_what_one_process_does(one_process, sharded):
+    assert_same_run(one_process, sharded)
+    for rank in range(2):
+        assert json.loads((sharded / f"share_{rank}.json").read_text()) == {"base": 0.5, "adapter": 0.5}
+
+
+@pytest.mark.slow
+def test_fsdp2_resumes_as_if_it_had_not_stopped(sharded, tmp_path):
+    resumed = two_sharded_processes(tmp_path, "--resume_from_checkpoint", str(sharded / "checkpoint-1"))
+    adapter = "ARR-tiny-flux/adapter_model.safetensors"
+    assert history(resumed)[-1]["loss"] == history(sharded)[-1]["loss"]
+    assert (resumed / adapter).read_bytes() == (sharded / adapter).read_bytes()
+    # it holds the adapter and no more, as on one process
+    assert sum(file.stat().st_size for file in (sharded / "checkpoint-1").iterdir()) < 4e6
+
+
+@pytest.mark.slow
+def test_layers_outside_the_blocks_train_on_after_an_evaluation_under_fsdp2(tmp_path):
+    options = ("--lora_target_modules", "x_embedder", "proj_out", "attn.to_q", "--gradient_checkpointing", "true")
+    options += ("--eval_strategy", "steps", "--eval_steps", "1", "--max_grad_norm", "0.005")
+    one = train(tmp_path / "one", 2 * PROMPTS_PER_STEP, *options)
+    assert_same_training(one, two_sharded_processes(tmp_path / "two", *options))
+
+
+@pytest.mark.slow
+def test_fsdp2_adds_up_gradients_in_float32(tmp_path):
+    options = ("--bf16", "true", "--steps_per_generation", "1", "--gradient_accumulation_steps", "32")
+    copies = two_processes(tmp_path / "ddp", "ddp", *options)
+    assert_same_training(copies, two_sharded_processes(tmp_path / "fsdp2", *options))

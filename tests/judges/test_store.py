@@ -2,6 +2,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -76,6 +77,7 @@ def test_a_store_without_a_file_forgets_the_oldest(monkeypatch):
 
 WRITER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from arr_trl.judges.store import StoredAnswer, VerdictStore
 path, name = sys.argv[1:]
@@ -97,6 +99,19 @@ def test_two_processes_write_at_once_and_lose_nothing(tmp_path):
     store = VerdictStore(path)
     assert len(store) == 300
     assert {a.reply for a in store.get(f"both-{i}" for i in range(100)).values()} <= {"one", "two"}
+
+
+def test_a_new_file_is_opened_by_many_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        for i in range(50):
+            at_once = threading.Barrier(8)
+
+            def count(path=tmp_path / f"{i}.sqlite", at_once=at_once):
+                store = VerdictStore(path)
+                at_once.wait()
+                return len(store)
+
+            assert list(pool.map(lambda _: count(), range(8))) == [0] * 8
 
 
 def test_threads_share_a_store(tmp_path):

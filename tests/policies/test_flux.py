@@ -42,6 +42,13 @@ def test_sampling_without_noise_equals_the_pipeline(flux_pipeline, height, width
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+def test_latents_are_on_the_device_though_weights_are_offloaded(flux_pipeline):
+    policy = FluxPolicy(flux_pipeline, max_sequence_length=12).to("cpu")
+    flux_pipeline.transformer.to("meta")
+    noise = policy.initial_noise(1, 32, 32, torch.Generator().manual_seed(0))
+    assert noise.device.type == policy.encode([{"prompt": PROMPTS[0]}], 32, 32)["image_ids"].device.type == "cpu"
+
+
 def test_decoded_pictures_equal_the_pipelines(flux_pipeline):
     policy = FluxPolicy(flux_pipeline, max_sequence_length=12)
     rows = [{"prompt": PROMPTS[0]}]

@@ -157,16 +157,18 @@ def run(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    if not training_args.push_to_hub:
-        return 0
+    push = None
     try:
-        # saves and writes the card again, so that whoever calls it alone pushes what was trained
-        push = trainer.push_to_hub(dataset_name=_on_the_hub(script_args.dataset_name))
+        if training_args.push_to_hub:
+            # saves and writes the card again, so that whoever calls it alone pushes what was trained
+            push = trainer.push_to_hub(dataset_name=_on_the_hub(script_args.dataset_name))
     except PushError as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     if push is not None:
         print(f"Pushed to {push.commit_url}")
+    # a process that leaves the group open may abort while it exits, which its launcher takes for a failure
+    trainer.accelerator.end_training()
     return 0
 
 

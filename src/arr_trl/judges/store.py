@@ -15,6 +15,7 @@ from ..rubrics import Rubric
 _APPLICATION_ID = 0x41525254  # "ARRT": tells our file from any other SQLite file
 _SCHEMA_VERSION = 1
 _SUFFIXES = (".sqlite", ".sqlite3", ".db")
+_TIMEOUT_S = 60  # how long another process may hold the file
 _MEMORY_ROWS = 20_000  # what a store without a file keeps
 
 _CREATE = """
@@ -213,10 +214,9 @@ class VerdictStore:
 
 
 def _connect(path: str | Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=_TIMEOUT_S, check_same_thread=False)
     try:
-        # Writers wait for each other, readers for nobody.
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")  # two processes may create the file at the same moment
         application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -241,6 +241,20 @@ def _connect(path: str | Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Writers wait for each other, readers for nobody."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # of two processes that make the switch at once, SQLite refuses one without waiting
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _row(answer: StoredAnswer, now: float) -> list:

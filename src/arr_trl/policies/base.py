@@ -47,6 +47,7 @@ class FlowPolicy(ABC):
     ):
         self.pipeline = pipeline
         self.max_sequence_length = max_sequence_length
+        self._device: torch.device | None = None
         # read before LoRA adds float32 parameters to a bfloat16 network
         self.dtype = pipeline.transformer.dtype
         self.cache = EncodingCache(max_cached_prompts)
@@ -176,9 +177,11 @@ class FlowPolicy(ABC):
             )
         else:
             self.pipeline.to(device)
+        self._device = torch.device(device)
         self.cache.clear()
         return self
 
     @property
     def device(self) -> torch.device:
-        return self.pipeline.transformer.device
+        """Where it computes, which is not where the weights are when FSDP or DeepSpeed offloads them."""
+        return self._device or self.pipeline.transformer.device

@@ -30,6 +30,7 @@ from .checkpoints import (
     write_failure,
 )
 from .interruption import InterruptionCallback, TrainingInterrupted
+from .sharding import trainable_state_dict
 
 
 logger = logging.getLogger(__name__)
@@ -259,7 +260,10 @@ class ResumableTrainer(_BaseTrainer):
         """Write the adapter; with `push_to_hub`, also push the release."""
         if not _internal_call:
             self._push.wait()  # it reads these files
-        super().save_model(output_dir, _internal_call=True)
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=trainable_state_dict(self.model))
+        else:
+            super().save_model(output_dir, _internal_call=True)
         if self.args.push_to_hub and not _internal_call and output_dir in (None, self.args.output_dir):
             self.create_model_card()
             if self.is_world_process_zero():

@@ -18,6 +18,7 @@ from datasets import Dataset, IterableDataset
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from torch.distributed.fsdp import FSDPModule
 from torch.profiler import record_function
 from torch.serialization import default_restore_location
 from torch.utils.data import DataLoader, Sampler
@@ -67,6 +68,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
+from .sharding import set_precision, shard_between_forwards
 from .watch import watch
 
 
@@ -248,6 +250,13 @@ class RPOTrainer(ResumableTrainer):
                 "offload_blocks=True is for one process, or several with `--accelerate_config ddp`. FSDP and DeepSpeed "
                 "have settings of their own that offload what they shard: `fsdp_offload_params`, `offload_param`."
             )
+        if args.base_precision is not None and self.is_fsdp_enabled:
+            raise ValueError(
+                f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
+                "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
+            )
+        if self.accelerator.is_fsdp2:
+            set_precision(self.accelerator, self.policy.dtype)
 
         if args.profile:
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
@@ -704,6 +713,12 @@ class RPOTrainer(ResumableTrainer):
         return {name: sum(values) / len(values) for name, values in collected.items() if values}
 
     # Training and saving
+
+    def _prepare_for_training(self, *args, **kwargs):
+        model, dataloader = super()._prepare_for_training(*args, **kwargs)
+        if isinstance(model, FSDPModule):
+            shard_between_forwards(model)
+        return model, dataloader
 
     def train(self, *args, **kwargs):
         if self.accelerator.is_main_process:
