@@ -22,25 +22,21 @@ class FlowPolicy(ABC):
     DeepSpeed-wrapped model is what runs.
 
     Args:
-        pipeline ([`~diffusers.DiffusionPipeline`]):
-            The pipeline. Its scheduler configuration, encoders and autoencoder are used as they are.
+        pipeline ([`~diffusers.DiffusionPipeline`]): its scheduler configuration, encoders and autoencoder stay as they are.
         max_sequence_length (`int`, *optional*):
             Text tokens per prompt, as in the pipeline's `__call__`, whose default families have; `None` cuts nothing.
-        max_cached_prompts (`int`, *optional*, defaults to `1024`):
-            How many encoded prompts are kept in memory.
+        max_cached_prompts (`int`, *optional*, defaults to `1024`): how many encoded prompts are kept in memory.
     """
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     # LoRA targets used when the user gives none: those of the published adapter of this family.
     target_modules: ClassVar[tuple[str, ...]]
-    # Whether rows need a `source_image`.
-    editing: ClassVar[bool] = False
+    editing: ClassVar[bool] = False  # whether rows need a `source_image`
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
     # The scale at which classifier-free guidance is off; `None` where the scale is an input of the network.
     cfg_off_scale: ClassVar[float | None] = None
-    # What classifier-free guidance leads away from; `None` for none.
-    negative_prompt: str | None = None
+    negative_prompt: str | None = None  # what classifier-free guidance leads away from; `None` for none
 
     def __init__(
         self, pipeline: DiffusionPipeline, max_sequence_length: int | None = None, max_cached_prompts: int = 1024
@@ -48,8 +44,7 @@ class FlowPolicy(ABC):
         self.pipeline = pipeline
         self.max_sequence_length = max_sequence_length
         self._device: torch.device | None = None
-        # read before LoRA adds float32 parameters to a bfloat16 network
-        self.dtype = pipeline.transformer.dtype
+        self.dtype = pipeline.transformer.dtype  # before LoRA adds float32 parameters to a bfloat16 network
         self.cache = EncodingCache(max_cached_prompts)
 
     @classmethod
@@ -124,8 +119,7 @@ class FlowPolicy(ABC):
             width (`int`): picture width in pixels.
 
         Returns:
-            `dict[str, torch.Tensor]`:
-                `len(rows)` rows on the pipeline's device, shorter ones padded with zeros, with a mask where it matters.
+            `dict[str, torch.Tensor]`: `len(rows)` rows, shorter ones padded with zeros, with a mask where it matters.
         """
 
         def encode_missing(indices: list[int]) -> Conditioning:
@@ -171,13 +165,11 @@ class FlowPolicy(ABC):
         Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. With `offload_encoders`,
         encoders and autoencoder stay in CPU memory, and diffusers brings each layer to `device` for its forward.
         """
+        self._device, stay = torch.device(device), [self.pipeline.transformer_name]
         if offload_encoders:
-            self.pipeline.enable_group_offload(
-                torch.device(device), offload_type="leaf_level", exclude_modules=[self.pipeline.transformer_name]
-            )
+            self.pipeline.enable_group_offload(self._device, offload_type="leaf_level", exclude_modules=stay)
         else:
             self.pipeline.to(device)
-        self._device = torch.device(device)
         self.cache.clear()
         return self
 
