@@ -8,6 +8,8 @@ import shutil
 import subprocess
 
 import pytest
+from hub_client import HubClient
+from hub_server import HubServer
 
 from arr_trl.tiny_scenes import build_pipeline
 
@@ -44,3 +46,16 @@ def disk(tmp_path):
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    client = HubClient(hub, tmp_path_factory.mktemp("home"))
+    yield client
+    client.close()

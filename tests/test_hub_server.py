@@ -5,8 +5,7 @@ import json
 
 import pytest
 from datasets import Dataset, Features, Image, Value
-from hub_client import ClientError, HubClient
-from hub_server import HubServer
+from hub_client import ClientError
 from PIL import Image as PILImage
 
 
@@ -25,19 +24,6 @@ def png(color):
     buffer = io.BytesIO()
     PILImage.new("RGB", (4, 3), color).save(buffer, "png")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory):
-    client = HubClient(hub, tmp_path_factory.mktemp("home"))
-    yield client
-    client.close()
 
 
 def test_jsonl_shards_are_streamed(hub, client):

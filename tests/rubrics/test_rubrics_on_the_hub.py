@@ -1,8 +1,7 @@
 import json
 
 import pytest
-from hub_client import ClientError, HubClient
-from hub_server import HubServer
+from hub_client import ClientError
 
 from arr_trl.rubrics import Criterion, Rubric
 
@@ -17,19 +16,6 @@ PULL = """
 from arr_trl.rubrics import Rubric
 result = Rubric.from_hub(repo).to_json()
 """
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory):
-    client = HubClient(hub, tmp_path_factory.mktemp("home"))
-    yield client
-    client.close()
 
 
 def push(client, repo, **arguments):

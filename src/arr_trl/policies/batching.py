@@ -42,8 +42,8 @@ def trim(embeds: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.
         mask (`torch.Tensor`): `[B, L]`, bool, on the CPU.
 
     Returns:
-        `tuple(torch.Tensor, torch.Tensor)`: both up to the longest row, on the device of `embeds`; `None` for the mask where nothing is padded,
-        as pipelines do it, since attention is faster without one.
+        `tuple(torch.Tensor, torch.Tensor)`: both up to the longest row, on the device of `embeds`; `None`
+        for the mask where nothing is padded, as pipelines do it, since attention is faster without one.
     """
     longest = int(mask.sum(1).max())
     embeds, mask = embeds[:, :longest], mask[:, :longest]

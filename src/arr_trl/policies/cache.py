@@ -83,8 +83,8 @@ class EncodingCache:
         except (FileNotFoundError, SafetensorError):  # a damaged file is written again
             return False
         places = {"cpu": torch.device("cpu"), "device": self._device}
-        named = {name.split(":", 1)[1]: tensor.to(places[name.split(":")[0]]) for name, tensor in stored.items()}
-        self._rows[key] = named
+        placed = ((name.split(":", 1), tensor) for name, tensor in stored.items())
+        self._rows[key] = {name: tensor.to(places[place]) for (place, name), tensor in placed}
         return True
 
     def _write(self, key: Hashable) -> None:
