@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import AutocastKwargs, gather_object
 from datasets import Dataset, IterableDataset
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
@@ -51,6 +51,7 @@ from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
 from .memory import BlockOffload, compress_base
+from .precision import compute_in_base_precision
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
@@ -255,6 +256,9 @@ class RPOTrainer(ResumableTrainer):
                 f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
                 "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
             )
+        if self.policy.dtype != torch.float32 and not self.is_deepspeed_enabled:  # DeepSpeed rounds the adapter itself
+            compute_in_base_precision(peft_model, self.policy.dtype)
+            self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
         if self.accelerator.is_fsdp2:
             set_precision(self.accelerator, self.policy.dtype)
 
