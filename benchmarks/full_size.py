@@ -168,31 +168,41 @@ def train(args: argparse.Namespace, device: str, variant: str) -> dict:
     }
 
 
+def conditioning_of(policy: FlowPolicy, model: str, size: int, rows: int, device: str) -> dict[str, torch.Tensor]:
+    if model == "flux":
+        return policy.encode([{"prompt": str(i)} for i in range(rows)], size, size)
+    side = size // 16
+    bf16 = dict(device=device, dtype=torch.bfloat16)
+    return {
+        "prompt_embeds": torch.empty(
+            rows, TEXT_TOKENS, policy.pipeline.transformer.config.joint_attention_dim, **bf16
+        ),
+        "prompt_mask": torch.ones(rows, TEXT_TOKENS, dtype=torch.bool),
+        "source_latents": torch.empty(rows, side * side, 64, **bf16),
+        "shapes": torch.tensor([[[side, side], [side, side]]]).expand(rows, -1, -1),
+    }
+
+
+def velocity(args: argparse.Namespace, policy: FlowPolicy, model: torch.nn.Module, rows: int, device: str = "meta"):
+    """What the transformer makes of numbers that are none, for `rows` transitions."""
+    side = args.size // 16
+    latents = torch.empty(rows, side * side, 64, device=device)
+    conditioning = conditioning_of(policy, args.model, args.size, rows, device)
+    return policy.velocity(model, latents, torch.ones(rows, device=device), conditioning, 1.0)
+
+
 def operations(args: argparse.Namespace) -> tuple[float, float]:
     """Of a forward pass for one picture, and of a forward and backward pass with LoRA, on a device without memory."""
     policy = build_policy(args, "meta")
     policy.pipeline.transformer.requires_grad_(False)
     config = LoraConfig(r=16, lora_alpha=32, target_modules=list(policy.target_modules))
     model = get_peft_model(policy.pipeline.transformer, config)
-    tokens = (args.size // 16) ** 2
-    latents = torch.empty(1, tokens, 64, device="meta")
-    side = args.size // 16
-    if args.model == "flux":
-        conditioning = policy.encode([{"prompt": "x"}], args.size, args.size)
-    else:
-        conditioning = {
-            "prompt_embeds": torch.empty(1, TEXT_TOKENS, policy.pipeline.transformer.config.joint_attention_dim, device="meta"),
-            "prompt_mask": torch.ones(1, TEXT_TOKENS, dtype=torch.bool),
-            "source_latents": torch.empty(1, tokens, 64, device="meta"),
-            "shapes": torch.tensor([[[side, side], [side, side]]]),
-        }  # fmt: skip
-        conditioning = {n: t.bfloat16() if t.is_floating_point() else t for n, t in conditioning.items()}
     counts = []
     for with_gradient in (False, True):
         with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(with_gradient):
-            velocity = policy.velocity(model, latents, torch.ones(1, device="meta"), conditioning, 1.0)
+            predicted = velocity(args, policy, model, 1)
             if with_gradient:
-                velocity.sum().backward()
+                predicted.sum().backward()
         counts.append(float(counter.get_total_flops()))
     return counts[0], counts[1]
 

@@ -1,0 +1,208 @@
+"""
+What can a GPU reach at the most, and how much memory does it need? Counted where there is none.
+
+python benchmarks/estimate.py --json out.json
+python benchmarks/estimate.py --model qwen-edit --rows 8 --training_rows 2
+
+Runs the operations of a model at full size on torch's device without memory, with the kernels that GPUs have for attention
+and RMSNorm. An operation takes at least as long as its arithmetic takes at the speed of a large matrix product, or as
+reading its inputs and writing its outputs once; the sum is the least a pass can take without compiled blocks, whose fused
+kernels read and write less. Memory is what is alive at the same time, without what an allocator adds. `full_size.py`
+measures both on a GPU.
+"""
+
+import argparse
+import json
+import math
+import weakref
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+from full_size import MODELS, build_policy, velocity
+from peft import LoraConfig, get_peft_model
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from arr_trl.policies import FlowPolicy
+from arr_trl.trainer.precision import compute_in_base_precision
+
+
+# What a GPU runs in place of the operations that torch takes apart for a device without kernels.
+
+
+@torch.library.custom_op("estimate::rms_norm", mutates_args=())
+def fused_rms_norm(x: torch.Tensor, weight: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(x), x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
+
+
+@torch.library.custom_op("estimate::rms_norm_backward", mutates_args=())
+def fused_rms_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor, weight: torch.Tensor | None
+) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+fused_rms_norm.register_fake(fused_rms_norm._init_fn)
+fused_rms_norm_backward.register_fake(fused_rms_norm_backward._init_fn)
+fused_rms_norm.register_autograd(
+    lambda ctx, grad, _: (fused_rms_norm_backward(grad, *ctx.saved_tensors), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output[1], inputs[1]),
+)
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    return fused_rms_norm(input, weight)[0]
+
+
+def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    bf16 = (x.bfloat16() for x in (query, key, value))  # some are wider under autocast
+    return torch.ops.aten._scaled_dot_product_flash_attention(*bf16, scale=scale)[0]
+
+
+class Count(TorchDispatchMode):
+    """Counts operations, the least time they take and the most memory that is alive, beside what was there before."""
+
+    def __init__(self, flops_per_s: float, bytes_per_s: float):
+        super().__init__()
+        self.flops_per_s, self.bytes_per_s = flops_per_s, bytes_per_s
+        self.flops, self.seconds, self.peak_bytes = 0, 0.0, 0
+        self._alive, self._storages = 0, weakref.WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        results = [x for x in tree_leaves(output) if isinstance(x, torch.Tensor)]
+        made = [x for x in results if self._is_new(x, args, kwargs)]
+        for x in made:
+            self._follow(x.untyped_storage())
+        in_place = func._schema.is_mutable
+        if made or in_place:
+            read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            moved = sum(map(num_bytes, read)) + sum(map(num_bytes, made or results[:1]))
+            counts = flop_registry.get(func._overloadpacket)
+            flops = counts(*args, **kwargs, out_val=output) if counts else 0
+            self.flops += flops
+            if not func.name().startswith(("aten::empty", "aten::new_empty")):
+                self.seconds += max(flops / self.flops_per_s, moved / self.bytes_per_s)
+        return output
+
+    @staticmethod
+    def _is_new(x: torch.Tensor, args, kwargs) -> bool:
+        given = {y.untyped_storage()._cdata for y in tree_leaves((args, kwargs)) if isinstance(y, torch.Tensor)}
+        return x.untyped_storage()._cdata not in given
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self._alive += size
+        self.peak_bytes = max(self.peak_bytes, self._alive)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self._alive -= size
+
+
+def num_bytes(x: torch.Tensor) -> int:
+    """Of the numbers that have to be read, once where they are repeated."""
+    return x.element_size() * math.prod(size for size, stride in zip(x.shape, x.stride(), strict=True) if stride)
+
+
+def count(args: argparse.Namespace, run: Callable, *inputs) -> Count:
+    counted = Count(args.tflops * 1e12, args.bandwidth * 1e12)
+    with counted:
+        run(*inputs)
+    return counted
+
+
+def velocity_and_gradient(args: argparse.Namespace, policy: FlowPolicy, model: torch.nn.Module, rows: int) -> None:
+    velocity(args, policy, model, rows).sum().backward()
+
+
+def sampling_under_autocast(args: argparse.Namespace) -> Count:
+    """With the rules of a GPU, for which a build of torch for GPUs is enough: the tensors only claim to be on one."""
+    policy = build_policy(args, "meta")
+    lora = LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(policy.target_modules))
+    model = get_peft_model(policy.pipeline.transformer, lora)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                tensors.update({k: torch.empty_like(x, device="cuda") for k, x in tensors.items() if x is not None})
+        torch.set_autocast_enabled("cuda", True)
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        counted = count(args, velocity, args, policy, model, args.rows, "cuda")
+        torch.set_autocast_enabled("cuda", False)
+    return counted
+
+
+def passes(args: argparse.Namespace) -> dict[str, Count]:
+    """What each kind of pass takes."""
+    torch.nn.functional.scaled_dot_product_attention = attention
+    counted = {}
+    if torch.version.cuda is not None:
+        counted["sampling, PEFT's layers, autocast"] = sampling_under_autocast(args)
+    torch.nn.functional.rms_norm = rms_norm
+    for layers in ("PEFT's", "our"):
+        policy = build_policy(args, "meta")
+        transformer = policy.pipeline.transformer.requires_grad_(False)
+        if layers == "PEFT's":
+            with torch.no_grad():
+                counted["sampling, no adapter"] = count(args, velocity, args, policy, transformer, args.rows)
+        lora = LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(policy.target_modules))
+        model = get_peft_model(transformer, lora)
+        if layers == "our":
+            compute_in_base_precision(model, policy.dtype)
+        with torch.no_grad():
+            counted[f"sampling, {layers} layers"] = count(args, velocity, args, policy, model, args.rows)
+        for checkpointing in ("", ", checkpointing"):
+            if checkpointing:
+                transformer.enable_gradient_checkpointing()
+            counted[f"training, {layers} layers{checkpointing}"] = count(
+                args, velocity_and_gradient, args, policy, model, args.training_rows
+            )
+    if args.model == "flux":
+        vae, side = policy.pipeline.vae, args.size // 8
+        with torch.no_grad():
+            latents = torch.empty(args.rows, 16, side, side, device="meta", dtype=torch.bfloat16)
+            counted["decoding"] = count(args, vae.decode, latents)
+    return counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), default="flux")
+    parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--rows", type=int, default=16, help="pictures that are sampled at a time")
+    parser.add_argument("--training_rows", type=int, default=4, help="transitions in one pass of training")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter")
+    parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
+    parser.add_argument("--tflops", type=float, default=790, help="of a large bfloat16 matrix product; an H100's")
+    parser.add_argument("--bandwidth", type=float, default=3.0, help="TB/s that are read and written; an H100's")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    args = parser.parse_args()
+
+    counted = passes(args)
+    print("| pass | rows | TFLOP | ms, at least | MFU, at most | peak GB beside weights |\n|---|---|---|---|---|---|")
+    figures = {}
+    for name, c in counted.items():
+        rows = args.training_rows if name.startswith("training") else args.rows
+        # what checkpointing computes a second time is no use of the GPU
+        useful = counted[name.removesuffix(", checkpointing")].flops
+        mfu = useful / c.seconds / c.flops_per_s
+        print(
+            f"| {name} | {rows} | {c.flops / 1e12:.0f} | {c.seconds * 1e3:.0f} | {mfu:.0%} | {c.peak_bytes / 1e9:.1f} |"
+        )
+        figures[name] = {
+            "rows": rows, "tflop": c.flops / 1e12, "ms": c.seconds * 1e3, "mfu": mfu, "peak_gb": c.peak_bytes / 1e9,
+        }  # fmt: skip
+    if args.json is not None:
+        settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+        args.json.write_text(
+            json.dumps({"date": date.today().isoformat(), "settings": settings, "passes": figures}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
