@@ -68,6 +68,7 @@ def train(name, pipeline, folder, on_device, **settings):
     gc.collect()
     before = device.memory_allocated()
     device.reset_peak_memory_stats()
+    copies, beside = device.copies(), device.copies_beside_kernels()
     if name in EDITING:
         trainer_for = test_editing.trainer_for
     else:
@@ -80,7 +81,6 @@ def train(name, pipeline, folder, on_device, **settings):
         max_steps=2,
         gradient_checkpointing=True,
         use_cpu=not on_device,
-        dataloader_pin_memory=False,
         eval_dataset=None,
         **settings,
     )
@@ -90,6 +90,9 @@ def train(name, pipeline, folder, on_device, **settings):
         "adapter": {name: value.cpu() for name, value in adapter(trainer).items()},
         "devices": sorted({p.device.type for p in trainer.model.parameters()}),
         "peak": peak,
+        "copies": device.copies() - copies,
+        "copies_beside_kernels": device.copies_beside_kernels() - beside,
+        "races": device.take_violations(),
     }
 
 
@@ -133,6 +136,9 @@ def main(folder: Path) -> None:
             "host_waits_per_step": host_waits_per_step(name, pipeline),
             "peak_whole": whole["peak"],
             "peak_small_card": small_card["peak"],
+            "copies": small_card["copies"],
+            "copies_beside_kernels": small_card["copies_beside_kernels"],
+            "races": whole["races"] | small_card["races"],
         }
     print(json.dumps(figures))
 
