@@ -1,6 +1,7 @@
 """
 Trains pipelines of every family on the CPU, on the second device, and there with what a small card needs. Prints as JSON
-how far their adapters are apart, and the most memory that was in use.
+how far their adapters are apart, the most memory that was in use, and races between streams; and what the device says when
+a wait is missing.
 
 python run_on_second_device.py FOLDER
 """
@@ -23,8 +24,10 @@ from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEd
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
 
+import offloaded_blocks  # noqa: E402
 import test_editing  # noqa: E402
 import test_rpo_trainer  # noqa: E402
+import two_streams  # noqa: E402
 from oracle import picture  # noqa: E402
 from test_rpo_trainer import adapter  # noqa: E402
 from tiny_pipelines import (  # noqa: E402
@@ -38,12 +41,13 @@ from tiny_pipelines import (  # noqa: E402
 
 from arr_trl.policies import policy_class_of  # noqa: E402
 from arr_trl.sampling import denoise  # noqa: E402
+from arr_trl.trainer.memory import BlockOffload  # noqa: E402
 
 
-def build_deep_flux():
+def build_deep_flux(num_layers=19, num_single_layers=38):
     """FLUX.1's 19 and 38 blocks, narrow, so that the weights of the blocks are nearly all there is."""
     pipeline = build_flux()
-    config = {**pipeline.transformer.config, "num_layers": 19, "num_single_layers": 38}
+    config = {**pipeline.transformer.config, "num_layers": num_layers, "num_single_layers": num_single_layers}
     pipeline.register_modules(transformer=FluxTransformer2DModel.from_config(config).eval())
     return pipeline
 
@@ -140,6 +144,14 @@ def main(folder: Path) -> None:
             "copies_beside_kernels": small_card["copies_beside_kernels"],
             "races": whole["races"] | small_card["races"],
         }
+    figures["two_streams"] = two_streams.run(device)
+    few_blocks = build_deep_flux(3, 4)
+    figures["offloaded_blocks"] = {
+        "whole": offloaded_blocks.run(few_blocks, device, BlockOffload),
+        "fp8": offloaded_blocks.run(few_blocks, device, BlockOffload, "fp8"),
+    }
+    for name, line in offloaded_blocks.LINES.items():
+        figures["offloaded_blocks"][name] = offloaded_blocks.run(few_blocks, device, offloaded_blocks.without(line))
     print(json.dumps(figures))
 
 
