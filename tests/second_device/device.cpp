@@ -1,7 +1,8 @@
 // A device of its own in a build of torch for CPUs, so that tests see what only a GPU would show: a tensor that was left
 // behind, a weight that has gone when the backward wants it, and how much memory is in use at the most.
 //
-// Its memory is the host's, counted, and its kernels are the host's, which refuse to mix the two. It takes the name of a
+// Its memory is the host's, counted, and its kernels are the host's, which refuse to mix the two. Kernels run as they are
+// called; copies from and to pinned memory wait in their stream, and streams.h tells of races. It takes the name of a
 // device that torch knows but a CPU build has no kernels for ("hpu"), since parameters of unknown devices cannot change
 // places with those of the CPU in the way `.data` of CUDA can.
 #include <ATen/EmptyTensor.h>
@@ -60,7 +61,7 @@ struct CountingAllocator final : c10::Allocator {
 CountingAllocator allocator;
 REGISTER_ALLOCATOR(kType, &allocator);
 
-// Memory of the host that the device may copy from and to by itself, which is any but known by its place.
+// Memory of the host that copies need not wait for. It is like any other, and known by its addresses.
 struct PinnedAllocator final : c10::Allocator {
   static inline std::mutex mutex;
   static inline std::map<const char*, size_t> pinned;
@@ -195,6 +196,7 @@ at::Tensor to_device(const at::Tensor& x) {
   return x.defined() ? x.to(kDevice) : x;
 }
 
+// Who works with it.
 const Block& memory(const at::Tensor& x) {
   return *static_cast<Block*>(x.storage().data_ptr().get_context());
 }

@@ -123,6 +123,23 @@ def host_waits_per_step(name, pipeline):
     return (waits[2] - waits[1]) / 4
 
 
+def encoders_moved(pipeline):
+    """How many times the size of the encoders goes to the device for prompts together, known, and one by one."""
+    policy = policy_class_of(pipeline)(copy.deepcopy(pipeline)).to("hpu", offload_encoders=True)
+    encoders = (policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
+    size = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters())
+    rows = [{"prompt": prompt} for prompt in ("a red circle", "two blue squares", "one", "a star")]
+    moved = {}
+    for name, calls in {"together": [rows], "known": [rows], "one by one": [[row] for row in rows]}.items():
+        if name == "one by one":
+            policy.cache.clear()
+        before = device.copied_to_device()
+        for some in calls:
+            policy.encode(some, 64, 64)
+        moved[name] = (device.copied_to_device() - before) / size
+    return moved
+
+
 def main(folder: Path) -> None:
     figures = {}
     for name, build in PIPELINES.items():
@@ -144,6 +161,7 @@ def main(folder: Path) -> None:
             "copies_beside_kernels": small_card["copies_beside_kernels"],
             "races": whole["races"] | small_card["races"],
         }
+    figures["encoders_moved"] = encoders_moved(build_flux())
     figures["two_streams"] = two_streams.run(device)
     few_blocks = build_deep_flux(3, 4)
     figures["offloaded_blocks"] = {

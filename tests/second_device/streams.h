@@ -1,7 +1,7 @@
 // Streams that are as late as they may be, and a detector of races between them.
 //
 // What is queued on a stream happens after what the stream was told to wait for, and nothing else is certain. So a copy is
-// done only when somebody who waited for it goes on; and whether an access is ordered after all earlier ones that it
+// done only when what waited for it goes on; and whether an access is ordered after all earlier ones that it
 // conflicts with is decided by vector clocks, not by what happened to be fast. A race is found whenever the program has it.
 #pragma once
 
@@ -45,13 +45,13 @@ struct Clock {
   }
 };
 
-// A piece of the device's memory. It begins as NaN, in every format of floats.
+// A piece of the device's memory. It begins as NaN, which 0xff is in the common formats of floats.
 struct Memory {
   void* data;
   int64_t bytes;
   size_t stream;  // whose allocations may use it again
   Clock written, read;
-  Clock before;  // when the allocator may have had it from somebody else, the end of his work with it
+  Clock before;  // when the allocator may have had it from somebody else, the end of that work
   std::set<size_t> recorded{};
 
   Memory(size_t bytes, size_t stream) : data(std::malloc(bytes)), bytes(bytes), stream(stream) {
@@ -113,7 +113,7 @@ class Streams {
     }
   }
 
-  // That it is a copy, which is done when somebody goes on who has waited for it.
+  // That it is a copy, which is done when what has waited for it goes on.
   void queue(size_t stream, std::function<void()> copy) {
     std::lock_guard lock(mutex_);
     queued_.push_back({stream, clocks_[stream][stream], false, std::move(copy)});

@@ -59,6 +59,13 @@ def test_of_flux_s_57_blocks_two_are_on_the_device(figures):
     assert figures["deep_flux"]["peak_small_card"] < 0.15 * figures["deep_flux"]["peak_whole"]
 
 
+def test_offloaded_encoders_come_once_for_all_prompts_that_are_new(figures):
+    moved = figures["encoders_moved"]
+    assert 1 <= moved["together"] < 1.1  # beside the weights, the tokens
+    assert moved["known"] < 0.01
+    assert 4 <= moved["one by one"] < 4.4
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_whatever_is_read_has_arrived_and_no_memory_is_used_twice(figures, family):
     assert figures[family]["races"] == {}
