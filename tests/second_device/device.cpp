@@ -1,7 +1,8 @@
 // A device of its own in a build of torch for CPUs, so that tests see what only a GPU would show: a tensor that was left
 // behind, a weight that has gone when the backward wants it, and how much memory is in use at the most.
 //
-// Its memory is the host's, counted, and its kernels are the host's, which refuse to mix the two. It takes the name of a
+// Its memory is the host's, counted, and its kernels are the host's, which refuse to mix the two. Kernels run as they are
+// called; copies from and to pinned memory wait in their stream, and streams.h tells of races. It takes the name of a
 // device that torch knows but a CPU build has no kernels for ("hpu"), since parameters of unknown devices cannot change
 // places with those of the CPU in the way `.data` of CUDA can.
 #include <ATen/EmptyTensor.h>
@@ -13,12 +14,13 @@
 #include <ATen/ops/view_as_complex_native.h>
 #include <ATen/ops/view_as_real_native.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/extension.h>
 
 #include <atomic>
 #include <cstdlib>
+
+#include "streams.h"
 
 namespace {
 
@@ -28,31 +30,29 @@ const c10::DispatchKeySet kKeys(c10::DispatchKey::HPU);
 
 // ---- memory, counted --------------------------------------------------------------------------------------------------
 
-std::atomic<int64_t> allocated{0}, most_allocated{0};
+std::atomic<int64_t> allocated{0}, most_allocated{0}, copied_to_device{0};
 // how often a GPU would make the host wait: for a value, for a shape that depends on values, for a blocking copy
 std::atomic<int64_t> host_waits{0};
-thread_local bool inside_kernel = false;
+auto& streams = *new Streams;  // memory is freed after all else has gone
+thread_local size_t current_stream = 0;
 
-struct Block {
-  void* data;
-  int64_t bytes;
-};
+using Block = std::shared_ptr<Memory>;
 
 void release(void* context) {
   auto* block = static_cast<Block*>(context);
-  allocated -= block->bytes;
-  std::free(block->data);
+  allocated -= (*block)->bytes;
+  streams.free(**block);
   delete block;
 }
 
 struct CountingAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    auto* block = new Block{bytes ? std::malloc(bytes) : nullptr, static_cast<int64_t>(bytes)};
-    const int64_t now = allocated += block->bytes;
+    auto* block = new Block(streams.allocate(bytes, current_stream));
+    const int64_t now = allocated += bytes;
     int64_t most = most_allocated;
     while (now > most && !most_allocated.compare_exchange_weak(most, now)) {
     }
-    return {block->data, block, &release, kDevice};
+    return {(*block)->data, block, &release, kDevice};
   }
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
@@ -61,23 +61,73 @@ struct CountingAllocator final : c10::Allocator {
 CountingAllocator allocator;
 REGISTER_ALLOCATOR(kType, &allocator);
 
-// ---- one device, whose streams and events have nothing to wait for ----------------------------------------------------
+// Memory of the host that copies need not wait for. It is like any other, and known by its addresses.
+struct PinnedAllocator final : c10::Allocator {
+  static inline std::mutex mutex;
+  static inline std::map<const char*, size_t> pinned;
+
+  static void unpin(void* data) {
+    std::lock_guard lock(mutex);
+    pinned.erase(static_cast<char*>(data));
+    std::free(data);
+  }
+  static bool is_pinned(const void* data) {
+    std::lock_guard lock(mutex);
+    auto after = pinned.upper_bound(static_cast<const char*>(data));
+    return after != pinned.begin() && data < std::prev(after)->first + std::prev(after)->second;
+  }
+  c10::DataPtr allocate(size_t bytes) override {
+    void* data = std::malloc(bytes);
+    std::lock_guard lock(mutex);
+    pinned[static_cast<char*>(data)] = bytes;
+    return {data, data, &unpin, c10::kCPU};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &unpin; }
+  void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
+};
+
+PinnedAllocator pinned_allocator;
+
+// ---- one device, its streams and events -------------------------------------------------------------------------------
+
+void host_wait(const Clock& event) {
+  host_waits++;
+  streams.host_wait(event);
+}
 
 struct Guard final : c10::impl::NoOpDeviceGuardImpl<kType> {
-  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
+  static c10::Stream stream(size_t id) { return c10::Stream(c10::Stream::UNSAFE, kDevice, id); }
   c10::Device exchangeDevice(c10::Device) const override { return kDevice; }
   c10::Device getDevice() const override { return kDevice; }
-  c10::Stream getStream(c10::Device) const noexcept override { return stream(); }
-  c10::Stream getNewStream(c10::Device, int) const override { return stream(); }
-  c10::Stream exchangeStream(c10::Stream) const noexcept override { return stream(); }
-  void record(void** event, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {
-    *event = nullptr;
+  c10::Stream getStream(c10::Device) const noexcept override { return stream(current_stream); }
+  c10::Stream getDefaultStream(c10::Device) const override { return stream(0); }
+  c10::Stream getNewStream(c10::Device, int) const override { return stream(streams.add()); }
+  c10::Stream exchangeStream(c10::Stream to) const noexcept override {
+    return stream(std::exchange(current_stream, to.id()));
   }
-  void block(void*, const c10::Stream&) const override {}
-  bool queryEvent(void*) const override { return true; }
-  void synchronizeEvent(void*) const override {}
-  void synchronizeDevice(const c10::DeviceIndex) const override {}
-  void recordDataPtrOnStream(const c10::DataPtr&, const c10::Stream&) const override {}
+  void record(void** event, const c10::Stream& stream, const c10::DeviceIndex, const c10::EventFlag) const override {
+    delete static_cast<Clock*>(std::exchange(*event, new Clock(streams.event(stream.id()))));
+  }
+  void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override { delete static_cast<Clock*>(event); }
+  void block(void* event, const c10::Stream& stream) const override {
+    if (event) {
+      streams.wait(stream.id(), *static_cast<Clock*>(event));
+    }
+  }
+  bool queryEvent(void*) const override { return false; }  // as late as may be: who asks again and again would never end
+  bool queryStream(const c10::Stream&) const override { return false; }
+  void synchronizeEvent(void* event) const override {
+    if (event) {
+      host_wait(*static_cast<Clock*>(event));
+    }
+  }
+  void synchronizeStream(const c10::Stream& stream) const override { host_wait(streams.event(stream.id())); }
+  void synchronizeDevice(const c10::DeviceIndex) const override { host_wait(streams.all()); }
+  void recordDataPtrOnStream(const c10::DataPtr& data, const c10::Stream& stream) const override {
+    if (data.get_context()) {
+      streams.record(**static_cast<Block*>(data.get_context()), stream.id());
+    }
+  }
 };
 C10_REGISTER_GUARD_IMPL(HPU, Guard);
 
@@ -92,13 +142,14 @@ struct HPUHooks final : HPUHooksInterface {
   bool hasHPU() const override { return true; }
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
+  bool isPinnedPtr(const void* data) const override { return PinnedAllocator::is_pinned(data); }
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
   DeviceIndex deviceCount() const override { return 1; }
   DeviceIndex getCurrentDevice() const override { return 0; }
   void setCurrentDevice(DeviceIndex) const override {}
   DeviceIndex exchangeDevice(DeviceIndex) const override { return 0; }
   DeviceIndex maybeExchangeDevice(DeviceIndex) const override { return 0; }
-  Allocator* getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
+  Allocator* getPinnedMemoryAllocator() const override { return &pinned_allocator; }
 };
 REGISTER_HPU_HOOKS(HPUHooks);
 
@@ -145,10 +196,61 @@ at::Tensor to_device(const at::Tensor& x) {
   return x.defined() ? x.to(kDevice) : x;
 }
 
+// Who works with it.
+const Block& memory(const at::Tensor& x) {
+  return *static_cast<Block*>(x.storage().data_ptr().get_context());
+}
+
+void access(const at::Tensor& x, bool writes, const std::string& what) {
+  if (!x.is_cpu() && x.storage().nbytes()) {
+    streams.access(*memory(x), current_stream, writes, what);
+  }
+}
+
+// What is computed while this lives is one piece of work of the current stream.
+struct Kernel {
+  static inline thread_local int depth = 0;
+  static inline thread_local std::string name;
+
+  explicit Kernel(const std::string& name) {
+    if (depth++ == 0) {
+      this->name = name;
+      streams.begin(current_stream);
+      streams.run(current_stream, true);
+    }
+  }
+  ~Kernel() { depth--; }
+};
+
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
-  host_waits += from.device() != to.device() && !non_blocking && !inside_kernel;
-  if (from.numel()) {
+  if (from.numel() == 0) {
+    return to;
+  }
+  if (Kernel::depth || from.device() == to.device()) {
+    Kernel kernel("a copy within the device");
+    access(from, false, kernel.name);
+    access(to, true, kernel.name);
     host(to).copy_(host(from));
+    return to;
+  }
+  const std::string name = from.is_cpu() ? "a copy to the device" : "a copy to the host";
+  copied_to_device += from.is_cpu() ? from.nbytes() : 0;
+  streams.begin(current_stream);
+  access(from, false, name);
+  access(to, true, name);
+  const auto copy = [from = host(from).detach(), to = host(to).detach(), kept = memory(from.is_cpu() ? to : from)] {
+    at::AutoDispatchBelowADInplaceOrView no_gradients;
+    to.copy_(from);
+  };
+  if (non_blocking && (from.is_cpu() ? from : to).is_pinned()) {
+    streams.queue(current_stream, copy);
+    return to;
+  }
+  // CUDA may return from a copy out of pageable memory before it is done, but not from one into it
+  streams.run(current_stream, false);
+  copy();
+  if (!(non_blocking && from.is_cpu())) {
+    host_wait(streams.event(current_stream));
   }
   return to;
 }
@@ -161,7 +263,11 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 at::Scalar local_scalar(const at::Tensor& x) {
-  host_waits += !inside_kernel;
+  Kernel kernel("a value for the host");
+  access(x, false, kernel.name);
+  if (Kernel::depth == 1) {
+    host_wait(streams.event(current_stream));
+  }
   return host(x).item();
 }
 
@@ -169,15 +275,22 @@ const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef size, std::option
   const size_t bytes = (x.storage_offset() + c10::multiply_integers(size)) * x.element_size();
   auto& storage = x.storage();
   if (storage.nbytes() < bytes) {
+    Kernel kernel("resize_");
     auto data = allocator.allocate(bytes);
     if (storage.nbytes()) {
+      access(x, false, kernel.name);
       std::memcpy(data.get(), storage.data_ptr().get(), storage.nbytes());
     }
     storage.set_data_ptr(std::move(data));
     storage.set_nbytes(bytes);
+    access(x, true, kernel.name);
   }
   x.unsafeGetTensorImpl()->set_sizes_contiguous(size);
   return x;
+}
+
+void record_stream(at::Tensor& x, c10::Stream stream) {
+  streams.record(*memory(x), stream.id());
 }
 
 at::Tensor& set_storage_view(
@@ -211,14 +324,15 @@ at::Tensor convolution(
     c10::SymInt groups) {
   check_same_device(input.is_cpu() || weight.is_cpu(), true, "convolution");
   std::optional<at::Tensor> host_bias;
+  Kernel kernel("convolution");
+  access(input, false, kernel.name);
+  access(weight, false, kernel.name);
   if (bias && bias->defined()) {
+    access(*bias, false, kernel.name);
     host_bias = host(*bias);
   }
-  inside_kernel = true;
-  auto output = to_device(at::convolution_symint(
+  return to_device(at::convolution_symint(
       host(input), host(weight), host_bias, stride, padding, dilation, transposed, output_padding, groups));
-  inside_kernel = false;
-  return output;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -234,13 +348,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     std::array<bool, 3> wanted) {
   check_same_device(gradient.is_cpu() || input.is_cpu() || weight.is_cpu(), true, "convolution_backward");
   const std::vector<c10::SymInt> bias_sizes{gradient.sym_size(1)};
-  inside_kernel = true;
+  Kernel kernel("convolution_backward");
+  for (const auto* x : {&gradient, &input, &weight}) {
+    access(*x, false, kernel.name);
+  }
   auto [for_input, for_weight, for_bias] = at::convolution_backward_symint(
       host(gradient), host(input), host(weight), c10::SymIntArrayRef(bias_sizes), stride, padding, dilation, transposed,
       output_padding, groups, wanted);
-  std::tuple<at::Tensor, at::Tensor, at::Tensor> gradients{to_device(for_input), to_device(for_weight), to_device(for_bias)};
-  inside_kernel = false;
-  return gradients;
+  return {to_device(for_input), to_device(for_weight), to_device(for_bias)};
 }
 
 // Everything else: computed on the host and brought back. As on a GPU, a scalar and an index may be the host's.
@@ -261,10 +376,11 @@ void compute_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
   }
   check_same_device(on_host, on_device, name);
-  host_waits += name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::repeat_interleave";
-  inside_kernel = true;
+  Kernel kernel(name);
+  if (name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::repeat_interleave") {
+    host_wait(streams.event(current_stream));
+  }
   at::native::cpu_fallback(op, stack);
-  inside_kernel = false;
 }
 
 }  // namespace
@@ -280,6 +396,7 @@ TORCH_LIBRARY_IMPL(aten, HPU, m) {
   m.impl("_copy_from_and_resize", copy_from_and_resize);
   m.impl("_local_scalar_dense", local_scalar);
   m.impl("resize_", resize);
+  m.impl("record_stream", record_stream);
   m.impl("set_.source_Storage", set_storage);
   m.impl("set_.source_Storage_storage_offset", set_storage_view);
   m.impl("as_strided", at::native::as_strided_tensorimpl);
@@ -301,8 +418,13 @@ TORCH_LIBRARY_IMPL(aten, Negative, m) {
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.def("copied_to_device", [] { return copied_to_device.load(); });
+  m.def("copies", [] { return streams.copies(); });
+  m.def("copies_beside_kernels", [] { return streams.copies_beside_kernels(); });
   m.def("host_waits", [] { return host_waits.load(); });
   m.def("memory_allocated", [] { return allocated.load(); });
   m.def("max_memory_allocated", [] { return most_allocated.load(); });
+  m.def("synchronize", [] { host_wait(streams.all()); });
+  m.def("take_violations", [] { return streams.take_violations(); });
   m.def("reset_peak_memory_stats", [] { most_allocated = allocated.load(); });
 }

@@ -1,6 +1,7 @@
 """
 Trains pipelines of every family on the CPU, on the second device, and there with what a small card needs. Prints as JSON
-how far their adapters are apart, and the most memory that was in use.
+how far their adapters are apart, the most memory that was in use, and races between streams; and what the device says when
+a wait is missing.
 
 python run_on_second_device.py FOLDER
 """
@@ -23,8 +24,10 @@ from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEd
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
 
+import offloaded_blocks  # noqa: E402
 import test_editing  # noqa: E402
 import test_rpo_trainer  # noqa: E402
+import two_streams  # noqa: E402
 from oracle import picture  # noqa: E402
 from test_rpo_trainer import adapter  # noqa: E402
 from tiny_pipelines import (  # noqa: E402
@@ -38,12 +41,13 @@ from tiny_pipelines import (  # noqa: E402
 
 from arr_trl.policies import policy_class_of  # noqa: E402
 from arr_trl.sampling import denoise  # noqa: E402
+from arr_trl.trainer.memory import BlockOffload  # noqa: E402
 
 
-def build_deep_flux():
+def build_deep_flux(num_layers=19, num_single_layers=38):
     """FLUX.1's 19 and 38 blocks, narrow, so that the weights of the blocks are nearly all there is."""
     pipeline = build_flux()
-    config = {**pipeline.transformer.config, "num_layers": 19, "num_single_layers": 38}
+    config = {**pipeline.transformer.config, "num_layers": num_layers, "num_single_layers": num_single_layers}
     pipeline.register_modules(transformer=FluxTransformer2DModel.from_config(config).eval())
     return pipeline
 
@@ -68,6 +72,7 @@ def train(name, pipeline, folder, on_device, **settings):
     gc.collect()
     before = device.memory_allocated()
     device.reset_peak_memory_stats()
+    copies, beside = device.copies(), device.copies_beside_kernels()
     if name in EDITING:
         trainer_for = test_editing.trainer_for
     else:
@@ -80,7 +85,6 @@ def train(name, pipeline, folder, on_device, **settings):
         max_steps=2,
         gradient_checkpointing=True,
         use_cpu=not on_device,
-        dataloader_pin_memory=False,
         eval_dataset=None,
         **settings,
     )
@@ -90,6 +94,9 @@ def train(name, pipeline, folder, on_device, **settings):
         "adapter": {name: value.cpu() for name, value in adapter(trainer).items()},
         "devices": sorted({p.device.type for p in trainer.model.parameters()}),
         "peak": peak,
+        "copies": device.copies() - copies,
+        "copies_beside_kernels": device.copies_beside_kernels() - beside,
+        "races": device.take_violations(),
     }
 
 
@@ -116,6 +123,23 @@ def host_waits_per_step(name, pipeline):
     return (waits[2] - waits[1]) / 4
 
 
+def encoders_moved(pipeline):
+    """How many times the size of the encoders goes to the device for prompts together, known, and one by one."""
+    policy = policy_class_of(pipeline)(copy.deepcopy(pipeline)).to("hpu", offload_encoders=True)
+    encoders = (policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
+    size = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters())
+    rows = [{"prompt": prompt} for prompt in ("a red circle", "two blue squares", "one", "a star")]
+    moved = {}
+    for name, calls in {"together": [rows], "known": [rows], "one by one": [[row] for row in rows]}.items():
+        if name == "one by one":
+            policy.cache.clear()
+        before = device.copied_to_device()
+        for some in calls:
+            policy.encode(some, 64, 64)
+        moved[name] = (device.copied_to_device() - before) / size
+    return moved
+
+
 def main(folder: Path) -> None:
     figures = {}
     for name, build in PIPELINES.items():
@@ -133,7 +157,19 @@ def main(folder: Path) -> None:
             "host_waits_per_step": host_waits_per_step(name, pipeline),
             "peak_whole": whole["peak"],
             "peak_small_card": small_card["peak"],
+            "copies": small_card["copies"],
+            "copies_beside_kernels": small_card["copies_beside_kernels"],
+            "races": whole["races"] | small_card["races"],
         }
+    figures["encoders_moved"] = encoders_moved(build_flux())
+    figures["two_streams"] = two_streams.run(device)
+    few_blocks = build_deep_flux(3, 4)
+    figures["offloaded_blocks"] = {
+        "whole": offloaded_blocks.run(few_blocks, device, BlockOffload),
+        "fp8": offloaded_blocks.run(few_blocks, device, BlockOffload, "fp8"),
+    }
+    for name, line in offloaded_blocks.LINES.items():
+        figures["offloaded_blocks"][name] = offloaded_blocks.run(few_blocks, device, offloaded_blocks.without(line))
     print(json.dumps(figures))
 
 

@@ -16,11 +16,12 @@ def register() -> types.ModuleType:
     module.device_count = lambda: 1
     module.current_device = lambda: 0
     module._lazy_init = module.empty_cache = lambda: None
-    module.synchronize = lambda device=None: None
+    module.synchronize = lambda device=None: counters.synchronize()
     module.device = contextlib.nullcontext
-    module.host_waits = counters.host_waits
-    module.memory_allocated = counters.memory_allocated
-    module.max_memory_allocated = counters.max_memory_allocated
-    module.reset_peak_memory_stats = counters.reset_peak_memory_stats
+    for name in (
+        "copied_to_device", "copies", "copies_beside_kernels", "host_waits", "max_memory_allocated", "memory_allocated",
+        "reset_peak_memory_stats", "take_violations",
+    ):  # fmt: skip
+        setattr(module, name, getattr(counters, name))
     torch._register_device_module("hpu", module)
     return module

@@ -1,7 +1,8 @@
 """
 Training where the device's memory is not the host's: what is left behind, or gone when the backward wants it, fails here
 and not on a user's GPU. What is offloaded must change no result, and leave the device; and a step of sampling must not ask
-the device for numbers, for which a GPU would first finish all it was given.
+the device for numbers, for which a GPU would first finish all it was given. Streams are real: what no wait orders is a
+race, however fast it was.
 """
 
 import json
@@ -56,3 +57,64 @@ def test_sampling_does_not_wait_for_the_device(figures, family):
 def test_of_flux_s_57_blocks_two_are_on_the_device(figures):
     # beside two of 57 blocks: what is in no block, encoders' largest layer, the adapter and activations
     assert figures["deep_flux"]["peak_small_card"] < 0.15 * figures["deep_flux"]["peak_whole"]
+
+
+def test_offloaded_encoders_come_once_for_all_prompts_that_are_new(figures):
+    moved = figures["encoders_moved"]
+    assert 1 <= moved["together"] < 1.1  # beside the weights, the tokens
+    assert moved["known"] < 0.01
+    assert 4 <= moved["one by one"] < 4.4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whatever_is_read_has_arrived_and_no_memory_is_used_twice(figures, family):
+    assert figures[family]["races"] == {}
+
+
+def test_blocks_are_copied_while_others_compute(figures):
+    # all but the weights of the first block, for which the first pass has to wait
+    assert figures["deep_flux"]["copies"] - figures["deep_flux"]["copies_beside_kernels"] == 32
+    few = figures["offloaded_blocks"]["whole"]
+    # of few blocks, the 32 weights of the first, and the 14 of the last when the second of two backwards begins with it
+    assert few["copies"] - few["copies_beside_kernels"] == 32 + 14
+    assert few["copies"] > 1000
+    assert few["most_blocks"] == 2
+    assert few["finite"]
+    assert few["races"] == {}
+
+
+def test_blocks_in_8_bits_arrive_in_time_too(figures):
+    run = figures["offloaded_blocks"]["fp8"]
+    assert run["finite"]
+    assert run["races"] == {}
+
+
+def test_block_that_computes_before_its_copy_has_arrived_is_noticed(figures):
+    run = figures["offloaded_blocks"]["no_wait_for_the_copy"]
+    assert not run["finite"]
+    assert all("reads memory that stream" in race and "may still be writing" in race for race in run["races"])
+
+
+def test_copy_into_memory_of_a_block_that_still_computes_is_noticed(figures):
+    run = figures["offloaded_blocks"]["no_wait_for_the_block_that_leaves"]
+    (race,) = run["races"]
+    assert race.startswith("a copy to the device on stream")
+    assert "was freed while stream 0 may still be using it" in race
+
+
+def test_without_pinned_memory_nothing_overlaps(figures):
+    run = figures["offloaded_blocks"]["not_pinned"]
+    assert run["finite"]
+    assert run["copies"] == 0
+
+
+def test_device_tells_small_programs_that_a_gpu_would_get_wrong(figures):
+    races, values = figures["two_streams"]["races"], figures["two_streams"]["values"]
+    assert {name for name, found in races.items() if found} == {
+        "read before the copy has arrived", "freed while another stream reads it",
+    }  # fmt: skip
+    assert values["early"]
+    assert values["late"] == [2] * 4
+    assert values["unfinished"] == [0] * 4
+    assert values["back"] == [1] * 4
+    assert figures["two_streams"]["pinned"] == {"home": True, "a part of it": True, "other": False}

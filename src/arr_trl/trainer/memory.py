@@ -76,15 +76,15 @@ class BlockOffload:
 
     @torch.no_grad()
     def _enter(self, i: int, block: torch.nn.Module, args: tuple) -> None:
-        # recomputation for a backward takes the blocks in descending order, from the last, which is still there
-        following = (i + 1 if i > self._last or i == 0 else i - 1) % len(self.blocks)
+        # recomputation for a backward takes the blocks in descending order, from the last
+        following = (i + 1 if i == self._last + 1 or i == 0 else i - 1) % len(self.blocks)
         self._last = i
+        for other in self._on_device - {i, following}:
+            self._unload(other)
         if i not in self._on_device:
             self._load(i)
         if self._stream is not None:
             torch.accelerator.current_stream(self.device).wait_stream(self._stream)
-        for other in self._on_device - {i, following}:
-            self._unload(other)
         if following not in self._on_device:
             self._load(following)
 
