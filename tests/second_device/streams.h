@@ -45,7 +45,8 @@ struct Clock {
   }
 };
 
-// A piece of the device's memory. It begins as NaN, which 0xff is in the common formats of floats.
+// A piece of the device's memory. It begins as NaN, which 0xff is in the common formats of floats; a large piece does not,
+// so that a benchmark can have more of them than the host has memory, if it does not use it.
 struct Memory {
   void* data;
   int64_t bytes;
@@ -55,7 +56,9 @@ struct Memory {
   std::set<size_t> recorded{};
 
   Memory(size_t bytes, size_t stream) : data(std::malloc(bytes)), bytes(bytes), stream(stream) {
-    std::memset(data, 0xff, bytes);
+    if (bytes < 32 << 20) {
+      std::memset(data, 0xff, bytes);
+    }
   }
   Memory(const Memory&) = delete;
   ~Memory() { std::free(data); }
