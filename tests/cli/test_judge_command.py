@@ -81,6 +81,7 @@ def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
         (["log", "none.sqlite"], "no verdict store at none.sqlite"),
         (["log", "rubric.json"], "is not a verdict store"),
         ([*EVAL, "--compare"], "needs a second judge"),
+        ([*EVAL, "--limits", "3"], "There is no option `limits`; did you mean `limit`?"),
         ([*EVAL, "--dataset", "none.jsonl"], "There is no file none.jsonl"),
         ([*EVAL, "--rubric", "none.json"], "There is no rubric file"),
         ([*EVAL[:-1], "m", "--base_url", "http://127.0.0.1:9/v1"], "could not be reached"),
