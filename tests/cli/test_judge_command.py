@@ -65,7 +65,9 @@ def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
     run(EVAL)
     capsys.readouterr()
     assert run(["log", "judge.sqlite", "--limit", "3"]) == 0
-    assert "The latest 3 of 16 questions" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "The latest 3 of 16 questions" in shown
+    assert "…" not in shown  # nothing of an answer is cut off in 80 columns
     assert run(["log", "judge.sqlite", "--output", "log.jsonl"]) == 0
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert len(rows) == 16

@@ -164,9 +164,13 @@ def _show(answers: list, total: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"The latest {len(answers)} of {total} questions", title_justify="left")
-    for heading in ("time", "status", "model", "prompt", "order", "answer"):
-        table.add_column(heading)
+    table = Table(title=f"The latest {len(answers)} of {total} questions", title_justify="left", expand=True)
+    table.add_column("time", width=10)
+    table.add_column("status", no_wrap=True)
+    table.add_column("model", max_width=11, overflow="fold")
+    table.add_column("prompt", ratio=1, overflow="fold")
+    table.add_column("order", no_wrap=True)
+    table.add_column("answer", ratio=2, overflow="fold")  # JSON, which has few places to break at
     for answer in answers:
         said = answer.problem or answer.reply or str(answer.choice_logprobs)
         table.add_row(
