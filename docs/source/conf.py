@@ -14,6 +14,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "error
 html_theme = "furo"
 html_title = "arr_trl"
 html_show_sourcelink = False
+html_show_copyright = False
 # sources of the package and examples are linked where they are; a built page offers them as files
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4

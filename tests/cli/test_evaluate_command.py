@@ -111,6 +111,7 @@ def test_own_reward_function_without_a_judge_is_enough(release, tmp_path, monkey
     (["--height", "30"], "height=30 does not divide by 8"),
     (["--num_images_per_prompt", "0"], "num_images_per_prompt=0 has to be at least 1."),
     (["--batch_size", "0"], "batch_size=0 has to be at least 1."),
+    (["--modle", "x"], "There is no option `modle`; did you mean `model`?"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(release, tmp_path, capsys, flags, sentence):
     flags = [str(release) if flag == "RELEASE" else flag for flag in flags]

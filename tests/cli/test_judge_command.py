@@ -65,7 +65,9 @@ def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
     run(EVAL)
     capsys.readouterr()
     assert run(["log", "judge.sqlite", "--limit", "3"]) == 0
-    assert "The latest 3 of 16 questions" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "The latest 3 of 16 questions" in shown
+    assert "…" not in shown  # nothing of an answer is cut off in 80 columns
     assert run(["log", "judge.sqlite", "--output", "log.jsonl"]) == 0
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert len(rows) == 16
@@ -81,6 +83,7 @@ def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
         (["log", "none.sqlite"], "no verdict store at none.sqlite"),
         (["log", "rubric.json"], "is not a verdict store"),
         ([*EVAL, "--compare"], "needs a second judge"),
+        ([*EVAL, "--limits", "3"], "There is no option `limits`; did you mean `limit`?"),
         ([*EVAL, "--dataset", "none.jsonl"], "There is no file none.jsonl"),
         ([*EVAL, "--rubric", "none.json"], "There is no rubric file"),
         ([*EVAL[:-1], "m", "--base_url", "http://127.0.0.1:9/v1"], "could not be reached"),

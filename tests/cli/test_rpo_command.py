@@ -37,6 +37,16 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
 
 
+def test_evaluation_that_would_be_left_out_is_told(tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    changed = {"eval_dataset_split": None, "model_name_or_path": "no/such"}
+    config.write_text(yaml.safe_dump({**yaml.safe_load(QUICKSTART.read_text()), **changed}))
+    for flag, value in (("eval_dataset_name", "held_out.jsonl"), ("eval_strategy", "steps")):
+        with pytest.raises(SystemExit):
+            main(["rpo", "--config", str(config), "--output_dir", str(tmp_path / "out"), f"--{flag}", value])
+        assert f"{flag}={value} needs `eval_dataset_split`" in capsys.readouterr().err
+
+
 def test_the_editing_quickstart_trains_measures_and_writes_a_release(tmp_path, capsys):
     config = QUICKSTART.with_name("tiny_scenes_edit.yaml")
     rubric = ["--rubric", str(RUBRIC.with_name("tiny_scenes_edit.json"))]

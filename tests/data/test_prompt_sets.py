@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from datasets import Dataset
@@ -192,6 +196,30 @@ def test_unreachable_set_says_what_to_download(name, monkeypatch):
         pytest.skip("would ask the network")
     with pytest.raises(FileNotFoundError, match="get "):
         load_prompt_set(name)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address at which the files of `tmp_path` can be fetched."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_set_behind_a_url_is_read_without_further_packages(tmp_path, served):
+    write_csv(tmp_path / "dpg_bench.csv", [
+        {"item_id": "a1", "text": "Two birds.", "proposition_id": "1", "category_broad": "entity"},
+        {"item_id": "a1", "text": "Two birds.", "proposition_id": "2", "category_broad": "attribute"},
+    ])  # fmt: skip
+    rows = list(read_prompt_set(replace(find_prompt_set("dpg-bench"), url=f"{served}/dpg_bench.csv")))
+    assert [row["prompt"] for row in rows] == ["Two birds."]
+
+
+def test_a_set_whose_url_is_gone_says_what_to_download(served):
+    with pytest.raises(FileNotFoundError, match=r"404 .*; get prompts/evaluation_metadata.jsonl of github.com"):
+        list(read_prompt_set(replace(find_prompt_set("geneval"), url=f"{served}/evaluation_metadata.jsonl")))
 
 
 def test_changed_columns_are_named(tmp_path):

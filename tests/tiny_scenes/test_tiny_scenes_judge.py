@@ -34,6 +34,13 @@ def test_the_picture_that_shows_the_caption_wins_wherever_it_stands():
     assert all(verdict.consistent for verdict in verdicts)
 
 
+@pytest.mark.parametrize("mode", ["ranks", "choice", "pointwise"])
+def test_a_run_can_start_with_it_in_every_mode(mode):
+    judge = RubricJudge(rubric=zero_shot_rubric(), model=TinyScenesJudge(), mode=mode)
+    judge.check()  # what `arr-trl rpo` does first
+    assert [verdict.winner for verdict in judge.compare(scenes(4))] == [0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("wrong", "criterion"),
     [

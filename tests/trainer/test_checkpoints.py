@@ -122,6 +122,14 @@ def test_what_may_change_between_a_checkpoint_and_its_continuation(tmp_path):
     assert trainer.state.global_step == 3
 
 
+def test_resuming_says_from_which_step_or_that_there_is_none_once(tmp_path, caplog, capsys):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=1, resume_from_checkpoint=True).train(resume_from_checkpoint=True)
+    assert caplog.text.count("There is no checkpoint in") == 1
+    build(tmp_path / "out", files, max_steps=2, resume_from_checkpoint=True).train(resume_from_checkpoint=True)
+    assert f"Training goes on from {tmp_path / 'out' / 'checkpoint-1'}, after step 1." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("asked", ["no/such/folder", "checkpoint-7", "user/nothing"])
 def test_checkpoint_that_is_not_there_is_told_before_the_model_is_loaded(tmp_path, asked):
     with pytest.raises(CheckpointError, match=f"resume_from_checkpoint='{asked}' is no folder"):

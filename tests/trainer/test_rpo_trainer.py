@@ -371,3 +371,10 @@ def test_cache_of_prompts_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "prompts").write_text("a file where the folder should go")
     with pytest.raises(OSError, match=r"cannot be written to \(.*\); choose another `prompt_cache_dir`"):
         trainer_for("no/such-model", tmp_path, prompt_cache_dir=str(tmp_path / "prompts"))
+
+
+def test_fsdp_that_accelerate_leaves_out_on_cpus_is_told(flux_pipeline, tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # what `--accelerate_config fsdp2` says to the processes
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    trainer_for(flux_pipeline, tmp_path)
+    assert "every process holds the whole base" in caplog.text

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from ..folders import check_writable
 from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .rpo import explained
+from .rpo import explained, parse
 
 
 @dataclass
@@ -89,11 +91,12 @@ class EvaluateArguments(JudgeArguments):
 
 def run(argv: list[str]) -> int:
     """Evaluate; returns 0 for success, 1 when the judge answered nothing, 2 for input that has to be changed."""
+    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     from trl import TrlParser
 
     parser = TrlParser((EvaluateArguments,), prog="arr-trl evaluate", description="Compare a base with adapters.")
     with explained():
-        (args,) = parser.parse_args_and_config(argv)
+        (args,) = parse(parser, argv)
         if args.model is None or args.dataset is None:
             raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
         check_limit(args.limit)

@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
-from .rpo import explained
+from .rpo import explained, parse
 
 
 @dataclass(kw_only=True)
@@ -65,6 +67,7 @@ def run(argv: list[str]) -> int:
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
+    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     return (_eval if args.command == "eval" else _log)(argv[1:])
 
 
@@ -73,7 +76,7 @@ def _eval(argv: list[str]) -> int:
 
     parser = TrlParser((JudgeEvalArguments,), prog="arr-trl judge eval", description="Measure a judge.")
     with explained():
-        (args,) = parser.parse_args_and_config(argv)
+        (args,) = parse(parser, argv)
         check_limit(args.limit)
         check_file(args.output)
         # the order is fixed, since each pair is shown in both as questions of their own
@@ -161,9 +164,13 @@ def _show(answers: list, total: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"The latest {len(answers)} of {total} questions", title_justify="left")
-    for heading in ("time", "status", "model", "prompt", "order", "answer"):
-        table.add_column(heading)
+    table = Table(title=f"The latest {len(answers)} of {total} questions", title_justify="left", expand=True)
+    table.add_column("time", width=10)
+    table.add_column("status", no_wrap=True)
+    table.add_column("model", max_width=11, overflow="fold")
+    table.add_column("prompt", ratio=1, overflow="fold")
+    table.add_column("order", no_wrap=True)
+    table.add_column("answer", ratio=2, overflow="fold")  # JSON, which has few places to break at
     for answer in answers:
         said = answer.problem or answer.reply or str(answer.choice_logprobs)
         table.add_row(

@@ -62,10 +62,13 @@ class RPOScriptArguments(JudgeArguments):
         default=False, metadata={"help": "Stream the prompts instead of downloading them."}
     )
     eval_dataset_name: str | None = field(
-        default=None, metadata={"help": "Prompts to evaluate on. Unset, the same dataset as for training."}
+        default=None,
+        metadata={
+            "help": "Prompts to evaluate on, with `eval_dataset_split`. Unset, the same dataset as for training."
+        },
     )
     eval_dataset_split: str | None = field(
-        default=None, metadata={"help": "Split to evaluate on. Unset, there is no evaluation."}
+        default=None, metadata={"help": "Split to evaluate on, `train` for a file. Unset, there is no evaluation."}
     )
     prompt_column: str = field(default="prompt", metadata={"help": "Column that holds the prompts."})
     source_column: str | None = field(
@@ -183,14 +186,16 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
         trainer.evaluate()
     trainer.save_state()
     trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
-    if trainer.is_world_process_zero() and trainer.evaluation is not None:
+    if not trainer.is_world_process_zero():
+        return
+    written = [trainer.adapter_folder.name, "README.md"]
+    if trainer.evaluation is not None:
         from ..evaluation import print_table
 
         trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
         print_table(trainer.evaluation)
-        print(
-            f"Wrote {trainer.adapter_folder}, README.md, samples.png and results.json to {training_args.output_dir}."
-        )
+        written += ["samples.png", "results.json"]
+    print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
 
 
 def parse(parser: "TrlParser", argv: list[str]) -> tuple:
@@ -254,6 +259,14 @@ def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -
     # what costs nothing comes first
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
+    if script_args.eval_dataset_split is None:
+        asked = f"eval_strategy={training_args.eval_strategy.value}" if training_args.eval_strategy != "no" else None
+        if script_args.eval_dataset_name is not None:
+            asked = f"eval_dataset_name={script_args.eval_dataset_name}"
+        if asked is not None:
+            raise ValueError(
+                f"{asked} needs `eval_dataset_split`, without which there is no evaluation; a file has one split, `train`."
+            )
     check_writable(training_args.output_dir, "output_dir")
     reward_funcs = import_functions(script_args.reward_funcs)
     eval_funcs = import_functions(script_args.eval_funcs)

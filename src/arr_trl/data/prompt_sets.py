@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import requests
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import Image as ImageFeature
 
@@ -337,6 +339,8 @@ def _open(prompt_set: PromptSet, name: str, local: bool) -> IterableDataset | li
         # an object of rows, which `datasets` would take for one row
         return list(json.loads(Path(name).read_text(encoding="utf-8")).values())
     try:
+        if suffix in _BUILDERS and not local:
+            return _fetched(prompt_set, name)
         if suffix in _BUILDERS:
             options = {"delimiter": "\t"} if suffix == ".tsv" else {}
             rows = load_dataset(_BUILDERS[suffix], data_files=name, split="train", streaming=True, **options)
@@ -351,6 +355,16 @@ def _open(prompt_set: PromptSet, name: str, local: bool) -> IterableDataset | li
         if isinstance(feature, ImageFeature):  # decoded where they are used
             rows = rows.cast_column(column, ImageFeature(decode=False))
     return rows
+
+
+def _fetched(prompt_set: PromptSet, url: str) -> list[Row]:
+    """The rows of a file behind a URL. `datasets` would need aiohttp to read it there, which it does not install."""
+    response = requests.get(url, timeout=30)
+    response.raise_for_status()
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / url.rpartition("/")[2]
+        copy.write_bytes(response.content)
+        return list(_open(prompt_set, str(copy), local=True))
 
 
 def _beside(row: Row, folder: Path | None) -> Row:

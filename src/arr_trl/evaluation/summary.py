@@ -193,7 +193,11 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     if judged:
         table = Table(title=f"Win rates on {title}", title_justify="left")
         for heading in ("model", "against", "win rate [95%]", "ties", "no verdict", "orders agree"):
-            table.add_column(heading, justify="left" if heading in ("model", "against") else "right")
+            table.add_column(
+                heading,
+                justify="left" if heading in ("model", "against") else "right",
+                no_wrap=heading.startswith("win"),
+            )
         for found in judged:
             rates = (percent(found[name]) for name in ("tie_rate", "failure_rate", "order_consistency"))
             table.add_row(found["models"][1], found["models"][0], with_interval(found, "win_rate"), *rates)

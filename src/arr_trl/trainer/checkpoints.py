@@ -118,7 +118,6 @@ def find_checkpoint(
                 raise CheckpointError(
                     f"No checkpoint in {output_dir} is whole; leave out `resume_from_checkpoint` to begin again."
                 )
-            logger.warning("There is no checkpoint in %s yet; training begins at the beginning.", output_dir)
             return None
     else:
         folder = Path(resume_from) if Path(resume_from).is_dir() else _download(str(resume_from), token)

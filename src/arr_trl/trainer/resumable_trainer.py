@@ -93,6 +93,9 @@ class ResumableTrainer(_BaseTrainer):
                 self.last_checkpoint = find_checkpoint(
                     resume_from_checkpoint, Path(self.args.output_dir), self.args.hub_token
                 )
+        asked = str(resume_from_checkpoint).lower() == "true"  # the command line has only text
+        if asked and self.last_checkpoint is None and self.is_world_process_zero():
+            logger.warning("There is no checkpoint in %s yet; training begins at the beginning.", self.args.output_dir)
         if self.last_checkpoint is not None:
             check_settings(self.last_checkpoint, self._fixed_settings())
         if self.is_world_process_zero():
@@ -101,6 +104,8 @@ class ResumableTrainer(_BaseTrainer):
         if self.last_checkpoint is not None:
             checkpoint = str(self.last_checkpoint)
             self._saved_step = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
+            if self.is_world_process_zero():
+                print(f"Training goes on from {checkpoint}, after step {self._saved_step}.")
         try:
             output = super().train(checkpoint, *args, **kwargs)
         except (CheckpointError, StreamError):

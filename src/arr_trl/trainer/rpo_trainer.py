@@ -69,7 +69,7 @@ from .rollouts import (
     training_guidance,
 )
 from .rpo_config import RPOConfig
-from .sharding import set_precision, shard_between_forwards
+from .sharding import is_left_out, set_precision, shard_between_forwards
 from .watch import watch
 
 
@@ -259,6 +259,11 @@ class RPOTrainer(ResumableTrainer):
         if self.policy.dtype != torch.float32 and not self.is_deepspeed_enabled:  # DeepSpeed rounds the adapter itself
             compute_in_base_precision(peft_model, self.policy.dtype)
             self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
+        if is_left_out(self.accelerator) and self.is_world_process_zero():
+            logger.warning(
+                "FSDP was asked for, and accelerate shards on GPUs alone: on these CPUs every process holds the whole "
+                "base, as with `--accelerate_config ddp`."
+            )
         if self.accelerator.is_fsdp2:
             set_precision(self.accelerator, self.policy.dtype)
 

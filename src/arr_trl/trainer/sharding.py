@@ -1,11 +1,27 @@
 """FSDP2, which shards the base: what has to be set for the adapter of a frozen base."""
 
+import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+
+
+def is_left_out(accelerator: Accelerator) -> bool:
+    """
+    Whether the launch asks for FSDP and accelerate does without, as it does on CPUs.
+
+    Args:
+        accelerator (`Accelerator`): the accelerator of the run.
+
+    Returns:
+        `bool`
+    """
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # as `accelerate launch` says it
+    return asked and accelerator.distributed_type != DistributedType.FSDP
 
 
 def set_precision(accelerator: Accelerator, dtype: torch.dtype) -> None:
