@@ -30,6 +30,7 @@ os.environ["ACCELERATE_TORCH_DEVICE"] = "hpu"
 import estimate  # noqa: E402
 import full_size  # noqa: E402
 import torch  # noqa: E402
+from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from torch.utils._pytree import tree_leaves, tree_map_only  # noqa: E402
 
@@ -95,6 +96,8 @@ def build_policy(args: argparse.Namespace) -> FlowPolicy:
     policy = full_size.build_policy(args, "meta")
     policy.pipeline.vae.to_empty(device="cpu")
     transformer = policy.pipeline.transformer
+    if args.model == "qwen-edit":  # its rotations are tensors that nothing moves
+        transformer.pos_embed = QwenEmbedRope(10000, list(transformer.config.axes_dims_rope), scale_rope=True)
     apply = transformer._apply
 
     def on_the_device(function, recurse=True):  # where it would be copied there, it is allocated there
