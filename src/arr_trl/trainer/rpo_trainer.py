@@ -187,16 +187,16 @@ class RPOTrainer(ResumableTrainer):
                 check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
         self._check_repositories(args)
 
+        sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")}
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **model_init_kwargs}
             with whole_weights():
-                self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
+                self.policy = load_policy(str(model), sizes, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
             self.policy = policy_for(model, **args.policy_kwargs)
-        self.policy.check_size(args.height, args.width, self.policy.size_multiple)
-        self.policy.check_size(args.eval_height, args.eval_width, self.policy.size_multiple)
+        self.policy.check_sizes(sizes, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
             args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
