@@ -65,6 +65,7 @@ def check_arguments(
             for dataset in (train_dataset, eval_dataset):
                 func.check_rows(dataset)
             func.check()
+    _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
     if peft_config.lora_dropout:
         raise ValueError(
@@ -74,6 +75,19 @@ def check_arguments(
     check_writable(args.output_dir, "output_dir")
     if args.prompt_cache_dir is not None:
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+
+
+def _check_best_metric(args: RPOConfig, reward_funcs: list[Callable], eval_funcs: list[Callable]) -> None:
+    name = (args.metric_for_best_model or "win_rate").removeprefix("eval_")
+    names = ["win_rate", "tie_rate", "failure_rate", *(["success_all"] if eval_funcs else [])]
+    of_eval_funcs = bool(eval_funcs) and name.startswith(("success/", "base_success_all"))
+    # what the functions of users log is known when they run
+    only_judges = all(isinstance(func, JudgeReward) for func in reward_funcs)
+    if only_judges and not (name in names or of_eval_funcs or name.startswith("judge/")):
+        raise ValueError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is nothing that an evaluation of this run measures; "
+            f"use one of {', '.join(names)}."
+        )
 
 
 def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:

@@ -707,6 +707,20 @@ class RPOTrainer(ResumableTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = self.args.metric_for_best_model
+        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
+            # without any verdict there is no win rate; Trainer would end training here with a KeyError
+            logger.warning(
+                "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "
+                "It has %s.",
+                self.state.global_step,
+                name,
+                ", ".join(metrics),
+            )
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
     # Logging
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
