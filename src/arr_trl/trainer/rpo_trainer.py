@@ -256,6 +256,11 @@ class RPOTrainer(ResumableTrainer):
                 f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
                 "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
             )
+        if self.policy.dtype == torch.float16 and self.accelerator.scaler is None and not self.is_deepspeed_enabled:
+            raise ValueError(
+                "The transformer is in float16, in which most gradients of latents are rounded to 0 unless they are scaled. "
+                "Load it in bfloat16, or where the GPU has none, set fp16=True and bf16=False."
+            )
         if self.policy.dtype != torch.float32 and not self.is_deepspeed_enabled:  # DeepSpeed rounds the adapter itself
             compute_in_base_precision(peft_model, self.policy.dtype)
             self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
