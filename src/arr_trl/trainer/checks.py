@@ -114,6 +114,7 @@ def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:
         "window_size",
     )
     settings = {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
+    settings["optim"] = args.optim.removesuffix("_fused")  # whose state is the same
     targets = lora.target_modules
     if targets is not None:
         settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)
