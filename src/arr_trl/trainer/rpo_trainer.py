@@ -50,7 +50,7 @@ from .checks import check_arguments, check_resuming, fixed_settings
 from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share_of
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
-from .memory import BlockOffload, compress_base
+from .memory import BlockOffload, compress_base, leave_out_of_ddp
 from .precision import compute_in_base_precision
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
@@ -220,6 +220,8 @@ class RPOTrainer(ResumableTrainer):
             load_weights(peft_model, adapter, "default", args.adapter_path)
             if args.reference == "adapter":
                 add_reference(peft_model, adapter, args.adapter_path)
+        if args.base_precision is not None:
+            leave_out_of_ddp(peft_model)
         if args.offload_blocks:
             BlockOffload(transformer, args.device)
         if args.compile_blocks:
