@@ -58,6 +58,19 @@ def test_what_cannot_be_launched_is_refused_in_a_sentence(launched, tmp_path, ca
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("num_processes: [1\n", "is no configuration of accelerate: while parsing a flow sequence"),
+    ("distributed_type: MULTI_GPU\nnum_proceses: 2\n", r"unknown keys \(\['num_proceses'\]\)"),
+    ("num_processes: 2\n", "A `distributed_type` must be specified"),
+])  # fmt: skip
+def test_configuration_that_accelerate_cannot_read_is_refused_in_a_sentence(launched, tmp_path, capsys, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main(["rpo", "--output_dir", str(tmp_path), "--accelerate_config", str(tmp_path / "mine.yaml")])
+    assert not launched
+    assert re.search(message, capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configuration_is_one_that_accelerate_reads(path):
     config = load_config_from_file(str(path))

@@ -92,6 +92,7 @@ def closed_port() -> int:
     (["--dataset_name", "missing.jsonl"], "There is no prompt file at missing.jsonl; check `dataset_name`."),
     (["--rubric", "missing.json"], "There is no rubric file at missing.json"),
     (["--height", "30"], "height=30 does not divide by 8, the latent patch of FluxPipeline; use 24 or 32."),
+    (["--eval_height", "30"], "eval_height=30 does not divide by 8, the latent patch of FluxPipeline; use 24 or 32."),
     (["--num_generations", "1"], "num_generations=1 leaves nothing to compare"),
     (["--sde_window_range", "2", "9"], "sde_window_range=[2, 9] is not inside the schedule"),
     (["--output_dir", "/proc/nowhere"], "The folder /proc/nowhere cannot be written to"),

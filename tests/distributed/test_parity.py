@@ -115,6 +115,13 @@ def test_offloaded_blocks_go_with_several_processes(one_process, tmp_path):
     assert_same_run(one_process, two_processes(tmp_path / "ddp", "ddp", "--offload_blocks", "true"))
 
 
+@pytest.mark.slow
+def test_base_in_8_bits_goes_with_several_processes(tmp_path):
+    options = ("--base_precision", "fp8")
+    one = train(tmp_path / "one", 2 * PROMPTS_PER_STEP, *options)
+    assert_same_run(one, two_processes(tmp_path / "ddp", "ddp", *options))
+
+
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
     return two_sharded_processes(

@@ -61,23 +61,24 @@ def save(pipeline, folder):
 def test_a_folder_is_loaded_as_the_policy_of_its_class(policy_class, tmp_path):
     pipeline = BUILT_FOR[policy_class]()
     save(pipeline, tmp_path)
-    policy = load_policy(str(tmp_path), 48, 80, {"max_cached_prompts": 3}, dtype=torch.float32)
+    policy = load_policy(str(tmp_path), {"height": 48, "width": 80}, {"max_cached_prompts": 3}, dtype=torch.float32)
     assert type(policy) is policy_class
     for name, parameter in pipeline.transformer.named_parameters():
         assert torch.equal(parameter, policy.pipeline.transformer.get_parameter(name))
     assert type(policy_for(pipeline)) is policy_class
 
 
-@pytest.mark.parametrize(("height", "width", "message"), [
-    (500, 512, "height=500 does not divide by 8, the latent patch of QwenImageEditPipeline; use 496 or 504."),
-    (512, 3, "width=3 does not divide by 8, the latent patch of QwenImageEditPipeline; use 8."),
+@pytest.mark.parametrize(("name", "size", "message"), [
+    ("height", 500, "height=500 does not divide by 8, the latent patch of QwenImageEditPipeline; use 496 or 504."),
+    ("width", 3, "width=3 does not divide by 8, the latent patch of QwenImageEditPipeline; use 8."),
+    ("eval_width", 0, "eval_width=0 does not divide by 8, the latent patch of QwenImageEditPipeline; use 8."),
 ])  # fmt: skip
-def test_bad_size_is_refused_before_weights_are_read(tmp_path, height, width, message):
+def test_bad_size_is_refused_before_weights_are_read(tmp_path, name, size, message):
     save(build_qwen_image(0, QwenImageEditPipeline), tmp_path)
     for weights in tmp_path.rglob("*.safetensors"):
         weights.unlink()
     with pytest.raises(ValueError) as error:
-        load_policy(str(tmp_path), height, width)
+        load_policy(str(tmp_path), {"height": 512, "width": 512, name: size})
     assert str(error.value) == message
 
 
@@ -85,7 +86,7 @@ def test_a_setting_that_the_family_lacks_is_refused_before_weights_are_read(save
     for weights in saved_flux_pipeline.rglob("*.safetensors"):
         weights.unlink()
     with pytest.raises(ValueError) as error:
-        load_policy(str(saved_flux_pipeline), 32, 32, {"condition_size": 512})
+        load_policy(str(saved_flux_pipeline), {"height": 32}, {"condition_size": 512})
     assert str(error.value) == (
         "`condition_size` is no setting of FluxPipeline, which has max_sequence_length, max_cached_prompts; leave it out."
     )
@@ -96,14 +97,14 @@ def test_unknown_pipeline_is_told_what_is_supported(tmp_path):
     with pytest.raises(
         TypeError, match=r"no policy for StableMystery; supported are FluxPipeline, .*ZImagePipeline"
     ) as e:
-        load_policy(str(tmp_path), 32, 32)
+        load_policy(str(tmp_path), {"height": 32, "width": 32})
     assert "policies.md shows how" in str(e.value)
 
 
 def test_a_folder_that_is_no_pipeline_is_told(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a pipeline of diffusers"):
-        load_policy(str(tmp_path), 32, 32)
+        load_policy(str(tmp_path), {"height": 32, "width": 32})
 
 
 @pytest.mark.parametrize("policy_class", [QwenImageEditPolicy, FluxKontextPolicy])

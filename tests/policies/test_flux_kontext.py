@@ -23,13 +23,11 @@ def policy():
 
 
 @pytest.fixture(autouse=True)
-def small_sources(monkeypatch):
-    """The pipeline, whose sizes of a source are constants, with those of the policy."""
-    sizes = [
-        (w * CONDITION_SIZE // 1024, h * CONDITION_SIZE // 1024)
-        for w, h in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS
-    ]
-    monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+def small_sources(monkeypatch, policy):
+    """The pipeline, whose sizes of a source are constants, with those of the policy, as model cards set them."""
+    sizes = pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS
+    monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)  # put back after the test
+    exec(policy.call_setup(), {})
 
 
 def call(policy, prompt, image, height, width, guidance_scale, seeds, output_type="latent"):
@@ -42,8 +40,7 @@ def call(policy, prompt, image, height, width, guidance_scale, seeds, output_typ
         guidance_scale=guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         output_type=output_type,
-        max_area=height * width,
-        max_sequence_length=32,
+        **policy.call_kwargs(height, width),
     ).images
 
 
@@ -99,6 +96,7 @@ def test_sources_are_taken_at_kontexts_own_sizes_by_default(policy, monkeypatch)
             default.encode([row], 48, 80)
     assert asked == [(1, 3, 1024, 1024), (1, 3, 720, 1456), (1, 3, 1456, 720)]
     assert default.call_kwargs(48, 80) == {"max_sequence_length": 32, "max_area": 48 * 80}
+    assert default.call_setup() == ""
 
 
 def test_encoding_leaves_the_global_random_state_alone(policy):

@@ -60,7 +60,8 @@ def test_each_word_of_an_instruction_is_one_token_and_the_template_is_as_long_as
 
 
 def test_a_scene_is_a_few_tokens():
-    policy = load_policy(str(EDIT_BASE_MODEL), 32, 32, {"condition_size": CONDITION_SIZE, "negative_prompt": None})
+    settings = {"condition_size": CONDITION_SIZE, "negative_prompt": None}
+    policy = load_policy(str(EDIT_BASE_MODEL), {"height": 32, "width": 32}, settings)
     row = edit_prompts("test[:1]")[0]
     conditioning = policy.encode([row], 32, 32)
     assert conditioning["source_latents"].shape == (1, 16, 64)

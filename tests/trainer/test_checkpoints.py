@@ -97,7 +97,8 @@ def test_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
 
 @pytest.mark.parametrize("setting", [
     {"per_device_train_batch_size": 4}, {"gradient_accumulation_steps": 2}, {"steps_per_generation": 4},
-    {"num_iterations": 2}, {"num_generations": 4}, {"lora_r": 8}, {"lora_target_modules": ["attn.to_q"]},
+    {"num_iterations": 2}, {"num_generations": 4}, {"optim": "sgd"}, {"lora_r": 8},
+    {"lora_target_modules": ["attn.to_q"]},
 ])  # fmt: skip
 def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_path, setting):
     files = write_prompts(tmp_path)

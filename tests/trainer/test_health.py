@@ -163,6 +163,26 @@ def test_best_adapter_is_released_when_it_is_asked_for(tmp_path, strategy):
     assert all(torch.equal(weight, best[name]) for name, weight in released.items())
 
 
+def test_evaluation_without_a_verdict_counts_for_nothing_in_the_choice_of_the_best(tmp_path, caplog):
+    def silent_at_first(prompts, completions, trainer_state, **columns):
+        return [float(i % 2) if trainer_state.global_step > 1 else None for i in range(len(completions))]
+
+    trainer = trained(
+        tmp_path, silent_at_first, eval_dataset=prompts("test[:3]"), max_steps=3, early_stopping=1,
+        eval_strategy="steps", eval_steps=1, save_strategy="best", load_best_model_at_end=True,
+    )  # fmt: skip
+    assert (trainer.state.global_step, trainer.state.best_global_step) == (3, 2)
+    assert "after step 1 has no eval_win_rate, by which the best model is chosen" in caplog.text
+
+
+def test_misspelt_metric_for_the_best_model_is_told_before_weights_are_read(tmp_path):
+    with pytest.raises(ValueError, match=r"'win_rat' is nothing .* use one of win_rate, tie_rate, failure_rate\."):
+        trained(
+            tmp_path, eval_dataset=prompts("test[:3]"), eval_strategy="steps", eval_steps=1, save_strategy="best",
+            metric_for_best_model="win_rat",
+        )  # fmt: skip
+
+
 def test_early_stopping_without_evaluations_is_refused(tmp_path):
     with pytest.raises(ValueError, match="early_stopping=2 counts evaluations"):
         config(tmp_path, early_stopping=2)

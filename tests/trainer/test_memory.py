@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_editing import trainer_for as edit_trainer
 from test_rpo_trainer import adapter, config, history, trainer_for
 from tiny_pipelines import build_qwen_image
+from torch.nn.parallel import DistributedDataParallel
 
 
 def stored_bytes(tensor):
@@ -45,6 +46,16 @@ def test_base_in_8_bits_is_smaller_and_its_adapter_trains(flux_pipeline, tmp_pat
     assert cosine > 0.8  # the same direction as with the whole base
     trainer.save_model()
     assert load_file(trainer.adapter_folder / "pytorch_lora_weights.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["fp8", pytest.param("int8", marks=needs_torchao)])
+def test_ddp_takes_a_base_in_8_bits(flux_pipeline, tmp_path, precision):
+    trainer = trainer_for(flux_pipeline, tmp_path, base_precision=precision)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        DistributedDataParallel(trainer.model)  # which would send the weights of the first process to the others
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_offloaded_encoders_change_no_result(flux_pipeline, tmp_path):

@@ -24,6 +24,11 @@ def test_autocast_is_for_a_base_in_float32(flux_pipeline, tmp_path, dtype):
     assert not any(torch.equal(before[name], value) for name, value in adapter(trainer).items())
 
 
+def test_float16_without_scaled_gradients_is_refused(flux_pipeline, tmp_path):
+    with pytest.raises(ValueError, match="Load it in bfloat16, or where the GPU has none, set fp16=True"):
+        trainer_for(flux_pipeline.to(torch.float16), tmp_path, bf16=True)
+
+
 def layer_of(dtype, **settings):
     """A linear layer with an adapter that does something, and its input `[2, 7, 24]`."""
     torch.manual_seed(0)

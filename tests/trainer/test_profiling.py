@@ -20,8 +20,8 @@ def first_wins(prompts, completions, **columns):
 def build(pipeline, tmp_path, **overrides):
     args = RPOConfig(
         output_dir=str(tmp_path / "out"), height=32, width=32, max_sequence_length=12, num_inference_steps=2,
-        per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=3, bf16=False, use_cpu=True,
-        report_to=[], save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, **overrides,
+        per_device_train_batch_size=4, gradient_accumulation_steps=1, bf16=False, use_cpu=True, report_to=[],
+        save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, **{"max_steps": 3, **overrides},
     )  # fmt: skip
     prompts = Dataset.from_dict({"prompt": [f"a red circle {i}" for i in range(8)]})
     return RPOTrainer(pipeline, first_wins, args, prompts, peft_config=LoraConfig(r=2, lora_alpha=4))
@@ -35,6 +35,11 @@ def test_profile_leaves_a_trace_and_shares_that_add_up(flux_pipeline, tmp_path):
     assert 97 <= sum(map(int, shares.values())) <= 103
     trace = json.loads(gzip.decompress((tmp_path / "out" / "profile" / "trace.json.gz").read_bytes()))
     assert sum(event.get("name") == "rollout/sample" for event in trace["traceEvents"]) == 2
+
+
+def test_run_of_one_step_is_profiled(flux_pipeline, tmp_path):
+    build(flux_pipeline, tmp_path, profile=True, max_steps=1).train()
+    assert (tmp_path / "out" / "profile" / "shares.md").is_file()
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -55,6 +55,8 @@ def test_batch_arithmetic_counts_transitions():
     ({"log_completions_hub_repo": "user/x"}, "log_completions_hub_repo='user/x' gets nothing without log_completions"),
     ({"kl_type": "k3"}, "kl_type='k3' is not one of"),
     ({"kl_fraction": 0}, "kl_fraction=0 is a share .* switch the penalty off with beta=0"),
+    ({"auto_find_batch_size": True}, "auto_find_batch_size=True would begin again with rollouts as large as before"),
+    ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha=5.0 is for models with token embeddings"),
     (
         {"per_device_train_batch_size": 28, "steps_per_generation": 3, "gradient_accumulation_steps": 2},
         "= 3 micro-steps per rollout and gradient_accumulation_steps=2 do not divide",

@@ -350,14 +350,18 @@ def test_bad_prompts_are_refused_before_a_model_is_loaded(tmp_path, rows, messag
         trainer_for("no/such-model", tmp_path, dataset=Dataset.from_dict(rows))
 
 
-def test_dropout_in_the_adapter_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"lora_dropout=0.1 would make the network"):
+@pytest.mark.parametrize(("lora", "overrides", "sentence"), [
+    ({"lora_dropout": 0.1}, {}, "lora_dropout=0.1 would make the network"),
+    ({"use_dora": True}, {"base_precision": "fp8"}, "base_precision='fp8' does not go with use_dora=True"),
+])  # fmt: skip
+def test_adapter_that_does_not_fit_is_refused_before_a_model_is_loaded(tmp_path, lora, overrides, sentence):
+    with pytest.raises(ValueError, match=sentence):
         RPOTrainer(
             model="no/such-model",
             reward_funcs=level,
-            args=config(tmp_path),
+            args=config(tmp_path, **overrides),
             train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
-            peft_config=LoraConfig(lora_dropout=0.1),
+            peft_config=LoraConfig(**lora),
         )
 
 

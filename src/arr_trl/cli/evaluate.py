@@ -205,7 +205,7 @@ def _policy(args: EvaluateArguments):
     dtype = getattr(torch, args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
     names = ("max_sequence_length", "condition_size", "negative_prompt")
     policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return load_policy(_base(args), args.height, args.width, policy_kwargs, dtype=dtype)
+    return load_policy(_base(args), {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)
 
 
 def _update_cards(evaluation, adapters) -> None:

@@ -4,6 +4,8 @@ import difflib
 from argparse import ArgumentParser
 from pathlib import Path
 
+import yaml
+
 
 CONFIGS = Path(__file__).parent / "accelerate_configs"
 OPTION = "--accelerate_config"
@@ -27,8 +29,9 @@ def split_options(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], l
         `tuple(list[str], list[str])`: the options of the command, and those of `accelerate launch`.
 
     Raises:
-        `ValueError`: when there is no such configuration, or an option that neither knows.
+        `ValueError`: when there is no such configuration, accelerate cannot read it, or neither knows an option.
     """
+    from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
     at = argv.index(OPTION)
@@ -37,6 +40,10 @@ def split_options(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], l
     if not config_file.is_file():
         names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
         raise ValueError(f"{OPTION} {name} is neither a file nor one of {names}.")
+    try:
+        load_config_from_file(str(config_file))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{config_file} is no configuration of accelerate: {' '.join(str(error).split())}") from error
 
     known = list(launch_command_parser()._option_string_actions)
     of_command, of_launcher, mine = [], [], True

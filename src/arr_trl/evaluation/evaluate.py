@@ -89,7 +89,7 @@ class Evaluator:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} has to be at least 1.")
         settings = settings or InferenceSettings()
-        policy.check_size(settings.height, settings.width, policy.size_multiple)
+        policy.check_sizes({"height": settings.height, "width": settings.width}, policy.size_multiple)
         self.rows = rows
         self.output = Path(output)
         self.adapters = adapters

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -70,16 +71,15 @@ def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
 
 
 def load_policy(
-    model: str, height: int, width: int, policy_kwargs: dict[str, Any] | None = None, **init_kwargs: Any
+    model: str, sizes: Mapping[str, int], policy_kwargs: dict[str, Any] | None = None, **init_kwargs: Any
 ) -> FlowPolicy:
     """
-    Load a pipeline from the Hub or a folder as a policy. Its class, the picture size and the names of the policy's
+    Load a pipeline from the Hub or a folder as a policy. Its class, the sizes of pictures and the names of the policy's
     arguments are checked from the configuration files before any weights are read.
 
     Args:
         model (`str`): model id or local folder.
-        height (`int`): picture height in pixels.
-        width (`int`): picture width in pixels.
+        sizes (`dict[str, int]`): heights and widths of pictures in pixels, by the names of their settings.
         policy_kwargs (`dict[str, Any]`, *optional*): arguments of the policy, such as `max_sequence_length`.
         init_kwargs: arguments of the pipeline's `from_pretrained`.
 
@@ -87,13 +87,13 @@ def load_policy(
         `TypeError`: when no policy knows the pipeline.
         `OSError`: when there is nothing at `model`, or the Hub is out of reach.
         `ValueError`:
-            when there is no pipeline at `model`, it cannot make pictures of this size, or the family has no such
+            when there is no pipeline at `model`, it cannot make pictures of these sizes, or the family has no such
             argument.
     """
     policy_class = policy_class_of(model, **init_kwargs)
     _check_arguments(policy_class, policy_kwargs or {})
     vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub_kwargs(init_kwargs))
-    policy_class.check_size(height, width, policy_class.size_multiple_of(vae_config))
+    policy_class.check_sizes(sizes, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)
     return policy_class(pipeline, **policy_kwargs or {})

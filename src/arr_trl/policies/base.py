@@ -10,7 +10,7 @@ from PIL import Image
 
 from .batching import Conditioning
 from .cache import EncodingCache
-from .limits import check_size, warn_of_cut_prompts
+from .limits import check_sizes, warn_of_cut_prompts
 from .sources import content_hash, source_images
 
 
@@ -104,9 +104,9 @@ class FlowPolicy(ABC):
         """Pictures of packed latents `[B, L, C]`."""
 
     @classmethod
-    def check_size(cls, height: int, width: int, multiple: int) -> None:
-        """Raise a `ValueError` when the pipeline cannot make pictures of this size."""
-        check_size(height, width, multiple, cls.pipeline_class.__name__)
+    def check_sizes(cls, sizes: Mapping[str, int], multiple: int) -> None:
+        """Raise a `ValueError` when the pipeline cannot make pictures of these sizes, settings by their names."""
+        check_sizes(sizes, multiple, cls.pipeline_class.__name__)
 
     @torch.no_grad()
     def encode(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:

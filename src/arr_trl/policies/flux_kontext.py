@@ -25,8 +25,7 @@ class FluxKontextPolicy(FluxPolicy):
             T5 tokens per prompt, as in `FluxKontextPipeline.__call__`.
         condition_size (`int`, *optional*, defaults to `1024`):
             Side, in pixels, of the square whose area the source is resized to. With anything but 1024, Kontext's
-            resolutions are scaled; to draw the same with the pipeline, resize the source yourself and pass
-            `_auto_resize=False`.
+            resolutions are scaled, and the pipeline draws the same after the code of `call_setup`.
         max_cached_prompts (`int`, *optional*, defaults to `128`):
             How many encoded rows are kept in memory, with the latents of their sources.
     """
@@ -47,9 +46,19 @@ class FluxKontextPolicy(FluxPolicy):
         self.condition_size = condition_size
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
-        resized = {} if self.condition_size == 1024 else {"_auto_resize": False}
         # whatever size it is given, the pipeline draws pictures of `max_area`
-        return super().call_kwargs(height, width) | {"max_area": height * width} | resized
+        return super().call_kwargs(height, width) | {"max_area": height * width}
+
+    def call_setup(self) -> str:
+        if self.condition_size == 1024:
+            return ""
+        side = self.condition_size
+        return (
+            f"# Sources had the area of {side} × {side} pixels in training; the pipeline's call would give them 1024 × 1024.\n"
+            "from diffusers.pipelines.flux import pipeline_flux_kontext as own\n"
+            f"own_sizes = [(w * {side} // 1024, h * {side} // 1024) for w, h in own.PREFERRED_KONTEXT_RESOLUTIONS]\n"
+            "own.PREFERRED_KONTEXT_RESOLUTIONS = own_sizes"
+        )
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         prompts = super().encode_rows(rows, height, width)
@@ -65,8 +74,10 @@ class FluxKontextPolicy(FluxPolicy):
             )
         processor, multiple = self.pipeline.image_processor, self.size_multiple
         own_height, own_width = processor.get_default_height_width(images[0])
-        _, *size = min((abs(own_width / own_height - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)
-        size = [side * self.condition_size // 1024 // multiple * multiple for side in reversed(size)]
+        # scaled before the nearest is chosen, as the pipeline does after the code of `call_setup`
+        sizes = [[side * self.condition_size // 1024 for side in size] for size in PREFERRED_KONTEXT_RESOLUTIONS]
+        _, *size = min((abs(own_width / own_height - w / h), w, h) for w, h in sizes)
+        size = [side // multiple * multiple for side in reversed(size)]
         _, latents, _, source_ids = self.pipeline.prepare_latents(
             processor.preprocess(processor.resize(images[0], *size), *size),
             1,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 logger = logging.getLogger(__name__)
 
 
-def check_size(height: int, width: int, multiple: int, pipeline: str) -> None:
+def check_sizes(sizes: Mapping[str, int], multiple: int, pipeline: str) -> None:
     """
     Raises:
-        `ValueError`: when `height` or `width` is no multiple of `multiple` pixels.
+        `ValueError`: when one of `sizes`, settings by their names, is no multiple of `multiple` pixels.
     """
-    for name, value in (("height", height), ("width", width)):
+    for name, value in sizes.items():
         if value < multiple or value % multiple:
             below = max(value, 0) // multiple * multiple
             options = f"{below} or {below + multiple}" if below else f"{multiple}"

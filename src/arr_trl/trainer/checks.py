@@ -65,15 +65,34 @@ def check_arguments(
             for dataset in (train_dataset, eval_dataset):
                 func.check_rows(dataset)
             func.check()
+    _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
     if peft_config.lora_dropout:
         raise ValueError(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
         )
+    if args.base_precision == "fp8" and peft_config.use_dora:
+        raise ValueError(
+            "base_precision='fp8' does not go with use_dora=True, whose norms PEFT computes from the weights as they are "
+            "kept. Use 'int8', or leave use_dora out."
+        )
     check_writable(args.output_dir, "output_dir")
     if args.prompt_cache_dir is not None:
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+
+
+def _check_best_metric(args: RPOConfig, reward_funcs: list[Callable], eval_funcs: list[Callable]) -> None:
+    name = (args.metric_for_best_model or "win_rate").removeprefix("eval_")
+    names = ["win_rate", "tie_rate", "failure_rate", *(["success_all"] if eval_funcs else [])]
+    of_eval_funcs = bool(eval_funcs) and name.startswith(("success/", "base_success_all"))
+    # what the functions of users log is known when they run
+    only_judges = all(isinstance(func, JudgeReward) for func in reward_funcs)
+    if only_judges and not (name in names or of_eval_funcs or name.startswith("judge/")):
+        raise ValueError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is nothing that an evaluation of this run measures; "
+            f"use one of {', '.join(names)}."
+        )
 
 
 def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
@@ -100,6 +119,7 @@ def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:
         "window_size",
     )
     settings = {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
+    settings["optim"] = args.optim.removesuffix("_fused")  # whose state is the same
     targets = lora.target_modules
     if targets is not None:
         settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)

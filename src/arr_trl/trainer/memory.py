@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 
 def compress_base(transformer: torch.nn.Module, precision: str | None, compute_dtype: torch.dtype) -> None:
@@ -24,6 +25,19 @@ def compress_base(transformer: torch.nn.Module, precision: str | None, compute_d
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
         quantize_(transformer, Int8WeightOnlyConfig())
+
+
+def leave_out_of_ddp(model: torch.nn.Module) -> None:
+    """
+    Let DDP send no frozen weights from the first process to the others, which have read the same ones. What it sends
+    with cannot take 8-bit floats on every backend (gloo: "Invalid scalar type").
+
+    Args:
+        model (`torch.nn.Module`): the model that is going to be wrapped, with its adapters.
+    """
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    # PyTorch's way to say so until its public interface is finished: https://github.com/pytorch/pytorch/issues/43690
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
 
 
 class BlockOffload:

@@ -13,8 +13,8 @@ PHASES = ("rollout/sample", "rollout/decode", "rollout/reward")
 
 class ProfileCallback(TrainerCallback):
     """
-    Profiles optimizer steps after the first, which has one-off costs of its own, and writes `trace.json.gz`, for
-    `chrome://tracing` or [Perfetto](https://ui.perfetto.dev), and the table `shares.md`.
+    Profiles optimizer steps after the first, which has one-off costs of its own and is profiled where there is no other,
+    and writes `trace.json.gz`, for `chrome://tracing` or [Perfetto](https://ui.perfetto.dev), and the table `shares.md`.
 
     Args:
         folder (`str` or `Path`): where the two files go.
@@ -29,7 +29,7 @@ class ProfileCallback(TrainerCallback):
         self._started = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._first = state.global_step + 1
+        self._first = min(state.global_step + 1, state.max_steps - 1)
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == self._first and state.is_world_process_zero:

@@ -419,6 +419,15 @@ class RPOConfig(_BaseConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} has to be at least 1.")
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size=True would begin again with rollouts as large as before. Leave it out, and lower "
+                "rollout_batch_size, or per_device_train_batch_size with as many more gradient_accumulation_steps."
+            )
+        if self.neftune_noise_alpha is not None:
+            raise ValueError(
+                f"neftune_noise_alpha={self.neftune_noise_alpha} is for models with token embeddings; leave it out."
+            )
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
         if self.log_completions_hub_repo is not None and not self.log_completions:

@@ -50,7 +50,7 @@ from .checks import check_arguments, check_resuming, fixed_settings
 from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share_of
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
-from .memory import BlockOffload, compress_base
+from .memory import BlockOffload, compress_base, leave_out_of_ddp
 from .precision import compute_in_base_precision
 from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
@@ -187,16 +187,16 @@ class RPOTrainer(ResumableTrainer):
                 check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
         self._check_repositories(args)
 
+        sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")}
         if isinstance(model, str | os.PathLike):
             init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **model_init_kwargs}
             with whole_weights():
-                self.policy = load_policy(str(model), args.height, args.width, args.policy_kwargs, **init_kwargs)
+                self.policy = load_policy(str(model), sizes, args.policy_kwargs, **init_kwargs)
         elif isinstance(model, FlowPolicy):
             self.policy = model
         else:
             self.policy = policy_for(model, **args.policy_kwargs)
-        self.policy.check_size(args.height, args.width, self.policy.size_multiple)
-        self.policy.check_size(args.eval_height, args.eval_width, self.policy.size_multiple)
+        self.policy.check_sizes(sizes, self.policy.size_multiple)
         self.base_model = str(self.policy.pipeline.name_or_path or type(self.policy.pipeline).__name__)
         if args.adapter_subfolder is None:
             args.adapter_subfolder = f"ARR-{Path(self.base_model).name}"
@@ -220,6 +220,8 @@ class RPOTrainer(ResumableTrainer):
             load_weights(peft_model, adapter, "default", args.adapter_path)
             if args.reference == "adapter":
                 add_reference(peft_model, adapter, args.adapter_path)
+        if args.base_precision is not None:
+            leave_out_of_ddp(peft_model)
         if args.offload_blocks:
             BlockOffload(transformer, args.device)
         if args.compile_blocks:
@@ -255,6 +257,11 @@ class RPOTrainer(ResumableTrainer):
             raise ValueError(
                 f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
                 "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
+            )
+        if self.policy.dtype == torch.float16 and self.accelerator.scaler is None and not self.is_deepspeed_enabled:
+            raise ValueError(
+                "The transformer is in float16, in which most gradients of latents are rounded to 0 unless they are scaled. "
+                "Load it in bfloat16, or where the GPU has none, set fp16=True and bf16=False."
             )
         if self.policy.dtype != torch.float32 and not self.is_deepspeed_enabled:  # DeepSpeed rounds the adapter itself
             compute_in_base_precision(peft_model, self.policy.dtype)
@@ -706,6 +713,20 @@ class RPOTrainer(ResumableTrainer):
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = self.args.metric_for_best_model
+        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
+            # without any verdict there is no win rate; Trainer would end training here with a KeyError
+            logger.warning(
+                "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "
+                "It has %s.",
+                self.state.global_step,
+                name,
+                ", ".join(metrics),
+            )
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     # Logging
 
