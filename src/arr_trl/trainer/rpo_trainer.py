@@ -243,7 +243,11 @@ class RPOTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.policy.to(self.accelerator.device, args.offload_encoders)
+        self.policy.to(
+            self.accelerator.device,
+            offload_encoders=args.offload_encoders,
+            move_transformer=not self.accelerator.is_fsdp2,  # each block goes there when it is sharded
+        )
         if args.prompt_cache_dir is not None:
             self.policy.cache.keep_on_disk(args.prompt_cache_dir, self.policy)
         if args.offload_blocks and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -657,6 +661,11 @@ class RPOTrainer(ResumableTrainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("RPOTrainer.evaluate needs an `eval_dataset` with a `prompt` column.")
+        if self.accelerator.is_fsdp2 and not isinstance(self.model, FSDPModule):
+            raise RuntimeError(
+                "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
+                "`train` before `evaluate`, or set eval_on_start=True."
+            )
         started = time.perf_counter()
         process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
         places, counted = share_of(process, num_processes, len(dataset))
