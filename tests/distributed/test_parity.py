@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from arr_trl.cli.launch import CONFIGS
+from arr_trl.cli.main import main
 from arr_trl.data import RepeatSampler
 from arr_trl.tiny_scenes import prompts
 
@@ -52,9 +53,12 @@ def two_sharded_processes(folder: Path, *options: str) -> Path:
     return train(folder, PROMPTS_PER_STEP, *options, program=launch)
 
 
+CHECKPOINTS = ("--save_strategy", "steps", "--save_steps", "1")
+
+
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("parity") / "one", 2 * PROMPTS_PER_STEP)
+    return train(tmp_path_factory.mktemp("parity") / "one", 2 * PROMPTS_PER_STEP, *CHECKPOINTS)
 
 
 def history(folder: Path) -> list[dict]:
@@ -124,15 +128,26 @@ def test_base_in_8_bits_goes_with_several_processes(tmp_path):
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
-    return two_sharded_processes(
-        tmp_path_factory.mktemp("fsdp2") / "two", "--save_strategy", "steps", "--save_steps", "1"
-    )
+    return two_sharded_processes(tmp_path_factory.mktemp("fsdp2") / "two", *CHECKPOINTS)
 
 
 def test_fsdp2_trains_what_one_process_does(one_process, sharded):
     assert_same_run(one_process, sharded)
     for rank in range(2):
         assert json.loads((sharded / f"share_{rank}.json").read_text()) == {"base": 0.5, "adapter": 0.5}
+
+
+def test_run_under_fsdp2_goes_on_in_one_process(one_process, sharded, tmp_path):
+    # the same global batch, from twice the micro-steps
+    options = ("--per_device_train_batch_size", str(PROMPTS_PER_STEP), "--gradient_accumulation_steps", "4")
+    checkpoint = ("--resume_from_checkpoint", str(sharded / "checkpoint-1"))
+    assert main(["rpo", *RECIPE.split(), *options, *checkpoint, "--output_dir", str(tmp_path)]) == 0
+    assert_same_run(one_process, tmp_path)
+
+
+def test_run_of_one_process_goes_on_under_fsdp2(one_process, tmp_path):
+    checkpoint = ("--resume_from_checkpoint", str(one_process / "checkpoint-1"))
+    assert_same_run(one_process, two_sharded_processes(tmp_path, *checkpoint))
 
 
 @pytest.mark.slow

@@ -185,8 +185,12 @@ at::Tensor host(const at::Tensor& x) {
     return x;
   }
   const auto& storage = x.storage();
+  // it keeps the memory: a collective may still read it when the tensor has gone
   auto flat = at::from_blob(
-      storage.data_ptr().get(), {static_cast<int64_t>(storage.nbytes() / x.element_size())}, x.options().device(at::kCPU));
+      storage.data_ptr().get(),
+      {static_cast<int64_t>(storage.nbytes() / x.element_size())},
+      [storage](void*) {},
+      x.options().device(at::kCPU));
   auto seen = flat.as_strided(x.sizes(), x.strides(), x.storage_offset());
   seen = x.is_conj() ? seen.conj() : seen;
   return x.is_neg() ? at::_neg_view(seen) : seen;
@@ -358,9 +362,38 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   return {to_device(for_input), to_device(for_weight), to_device(for_bias)};
 }
 
+c10::IValue seen_by_host(const c10::IValue& value) {
+  if (value.isTensor()) {
+    return value.toTensor().defined() ? host(value.toTensor()) : value;
+  }
+  if (value.isTensorList()) {
+    c10::List<at::Tensor> tensors;
+    for (const at::Tensor& x : value.toTensorList()) {
+      tensors.push_back(host(x));
+    }
+    return tensors;
+  }
+  if (value.isList() && value.toListRef().size() && value.toListRef().front().isTensorList()) {
+    c10::List<c10::List<at::Tensor>> lists;
+    for (const c10::IValue& list : value.toListRef()) {
+      lists.push_back(seen_by_host(list).toTensorList());
+    }
+    return lists;
+  }
+  return value;
+}
+
 // Everything else: computed on the host and brought back. As on a GPU, a scalar and an index may be the host's.
 void compute_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& name = op.schema().name();
+  if (name.rfind("c10d::", 0) == 0) {  // collectives work on the memory itself, and gloo goes on when this returns
+    auto arguments = torch::jit::pop(*stack, op.schema().arguments().size());
+    for (const auto& value : arguments) {
+      stack->push_back(seen_by_host(value));
+    }
+    op.callBoxed(stack);
+    return;
+  }
   bool on_host = false, on_device = false;
   auto look_at = [&](const at::Tensor& x) {
     on_host |= x.defined() && x.is_cpu() && x.dim();

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from arr_trl.cli.launch import CONFIGS
+
 
 FAMILIES = [
     "flux", "flux_kontext", "flux2", "flux2_klein", "qwen_image", "qwen_image_edit", "qwen_image_edit_plus", "sd3",
@@ -118,3 +120,18 @@ def test_device_tells_small_programs_that_a_gpu_would_get_wrong(figures):
     assert values["unfinished"] == [0] * 4
     assert values["back"] == [1] * 4
     assert figures["two_streams"]["pinned"] == {"home": True, "a part of it": True, "other": False}
+
+
+def test_fsdp2_never_places_the_whole_base_on_a_device(tmp_path):
+    script = Path(__file__).with_name("shard_on_second_device.py")
+    launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"), "--num_processes", "2")
+    launch += ("--main_process_port", str(29900 + os.getpid() % 100))
+    run = subprocess.run([sys.executable, *launch, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    for rank in range(2):
+        figures = json.loads((tmp_path / f"figures_{rank}.json").read_text())
+        assert figures["devices"] == ["hpu"]
+        # half of it and the block that is being cut; with one copy of the base on the device it is 1.5
+        assert figures["peak_of_sharding"] < 0.55 * figures["base"]
+        assert figures["peak_of_training"] < 0.75 * figures["base"]
+        assert "call `train` before `evaluate`" in figures["evaluated_before_training"]

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset
-from forked_run import ForkedRun, brightness, build, same_adapters, train, write_prompts
+from forked_run import ADAPTER, ForkedRun, brightness, build, same_adapters, train, write_prompts
 from peft import LoraConfig
+from safetensors.torch import load_file
 
 from arr_trl.data import StreamError
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import SEAL, check_settings, damage, find_checkpoint, newest_whole, place
+from arr_trl.trainer.checkpoints import SEAL, damage, find_checkpoint, newest_whole, place
 
 
 ALONE = {"num_processes": 1}
@@ -90,9 +92,37 @@ def test_checkpoints_that_are_all_damaged_do_not_begin_the_run_again(tmp_path):
         find_checkpoint(True, tmp_path)
 
 
-def test_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="written with num_processes=2, and this run has num_processes=1"):
-        check_settings(checkpoint(tmp_path, 1, {"num_processes": 2}), ALONE)
+def test_more_or_fewer_processes_go_on_with_the_same_global_batch(tmp_path):
+    files, settings = (
+        write_prompts(tmp_path),
+        {"learning_rate": 5e-5, "gradient_accumulation_steps": 2, "max_steps": 4},
+    )
+    alone = settings | {"per_device_train_batch_size": 4}
+    train(tmp_path / "whole", files, **alone)
+    two = ForkedRun(train, tmp_path / "two", files, ranks=2, log=tmp_path / "log", **settings)
+    assert two.wait() == [0, 0]
+    checkpoint = str(tmp_path / "two" / "checkpoint-2")
+    with pytest.raises(CheckpointError, match=r"accumulation_steps × num_processes=8, .* this run has .*=4"):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=checkpoint, **settings)
+    train(tmp_path / "out", files, checkpoint, **alone)
+    expected, found = (load_file(tmp_path / run / ADAPTER) for run in ("whole", "out"))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    # logged after step 3, of which two were the others'
+    logs = [
+        json.loads((tmp_path / run / "checkpoint-4" / "trainer_state.json").read_text()) for run in ("whole", "out")
+    ]
+    expected, found = (log["log_history"][0] for log in logs)
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+    assert found["rollout/pixel_distance"] == pytest.approx(expected["rollout/pixel_distance"], rel=0.05)
+
+
+def test_checkpoint_inside_a_rollout_is_for_as_many_processes(tmp_path):
+    files = write_prompts(tmp_path)
+    two = ForkedRun(train, tmp_path / "out", files, max_steps=1, ranks=2, log=tmp_path / "log")
+    assert two.wait() == [0, 0]
+    alone = {"per_device_train_batch_size": 4, "resume_from_checkpoint": "True"}
+    with pytest.raises(CheckpointError, match=r"written with num_processes=2, .* this run has num_processes=1"):
+        build(tmp_path / "out", files, model="no/such-model", **alone)
 
 
 @pytest.mark.parametrize("setting", [
@@ -106,9 +136,9 @@ def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_
     ((name, value),) = setting.items()
     lora = {"lora_r": "r", "lora_target_modules": "target_modules"}
     overrides = {"lora": LoraConfig(**{"r": 2, "lora_alpha": 4, lora[name]: value})} if name in lora else setting
-    with pytest.raises(CheckpointError, match=rf"checkpoint-1 was written with .*{name}=.* resume with the same"):
+    with pytest.raises(CheckpointError, match=rf"checkpoint-1 was written with .*{name}.*=.* resume with the same"):
         build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint="True", **overrides)
-    with pytest.raises(CheckpointError, match=f"{name}="):
+    with pytest.raises(CheckpointError, match=f"{name}.*="):
         build(tmp_path / "out", files, **overrides).train(resume_from_checkpoint=True)
 
 

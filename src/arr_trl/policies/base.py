@@ -11,6 +11,7 @@ from PIL import Image
 from .batching import Conditioning
 from .cache import EncodingCache
 from .limits import check_sizes, warn_of_cut_prompts
+from .placement import place
 from .sources import content_hash, source_images
 
 
@@ -160,16 +161,13 @@ class FlowPolicy(ABC):
         """Tokens of a prompt as `max_sequence_length` counts them."""
         return len(self.pipeline.tokenizer(prompt)["input_ids"])
 
-    def to(self, device: torch.device | str, offload_encoders: bool = False) -> "FlowPolicy":
+    def to(self, device: torch.device | str, **placement: bool) -> "FlowPolicy":
         """
-        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. With `offload_encoders`,
-        encoders and autoencoder stay in CPU memory, and diffusers brings each layer to `device` for its forward.
+        Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. `placement`, which is of
+        [`~arr_trl.policies.placement.place`], says what stays in CPU memory.
         """
-        self._device, stay = torch.device(device), [self.pipeline.transformer_name]
-        if offload_encoders:
-            self.pipeline.enable_group_offload(self._device, offload_type="leaf_level", exclude_modules=stay)
-        else:
-            self.pipeline.to(device)
+        self._device = torch.device(device)
+        place(self.pipeline, self._device, **placement)
         self.cache.clear()
         return self
 

@@ -104,22 +104,41 @@ def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
     """
     folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
     if folder is not None:
-        check_settings(folder, {"num_processes": args.world_size} | fixed_settings(args, peft_config))
+        check_settings(folder, fixed_settings(args, peft_config))
     return folder
 
 
-def fixed_settings(args: RPOConfig, lora: LoraConfig) -> dict[str, Any]:
-    """What the optimizer's state and a rollout in a checkpoint are of, as far as it is known."""
-    names = (
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "steps_per_generation",
-        "num_iterations",
-        "num_generations",
-        "window_size",
-    )
-    settings = {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
-    settings["optim"] = args.optim.removesuffix("_fused")  # whose state is the same
+def fixed_settings(args: RPOConfig, lora: LoraConfig, holds_rollout: bool = True) -> dict[str, Any]:
+    """
+    What the optimizer's state and a rollout in a checkpoint are of, as far as it is known.
+
+    Args:
+        args ([`RPOConfig`]): the configuration.
+        lora (`peft.LoraConfig`): the adapter.
+        holds_rollout (`bool`, *optional*, defaults to `True`):
+            Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
+            the global batch has to stay, and how many processes share it does not.
+    """
+    batch, processes = args.per_device_train_batch_size, args.world_size
+    zero = args.deepspeed_plugin
+    settings = {}
+    if holds_rollout or zero is not None:  # DeepSpeed saves a part of the optimizer for each process
+        settings |= {"num_processes": processes}
+    if holds_rollout:
+        settings |= {"per_device_train_batch_size": batch, "steps_per_generation": args.steps_per_generation}
+    settings |= {
+        "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
+            batch * args.gradient_accumulation_steps * processes
+        ),
+        "per_device_train_batch_size × steps_per_generation × num_processes": (
+            batch * args.steps_per_generation * processes
+        ),
+        "zero_stage": None if zero is None else zero.zero_stage,
+        "optim": args.optim.removesuffix("_fused"),  # whose state is the same
+        "lora_r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+    }
+    settings |= {name: getattr(args, name) for name in ("num_iterations", "num_generations", "window_size")}
     targets = lora.target_modules
     if targets is not None:
         settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)

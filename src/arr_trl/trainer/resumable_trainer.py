@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
+from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 from trl.trainer.base_trainer import _BaseTrainer
 
 from ..data import StreamError
@@ -30,7 +32,7 @@ from .checkpoints import (
     write_failure,
 )
 from .interruption import InterruptionCallback, TrainingInterrupted
-from .sharding import trainable_state_dict
+from .sharding import load_adapter, load_optimizer_state_dict, optimizer_state_dict, trainable_state_dict
 
 
 logger = logging.getLogger(__name__)
@@ -129,8 +131,12 @@ class ResumableTrainer(_BaseTrainer):
         return output
 
     def _fixed_settings(self) -> dict[str, Any]:
-        """What a checkpoint is only good for when a run resumes with the same."""
+        """What a checkpoint is only good for when a run resumes with the same; all that may count."""
         return {"num_processes": self.args.world_size}
+
+    def _sealed_settings(self) -> dict[str, Any]:
+        """Those of them that count for a checkpoint of this moment."""
+        return self._fixed_settings()
 
     def _owner_state(self) -> dict[str, Any]:
         """Random states, buffers and counters that Trainer does not know of."""
@@ -223,7 +229,7 @@ class ResumableTrainer(_BaseTrainer):
                 raise write_failure(folder, error) from error
             try:
                 if is_mine and written.is_dir():
-                    place(written, folder, self._fixed_settings())
+                    place(written, folder, self._sealed_settings())
             except OSError as write_error:
                 error = write_error
         if self._largest(int(error is not None)):
@@ -238,6 +244,34 @@ class ResumableTrainer(_BaseTrainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.accelerator.is_fsdp2:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = optimizer_state_dict(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, os.path.join(output_dir, OPTIMIZER_NAME))
+            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if not self.accelerator.is_fsdp2:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_adapter(self.model, load_file(os.path.join(resume_from_checkpoint, ADAPTER_SAFE_WEIGHTS_NAME)))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.accelerator.is_fsdp2:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        files = [os.path.join(checkpoint, name) for name in (OPTIMIZER_NAME, SCHEDULER_NAME)]
+        if not all(
+            map(os.path.isfile, files)
+        ):  # without an optimizer there are no rollouts either, which will be told
+            return
+        state, schedule = (torch.load(file, map_location="cpu", weights_only=True) for file in files)
+        load_optimizer_state_dict(self.optimizer, state)
+        self.lr_scheduler.load_state_dict(schedule)
 
     def _name_best(self, output_dir: Path) -> None:
         # Trainer looks for the best checkpoint in the folder that is being written

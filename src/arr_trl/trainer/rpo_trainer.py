@@ -20,7 +20,6 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 from torch.profiler import record_function
-from torch.serialization import default_restore_location
 from torch.utils.data import DataLoader, Sampler
 from transformers import PretrainedConfig, TrainerCallback, set_seed
 from trl.trainer.utils import get_callable_name
@@ -45,7 +44,6 @@ from ..sampling import log_prob, transition
 from .arithmetic import describe
 from .background_push import create_repo
 from .card import adapter_card
-from .checkpoints import CheckpointError
 from .checks import check_arguments, check_resuming, fixed_settings
 from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share_of
 from .completions import log_completions
@@ -56,6 +54,7 @@ from .profiling import ProfileCallback
 from .reference import add_reference, reference_policy
 from .resumable_trainer import ResumableTrainer
 from .rewards import columns_of, read_rewards
+from .rollout_state import load_state, state_file
 from .rollouts import (
     Buffer,
     Sampled,
@@ -245,7 +244,11 @@ class RPOTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.policy.to(self.accelerator.device, args.offload_encoders)
+        self.policy.to(
+            self.accelerator.device,
+            offload_encoders=args.offload_encoders,
+            move_transformer=not self.accelerator.is_fsdp2,  # each block goes there when it is sharded
+        )
         if args.prompt_cache_dir is not None:
             self.policy.cache.keep_on_disk(args.prompt_cache_dir, self.policy)
         if args.offload_blocks and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -664,6 +667,11 @@ class RPOTrainer(ResumableTrainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("RPOTrainer.evaluate needs an `eval_dataset` with a `prompt` column.")
+        if self.accelerator.is_fsdp2 and not isinstance(self.model, FSDPModule):
+            raise RuntimeError(
+                "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
+                "`train` before `evaluate`, or set eval_on_start=True."
+            )
         started = time.perf_counter()
         process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
         places, counted = share_of(process, num_processes, len(dataset))
@@ -808,12 +816,16 @@ class RPOTrainer(ResumableTrainer):
         super()._save_checkpoint(model, trial)
 
     def _fixed_settings(self) -> dict[str, Any]:
-        return super()._fixed_settings() | fixed_settings(self.args, self.model.peft_config["default"])
+        return fixed_settings(self.args, self.model.peft_config["default"])
+
+    def _sealed_settings(self) -> dict[str, Any]:
+        holds_rollout = self._pending is not None or self._step % self._repeats() > 0
+        return fixed_settings(self.args, self.model.peft_config["default"], holds_rollout)
 
     def _owner_state(self) -> dict[str, Any]:
         # the rollouts that are being trained on or judged, and what was measured since the last log
         return {
-            "step": self._step,
+            "rollouts": divmod(self._step, self._repeats()),  # whole ones, and micro-steps on the next
             "buffered_inputs": self._buffered_inputs if self._step % self._repeats() else [],
             "pending": self._pending,
             # plain numbers, whatever reward functions log: nothing else is read back
@@ -823,7 +835,8 @@ class RPOTrainer(ResumableTrainer):
         }
 
     def _restore_owner_state(self, state: dict[str, Any]) -> None:
-        self._step = state["step"]
+        rollouts, steps = state["rollouts"]
+        self._step = rollouts * self._repeats() + steps
         self._buffered_inputs = state["buffered_inputs"]
         # what was with the judge when an error came is sampled anew
         self._pending = state["pending"] if isinstance(state["pending"], list) else None
@@ -835,22 +848,11 @@ class RPOTrainer(ResumableTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         stream = None if self._stream is None else self._stream.state_dict(self._step // self._repeats())
-        state = self._owner_state() | {"stream": stream, "spent": self._spent()}
-        torch.save(state, self._rollout_state_file(output_dir))
-
-    def _rollout_state_file(self, checkpoint: str | os.PathLike) -> Path:
-        return Path(checkpoint) / f"rollout_state_{self.args.process_index}.pt"
+        state = self._owner_state() | {"stream": stream, "spent": self._spent(), "processes": self.args.world_size}
+        torch.save(state, state_file(output_dir, self.args.process_index))
 
     def _load_rollout_state(self, checkpoint: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, Any]:
-        path = self._rollout_state_file(checkpoint)
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
-
-        # straight to the device: batches share tensors, and copies of them would not; what was on the CPU stays there
-        def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
-            return storage if location == "cpu" else default_restore_location(storage, str(device))
-
-        return torch.load(path, map_location=place, weights_only=True)
+        return load_state(checkpoint, self.args.process_index, self.args.world_size, device)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

@@ -1,4 +1,7 @@
-"""FSDP2, which shards the base: what has to be set for the adapter of a frozen base."""
+"""
+FSDP2, which shards the base: what has to be set for the adapter of a frozen base, and how the adapter and its optimizer
+are saved whole, as one process saves them.
+"""
 
 import os
 from typing import Any
@@ -6,8 +9,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from peft import PeftModel, get_peft_model_state_dict
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
 
 
 def is_left_out(accelerator: Accelerator) -> bool:
@@ -54,3 +60,35 @@ def trainable_state_dict(model: torch.nn.Module) -> dict[str, Any]:
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     return get_model_state_dict(model, options=options)
+
+
+@torch.no_grad()
+def load_adapter(model: PeftModel, weights: dict[str, torch.Tensor]) -> None:
+    """Give a sharded adapter whole weights, by the names that PEFT saves them under."""
+    shards = get_peft_model_state_dict(model, save_embedding_layers=False)
+    for name, weight in weights.items():
+        shards[name].copy_(_shard(weight, shards[name]))
+
+
+def optimizer_state_dict(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state, whole, on the CPU. Called by all processes."""
+
+    def whole(shard: DTensor) -> torch.Tensor:
+        # what is offloaded is gathered on the device
+        return shard.to(shard.device_mesh.device_type).full_tensor().cpu()
+
+    return tree_map_only(DTensor, whole, optimizer.state_dict())
+
+
+def load_optimizer_state_dict(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Take what this process has the parameters of from a state that is whole."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, state in state_dict["state"].items():
+        like = parameters[place]
+        state.update({name: _shard(value, like) for name, value in state.items() if value.shape == like.shape})
+    optimizer.load_state_dict(state_dict)
+
+
+def _shard(tensor: torch.Tensor, like: DTensor) -> DTensor:
+    # every process has read all of it, so nothing is sent
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
