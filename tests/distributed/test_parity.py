@@ -121,9 +121,9 @@ def test_offloaded_blocks_go_with_several_processes(one_process, tmp_path):
 
 @pytest.mark.slow
 def test_base_in_8_bits_goes_with_several_processes(tmp_path):
-    options = ("--base_precision", "fp8")
+    options = ("--base_precision", "fp8", "--seed", "1")  # with the default seed all first pairs are ties
     one = train(tmp_path / "one", 2 * PROMPTS_PER_STEP, *options)
-    assert_same_run(one, two_processes(tmp_path / "ddp", "ddp", *options))
+    assert_same_training(one, two_processes(tmp_path / "ddp", "ddp", *options))
 
 
 @pytest.fixture(scope="module")
