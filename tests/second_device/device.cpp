@@ -179,17 +179,16 @@ at::Tensor empty_strided(
   return at::detail::empty_strided_generic(size, stride, &allocator, kKeys, c10::dtype_or_default(dtype));
 }
 
-// The memory of a tensor as a tensor of the host.
-at::Tensor host(const at::Tensor& x) {
+// The memory of a tensor as a tensor of the host, which keeps it if it is asked to.
+at::Tensor host(const at::Tensor& x, bool keep = false) {
   if (x.is_cpu()) {
     return x;
   }
   const auto& storage = x.storage();
-  // it keeps the memory: a collective may still read it when the tensor has gone
   auto flat = at::from_blob(
       storage.data_ptr().get(),
       {static_cast<int64_t>(storage.nbytes() / x.element_size())},
-      [storage](void*) {},
+      [kept = keep ? storage : at::Storage()](void*) {},
       x.options().device(at::kCPU));
   auto seen = flat.as_strided(x.sizes(), x.strides(), x.storage_offset());
   seen = x.is_conj() ? seen.conj() : seen;
@@ -362,14 +361,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   return {to_device(for_input), to_device(for_weight), to_device(for_bias)};
 }
 
+// What a collective is given. It may still work on it when the tensor has gone.
 c10::IValue seen_by_host(const c10::IValue& value) {
   if (value.isTensor()) {
-    return value.toTensor().defined() ? host(value.toTensor()) : value;
+    return value.toTensor().defined() ? host(value.toTensor(), true) : value;
   }
   if (value.isTensorList()) {
     c10::List<at::Tensor> tensors;
     for (const at::Tensor& x : value.toTensorList()) {
-      tensors.push_back(host(x));
+      tensors.push_back(host(x, true));
     }
     return tensors;
   }
@@ -391,6 +391,7 @@ void compute_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     for (const auto& value : arguments) {
       stack->push_back(seen_by_host(value));
     }
+    Kernel kernel(name);
     op.callBoxed(stack);
     return;
   }

@@ -19,9 +19,6 @@ def register() -> types.ModuleType:
     module.synchronize = lambda device=None: counters.synchronize()
     module.set_device = lambda device: None
     module.device = contextlib.nullcontext
-    # FSDP2's own streams are those of the CPU: all that it does is done in order
-    module.Stream, module.stream, module.current_stream = torch.cpu.Stream, torch.cpu.stream, torch.cpu.current_stream
-    module.Event = torch.cpu.Event
     for name in (
         "copied_to_device", "copies", "copies_beside_kernels", "host_waits", "max_memory_allocated", "memory_allocated",
         "reset_peak_memory_stats", "take_violations",

@@ -24,6 +24,10 @@ from fsdp2_on_cpu import initialize_as_gpus
 
 os.environ["ACCELERATE_TORCH_DEVICE"] = "hpu"
 device = run_on_second_device.device
+# FSDP2 asks the device's module for streams. It gets those of the CPU, which do nothing: all is done in one, and what gloo
+# does in threads of its own is waited for.
+device.Stream, device.stream, device.current_stream = torch.cpu.Stream, torch.cpu.stream, torch.cpu.current_stream
+device.Event = torch.cpu.Event
 
 
 class MemoryWhenSharded(TrainerCallback):
