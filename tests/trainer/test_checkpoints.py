@@ -93,10 +93,8 @@ def test_checkpoints_that_are_all_damaged_do_not_begin_the_run_again(tmp_path):
 
 
 def test_more_or_fewer_processes_go_on_with_the_same_global_batch(tmp_path):
-    files, settings = (
-        write_prompts(tmp_path),
-        {"learning_rate": 5e-5, "gradient_accumulation_steps": 2, "max_steps": 4},
-    )
+    files = write_prompts(tmp_path)
+    settings = {"learning_rate": 5e-5, "gradient_accumulation_steps": 2, "max_steps": 4}
     alone = settings | {"per_device_train_batch_size": 4}
     train(tmp_path / "whole", files, **alone)
     two = ForkedRun(train, tmp_path / "two", files, ranks=2, log=tmp_path / "log", **settings)
@@ -108,10 +106,8 @@ def test_more_or_fewer_processes_go_on_with_the_same_global_batch(tmp_path):
     expected, found = (load_file(tmp_path / run / ADAPTER) for run in ("whole", "out"))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     # logged after step 3, of which two were the others'
-    logs = [
-        json.loads((tmp_path / run / "checkpoint-4" / "trainer_state.json").read_text()) for run in ("whole", "out")
-    ]
-    expected, found = (log["log_history"][0] for log in logs)
+    states = (tmp_path / run / "checkpoint-4" / "trainer_state.json" for run in ("whole", "out"))
+    expected, found = (json.loads(state.read_text())["log_history"][0] for state in states)
     assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
     assert found["rollout/pixel_distance"] == pytest.approx(expected["rollout/pixel_distance"], rel=0.05)
 

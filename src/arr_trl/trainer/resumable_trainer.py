@@ -265,10 +265,8 @@ class ResumableTrainer(_BaseTrainer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         files = [os.path.join(checkpoint, name) for name in (OPTIMIZER_NAME, SCHEDULER_NAME)]
-        if not all(
-            map(os.path.isfile, files)
-        ):  # without an optimizer there are no rollouts either, which will be told
-            return
+        if not all(os.path.isfile(file) for file in files):
+            return  # `save_only_model` left out the rollouts, too, and who reads them says so
         state, schedule = (torch.load(file, map_location="cpu", weights_only=True) for file in files)
         load_optimizer_state_dict(self.optimizer, state)
         self.lr_scheduler.load_state_dict(schedule)

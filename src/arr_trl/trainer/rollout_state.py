@@ -62,7 +62,10 @@ def share_states(states: list[State], process: int) -> State:
 def _read(checkpoint: str | os.PathLike, process: int, device: torch.device | str) -> State:
     path = state_file(checkpoint, process)
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing: the checkpoint was written with `save_only_model`.")
+        raise CheckpointError(
+            f"{path} is missing. Either the checkpoint was written with `save_only_model`, and nothing can go on from it, or "
+            "the process that wrote the file did so on another machine: copy it here."
+        )
 
     # straight to the device: batches share tensors, and copies of them would not; what was on the CPU stays there
     def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
