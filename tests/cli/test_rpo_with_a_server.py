@@ -1,6 +1,7 @@
 """`arr-trl rpo` with its judge behind a real server: what a killed run asks again, and where its secrets go."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,10 @@ SMALL = [
 ]  # fmt: skip
 
 
+def heed_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
+
+
 def run(output_dir, url, *more):
     return subprocess.Popen(
         [*RUN, *SMALL, "--output_dir", str(output_dir), "--base_url", url, *more],
@@ -29,6 +34,7 @@ def run(output_dir, url, *more):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
 
 
@@ -59,6 +65,27 @@ def test_a_run_killed_in_the_middle_of_a_rollout_asks_nothing_again_that_was_ans
     # two were in flight, and what came in the last moment was not yet written
     assert twice <= set(before[-6:])
     assert len(set(asked)) == 3 * 16 + 4 * 2
+
+
+def test_a_second_ctrl_c_ends_a_run_whose_judge_hangs(tmp_path):
+    def respond(number, body):
+        return checks_pass(number, body) or Answer(hang_s=3600)
+
+    with OpenAIServer(respond=respond) as server:
+        hangs = run(tmp_path, server.url, "--max_steps", "1")
+        while not verdicts(server):
+            assert hangs.poll() is None, hangs.stdout.read()
+            time.sleep(0.05)
+        shown = ""
+        while "SIGINT: finishing this step" not in shown:
+            hangs.send_signal(signal.SIGINT)
+            shown += hangs.stdout.readline()
+        try:
+            shown += hangs.communicate(timeout=60)[0]  # one attempt of five lasts 120 s
+        finally:
+            hangs.kill()
+    assert hangs.returncode == 130, shown
+    assert shown.endswith("\nInterrupted.\n") and "Traceback" not in shown
 
 
 def test_secrets_of_the_judge_are_in_no_file_and_on_no_screen(tmp_path, monkeypatch, capfd):

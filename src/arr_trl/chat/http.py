@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest
 from .wire import (
     check_address,
@@ -112,6 +114,8 @@ class HTTPChatModel:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: AsyncInferenceClient | None = None
         self._slots: asyncio.Semaphore | None = None
+        self._waiting: weakref.WeakSet[Future] = weakref.WeakSet()
+        self._ending = False
 
     def __repr__(self) -> str:
         return f"HTTPChatModel(model={self.model!r}, at={self._where!r})"
@@ -155,14 +159,25 @@ class HTTPChatModel:
 
     def _run(self, coroutine) -> Any:
         with self._lock:
+            if self._ending:
+                coroutine.close()
+                raise CancelledError
             if self._loop is None:
                 self._start()
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._waiting.add(future)
         try:
             return future.result()
         except BaseException:  # an interrupted caller must not leave paid requests running
             future.cancel()
             raise
+
+    def _end(self) -> None:
+        """Leave the questions under way, and take no more."""
+        with self._lock:
+            self._ending = True
+            for future in list(self._waiting):
+                future.cancel()
 
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -173,6 +188,7 @@ class HTTPChatModel:
             logging.getLogger(logger).addFilter(_not_of_ours)
         self._thread.start()
         self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+        call_at_exit(self._end)
 
     def _new_client(self) -> AsyncInferenceClient:
         if self.base_url is None:

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from accelerate import PartialState
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.integrations import deepspeed as hf_deepspeed
 
+from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
 
 
@@ -76,6 +78,8 @@ class LocalChatModel:
         self.max_image_size = max_image_size
         self.settings = {"max_image_size": max_image_size, "dtype": str(loaded.dtype)}
         self._lock = threading.Lock()  # chunks of a rollout may be judged from several threads
+        self._ending = False
+        call_at_exit(self._end)
 
     def check(self) -> None:
         """Always there once it is loaded."""
@@ -87,6 +91,8 @@ class LocalChatModel:
         replies: list[ChatReply | None] = [None] * len(requests)
         with self._lock, torch.inference_mode():
             for batch in self._batches(requests):
+                if self._ending:
+                    raise CancelledError
                 start = time.perf_counter()
                 some = [requests[i] for i in batch]
                 answered = self._choose(some) if some[0].choices is not None else self._generate(some)
@@ -96,6 +102,10 @@ class LocalChatModel:
                     if on_reply is not None:
                         on_reply(i, replies[i])
         return replies
+
+    def _end(self) -> None:
+        """Answer no batch after the one under way."""
+        self._ending = True
 
     @property
     def _pad_token_id(self) -> int:

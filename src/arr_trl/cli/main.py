@@ -1,6 +1,7 @@
 """`arr-trl`: one file per command. Heavy imports happen inside the command that runs, so that `--help` is instant."""
 
 import argparse
+import signal
 import sys
 from importlib import import_module
 
@@ -17,7 +18,10 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `arr-trl`; returns the exit status: 0 for success, 2 for input that has to be changed."""
+    """
+    Run `arr-trl`; returns the exit status: 0 for success, 2 for input that has to be changed, 130 after a Ctrl-C that
+    the command does not handle itself.
+    """
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="arr-trl", description="Align image generators with judges you can read.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -25,7 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         # each command parses its own arguments, so `-h` behind it is not ours
         commands.add_parser(name, help=help_text, add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
+    try:
+        return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

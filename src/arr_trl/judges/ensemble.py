@@ -61,8 +61,11 @@ class EnsembleJudge(JudgeReward):
             judge.check()
 
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
-        with ThreadPoolExecutor(len(self.judges)) as pool:  # most of the time is waiting for servers
+        pool = ThreadPoolExecutor(len(self.judges))  # most of the time is waiting for servers
+        try:
             by_judge = list(pool.map(lambda judge: judge._compare(rows), self.judges))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an interrupted caller is not kept until they answer
         stats = JudgeStats()
         for _, cost in by_judge:
             stats += cost
