@@ -85,7 +85,8 @@ def test_a_second_ctrl_c_ends_a_run_whose_judge_hangs(tmp_path):
         finally:
             hangs.kill()
     assert hangs.returncode == 130, shown
-    assert shown.endswith("\nInterrupted.\n") and "Traceback" not in shown
+    assert shown.endswith("\nInterrupted.\n")
+    assert "Traceback" not in shown
 
 
 def test_secrets_of_the_judge_are_in_no_file_and_on_no_screen(tmp_path, monkeypatch, capfd):

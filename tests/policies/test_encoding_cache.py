@@ -1,14 +1,16 @@
 """What is encoded once is not encoded again, by a later run neither, and what encodes otherwise does not take it."""
 
 import copy
+from importlib.metadata import version
 
 import pytest
 import torch
 from diffusers import QwenImageEditPipeline
 from oracle import picture
-from tiny_pipelines import build_qwen_image, build_z_image
+from tiny_pipelines import build_flux2, build_qwen_image, build_sd3, build_z_image
 
-from arr_trl.policies import policy_class_of
+from arr_trl.policies import policy_class_of, policy_for
+from arr_trl.policies.cache import EncodingCache, encoders_of
 
 
 ROWS = [{"prompt": "a red circle"}, {"prompt": "two blue squares of glass"}]
@@ -76,3 +78,40 @@ def test_rows_that_left_the_memory_are_read(case, tmp_path):
     policy.encode_rows = None
     for row, expected in zip(case[1], encoded, strict=True):
         assert all(torch.equal(policy.encode([row], 32, 32)[name], value) for name, value in expected.items())
+
+
+def test_rows_that_leave_the_memory_leave_it_though_others_of_their_batch_stay():
+    cache = EncodingCache(max_rows=1)
+    cache.get(["a", "b", "c", "d"], lambda missing: {"prompt_embeds": torch.randn(4, 3, 2)})
+    (row,) = cache._rows.values()
+    assert row["prompt_embeds"].untyped_storage().nbytes() == 3 * 2 * 4
+
+
+@pytest.mark.parametrize("library", ["diffusers", "transformers"])
+def test_what_another_version_of_a_library_encoded_is_not_taken(case, library, monkeypatch):
+    policy = policy_class_of(case[0])(case[0], **case[2])
+    before = encoders_of(policy)
+    assert encoders_of(policy) == before
+    monkeypatch.setattr("arr_trl.policies.cache.version", lambda name: "0" if name == library else version(name))
+    assert encoders_of(policy) != before
+
+
+@pytest.mark.parametrize("build", [build_qwen_image, build_sd3, build_z_image, lambda: build_flux2(klein=True)])
+def test_negative_prompt_is_encoded_once_and_in_no_row(build, tmp_path):
+    policy = policy_for(build())
+    policy.cache.keep_on_disk(tmp_path, policy)
+    asked = []
+    encode_prompt = policy.pipeline.encode_prompt
+
+    def counted(*args, **kwargs):
+        asked.extend(kwargs["prompt"])
+        return encode_prompt(*args, **kwargs)
+
+    policy.pipeline.encode_prompt = counted
+    encoded = [policy.encode(rows, 32, 32) for rows in ([*ROWS, *ROWS], [{"prompt": "a yellow star"}])]
+    assert sorted(asked) == sorted([policy.negative_prompt, *(row["prompt"] for row in ROWS), "a yellow star"])
+    assert [len(batch["negative_embeds"]) for batch in encoded] == [4, 1]
+    assert not any(name.startswith("negative") for row in policy.cache._rows.values() for name in row)
+    policy.to("cpu")
+    policy.encode(ROWS, 32, 32)
+    assert asked[4:] == [policy.negative_prompt]  # forgotten, unlike the rows on disk

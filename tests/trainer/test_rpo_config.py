@@ -33,6 +33,11 @@ def test_without_a_window_every_step_but_the_last_is_trained():
     assert args.prompts_per_rollout == 1
 
 
+def test_settings_of_the_policy_are_those_that_were_given():
+    assert config(max_cached_prompts=256).policy_kwargs == {"max_cached_prompts": 256}
+    assert config().policy_kwargs == {}
+
+
 def test_batch_arithmetic_counts_transitions():
     args = config(per_device_train_batch_size=16, gradient_accumulation_steps=4, sde_window_size=2)
     assert args.steps_per_generation == 4
@@ -53,6 +58,9 @@ def test_batch_arithmetic_counts_transitions():
     ({"beta": -1}, "beta=-1 must be at least 0"),
     ({"negative_reward": -0.1}, "negative_reward=-0.1 must be at least 0; it is a magnitude"),
     ({"log_completions_hub_repo": "user/x"}, "log_completions_hub_repo='user/x' gets nothing without log_completions"),
+    ({"max_steps": 0}, "max_steps=0 with num_train_epochs=3.0 is a training without a step"),
+    ({"num_train_epochs": 0}, "max_steps=-1 with num_train_epochs=0 is a training without a step"),
+    ({"max_cached_prompts": 0}, "max_cached_prompts=0 has to be at least 1"),
     ({"kl_type": "k3"}, "kl_type='k3' is not one of"),
     ({"kl_fraction": 0}, "kl_fraction=0 is a share .* switch the penalty off with beta=0"),
     ({"auto_find_batch_size": True}, "auto_find_batch_size=True would begin again with rollouts as large as before"),

@@ -47,6 +47,7 @@ class FlowPolicy(ABC):
         self._device: torch.device | None = None
         self.dtype = pipeline.transformer.dtype  # before LoRA adds float32 parameters to a bfloat16 network
         self.cache = EncodingCache(max_cached_prompts)
+        self._negative: Conditioning = {}
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
@@ -66,6 +67,10 @@ class FlowPolicy(ABC):
     @abstractmethod
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         """Encode dataset rows (at least a `prompt`), without gradient: batch-first tensors of `len(rows)` rows."""
+
+    def encode_negative(self) -> Conditioning:
+        """Encode `negative_prompt`, where there is one and it is the same for all rows: one row, which each of them gets."""
+        return {}
 
     @abstractmethod
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
@@ -130,7 +135,11 @@ class FlowPolicy(ABC):
                 warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
             return self.encode_rows(missing, height, width)
 
-        return self.cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
+        encoded = self.cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
+        if self.negative_prompt is not None and not self._negative:
+            self._negative = self.encode_negative()
+        negative = {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in self._negative.items()}
+        return encoded | negative
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""
@@ -169,6 +178,7 @@ class FlowPolicy(ABC):
         self._device = torch.device(device)
         place(self.pipeline, self._device, **placement)
         self.cache.clear()
+        self._negative = {}
         return self
 
     @property

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ class EncodingCache:
         if missing:
             encoded = encode(list(missing.values()))
             for i, key in enumerate(missing):
-                self._rows[key] = {name: tensor[i : i + 1] for name, tensor in encoded.items()}
+                # copies: a view would keep all rows that were encoded with it, after they have left
+                self._rows[key] = {name: tensor[i : i + 1].clone() for name, tensor in encoded.items()}
                 self._write(key)
         for key in keys:
             self._rows.move_to_end(key)
@@ -102,11 +104,12 @@ class EncodingCache:
 
 def encoders_of(policy: "FlowPolicy") -> str:
     """
-    Tells what encodes a policy's rows from all else: from its settings, and the names, shapes and first values of the
-    weights of encoders and autoencoder.
+    Tells what encodes a policy's rows from all else: from versions of libraries, its settings, and the names, shapes and
+    first values of the weights of encoders and autoencoder.
     """
     plain = {name: value for name, value in vars(policy).items() if value is None or type(value) in (str, int, float)}
-    digest = hashlib.sha256(repr((type(policy).__name__, plain, policy.device.type)).encode())
+    versions = [version(name) for name in ("arr_trl", "diffusers", "transformers")]
+    digest = hashlib.sha256(repr((type(policy).__name__, plain, policy.device.type, versions)).encode())
     for component, module in policy.pipeline.components.items():
         if isinstance(module, torch.nn.Module) and component != policy.pipeline.transformer_name:
             for name, weight in module.state_dict().items():

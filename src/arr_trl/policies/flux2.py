@@ -64,10 +64,10 @@ class Flux2Policy(FlowPolicy):
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
-        if self.negative_prompt is not None:
-            negative = self._encode_prompts("negative", [self.negative_prompt])
-            conditioning |= {name: tensor.expand(len(rows), -1, -1) for name, tensor in negative.items()}
         return conditioning | {"image_ids": self._image_ids(len(rows), height, width)}
+
+    def encode_negative(self) -> Conditioning:
+        return self._encode_prompts("negative", [self.negative_prompt])
 
     def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
         embeds, text_ids = self.pipeline.encode_prompt(

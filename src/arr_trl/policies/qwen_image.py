@@ -62,11 +62,11 @@ class QwenImagePolicy(FlowPolicy):
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
-        if self.negative_prompt is not None:
-            negative = self._encode_prompts("negative", [self.negative_prompt])
-            conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
         size = torch.tensor([[[height // self.size_multiple, width // self.size_multiple]]])
         return conditioning | {"shapes": size.expand(len(rows), -1, -1)}
+
+    def encode_negative(self) -> Conditioning:
+        return self._encode_prompts("negative", [self.negative_prompt])
 
     def _encode_prompts(self, name: str, prompts: list[str], **kwargs: Any) -> Conditioning:
         if self.max_sequence_length is not None:

@@ -95,6 +95,9 @@ class QwenImageEditPolicy(QwenImagePolicy):
         self._check_length(rows, conditioning)
         return conditioning
 
+    def encode_negative(self) -> Conditioning:
+        return {}  # it is read with the source, so it is each row's own
+
     def _source(self, row: dict[str, Any]) -> Image.Image:
         images = source_images(row)
         if len(images) > 1:

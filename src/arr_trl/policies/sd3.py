@@ -62,21 +62,24 @@ class StableDiffusion3Policy(FlowPolicy):
         return len(tokenizer(prompt)["input_ids"])
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
-        prompt_embeds, negative_embeds, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt=[row["prompt"] for row in rows],
+        conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
+        factor = self.pipeline.vae_scale_factor
+        size = torch.tensor([[height // factor, width // factor]])
+        return conditioning | {"size": size.expand(len(rows), -1)}
+
+    def encode_negative(self) -> Conditioning:
+        return self._encode_prompts("negative", [self.negative_prompt])
+
+    def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
+        embeds, _, pooled, _ = self.pipeline.encode_prompt(
+            prompt=prompts,
             prompt_2=None,
             prompt_3=None,
             device=self.device,
-            do_classifier_free_guidance=self.negative_prompt is not None,
-            negative_prompt=self.negative_prompt,
+            do_classifier_free_guidance=False,
             max_sequence_length=self.max_sequence_length,
         )
-        factor = self.pipeline.vae_scale_factor
-        size = torch.tensor([[height // factor, width // factor]])
-        conditioning = {"prompt_embeds": prompt_embeds, "prompt_pooled": pooled, "size": size.expand(len(rows), -1)}
-        if self.negative_prompt is not None:
-            conditioning |= {"negative_embeds": negative_embeds, "negative_pooled": negative_pooled}
-        return conditioning
+        return {f"{name}_embeds": embeds, f"{name}_pooled": pooled}
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config

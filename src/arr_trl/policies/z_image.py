@@ -63,12 +63,12 @@ class ZImagePolicy(FlowPolicy):
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
-        if self.negative_prompt is not None:
-            negative = self._encode_prompts("negative", [self.negative_prompt])
-            conditioning |= {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in negative.items()}
         factor = self.pipeline.vae_scale_factor
         size = torch.tensor([[height // factor, width // factor]])
         return conditioning | {"size": size.expand(len(rows), -1)}
+
+    def encode_negative(self) -> Conditioning:
+        return self._encode_prompts("negative", [self.negative_prompt])
 
     def _encode_prompts(self, name: str, prompts: list[str]) -> Conditioning:
         embeds, _ = self.pipeline.encode_prompt(

@@ -44,6 +44,9 @@ class RPOConfig(_BaseConfig):
         offload_encoders (`bool`, *optional*, defaults to `False`):
             Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
             used.
+        max_cached_prompts (`int`, *optional*):
+            How many encoded prompts are kept in memory, the last used: 4.2 MB each for FLUX.1, on the device. By default
+            1024, and 128 for pipelines that edit, which keep the latents of the source with them.
         prompt_cache_dir (`str`, *optional*):
             Folder in which encoded prompts and sources are kept, about 4 MB for a prompt of FLUX.1, so that later runs and
             prompts that no longer fit into memory need not be encoded again. By default they are kept in memory alone.
@@ -226,6 +229,10 @@ class RPOConfig(_BaseConfig):
         metadata={
             "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
         },
+    )
+    max_cached_prompts: int | None = field(
+        default=None,
+        metadata={"help": "Encoded prompts that are kept in memory. Unset, 1024, or 128 with their sources."},
     )
     prompt_cache_dir: str | None = field(
         default=None,
@@ -415,10 +422,16 @@ class RPOConfig(_BaseConfig):
             "max_sequence_length",
             "steps_per_generation",
             "rollout_batch_size",
+            "max_cached_prompts",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} has to be at least 1.")
+        if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
+            raise ValueError(
+                f"max_steps={self.max_steps} with num_train_epochs={self.num_train_epochs} is a training without a step, "
+                "and would release the adapter untrained; give max_steps, or max_steps=-1 and num_train_epochs."
+            )
         if self.auto_find_batch_size:
             raise ValueError(
                 "auto_find_batch_size=True would begin again with rollouts as large as before. Leave it out, and lower "
@@ -525,7 +538,7 @@ class RPOConfig(_BaseConfig):
     @property
     def policy_kwargs(self) -> dict[str, Any]:
         """Settings of the policy that were given; the family has its own for the others."""
-        names = ("max_sequence_length", "condition_size", "negative_prompt")
+        names = ("max_sequence_length", "condition_size", "negative_prompt", "max_cached_prompts")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def _check_window(self) -> None:
