@@ -1,16 +1,33 @@
 """`--accelerate_config`: what is handed to accelerate, and what is refused."""
 
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from openai_server import Answer, OpenAIServer
 
 from arr_trl.cli import launch as launching
 from arr_trl.cli.main import main
+from arr_trl.tiny_scenes import TinyScenesJudge
 
 
 CONFIGS = sorted(launching.CONFIGS.glob("*.yaml"))
+PROCESSES = [("single", 1), ("ddp", 2)]
+
+
+def start(folder, config, processes, *flags):
+    """A run of the quickstart's, with everything that it says in `folder/log`."""
+    command = [sys.executable, "-m", "arr_trl.cli.main", "rpo", "--config", "examples/configs/tiny_scenes_rpo.yaml"]
+    command += ["--accelerate_config", config, "--num_processes", str(processes), "--output_dir", str(folder / "out")]
+    command += ["--per_device_train_batch_size", "8", "--save_strategy", "no", "--eval_strategy", "no", *flags]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
 
 
 @pytest.fixture
@@ -77,3 +94,31 @@ def test_configuration_is_one_that_accelerate_reads(path):
     assert config.num_processes >= config.num_machines
     # the precision is the run's own decision
     assert yaml.safe_load(path.read_text())["mixed_precision"] == "no"
+
+
+@pytest.mark.parametrize(("config", "processes"), PROCESSES)
+def test_mistake_that_every_process_finds_is_not_buried_under_the_launchers(tmp_path, config, processes):
+    run = start(tmp_path, config, processes, "--dataset_name", "no-such.jsonl")
+    assert run.wait() == 2
+    said = (tmp_path / "log").read_text()
+    assert "arr-trl: There is no prompt file at no-such.jsonl" in said
+    assert "Traceback" not in said
+    assert ("arr-trl: Process 0 ended with status 2" in said or "arr-trl: Process 1 ended" in said) == (processes > 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "processes"), PROCESSES)
+def test_launcher_that_is_told_to_end_waits_for_the_step_and_its_checkpoint(tmp_path, config, processes):
+    def respond(number, body):
+        return Answer("OK") if body["messages"][0]["content"][0]["text"] == "Say OK." else None
+
+    # a step of more than the 30 s after which torchrun would kill
+    with OpenAIServer(TinyScenesJudge(), respond, latency_s=35) as server:
+        run = start(tmp_path, config, processes, "--judge_model", "judge", "--base_url", server.url)
+        while not any("response_format" in body for body in server.requests):
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(120) == 128 + signal.SIGTERM
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from arr_trl.cli.launch import CONFIGS
 
@@ -22,9 +23,12 @@ FAMILIES = [
     "z_image", "deep_flux",
 ]  # fmt: skip
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("c++") is None, reason="the device is compiled, which needs a C++ compiler"
-)
+pytestmark = [
+    pytest.mark.skipif(shutil.which("c++") is None, reason="the device is compiled, which needs a C++ compiler"),
+    pytest.mark.skipif(
+        torch.version.cuda is not None, reason="the device needs a CPU build of torch: others have an accelerator"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,22 @@
 """`--accelerate_config`: start a command in several processes, through `accelerate launch`."""
 
 import difflib
+import os
+import signal
+import subprocess
+import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import yaml
 
 
 CONFIGS = Path(__file__).parent / "accelerate_configs"
 OPTION = "--accelerate_config"
+SHUTDOWN_TIMEOUT_S = 24 * 60 * 60
 LAUNCH_HELP = (
     "In several processes: --accelerate_config NAME, one of single, ddp, multi_node, fsdp2, zero2 and zero3 or a file, with "
     "the options of `accelerate launch`, such as --num_processes, --machine_rank and --main_process_ip."
@@ -62,9 +70,66 @@ def split_options(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], l
 
 
 def launch(command: str, of_command: list[str], of_launcher: list[str]) -> int:
-    """Run `arr-trl <command>` under `accelerate launch`; processes that fail end this one, too."""
+    """
+    Run `arr-trl <command>` under `accelerate launch`.
+
+    Returns:
+        `int`: 0, or the status of the first process that failed, 128 and the signal's number for one that a signal ended.
+    """
+    import torch.distributed.elastic.multiprocessing as elastic
     from accelerate.commands import launch as accelerate_launch
 
+    # `--shutdown-timeout` of torchrun (from torch 2.13): it kills what is still at work 30 s after a signal, in the
+    # middle of the step that was to be finished. Processes that hang when another has failed get 30 s in any case.
+    os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", str(SHUTDOWN_TIMEOUT_S))
     words = [*of_launcher, "--module", "arr_trl.cli.main", command, *of_command]
-    accelerate_launch.launch_command(accelerate_launch.launch_command_parser().parse_args(words))
+    try:
+        with _signals_for_the_child():
+            accelerate_launch.launch_command(accelerate_launch.launch_command_parser().parse_args(words))
+    except elastic.SignalException as error:
+        return 128 + error.sigval
+    except subprocess.CalledProcessError as error:  # of the one process, which has said why
+        return _status(error.returncode)
+    except elastic.errors.ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        how = f"ended with status {failure.exitcode}; what it said is above"
+        if failure.exitcode < 0:
+            how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+        if failure.exitcode == -signal.SIGKILL:
+            how += ", as the system does when memory runs out"
+        print(f"arr-trl: Process {rank} {how}.", file=sys.stderr)
+        return _status(failure.exitcode)
     return 0
+
+
+def _status(returncode: int) -> int:
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+@contextmanager
+def _signals_for_the_child() -> Iterator[None]:
+    """
+    Leave signals to the process that `accelerate launch` starts when it is one: it would die of SIGTERM and let that one
+    run on, and of Ctrl-C, which a terminal sends to both, before that one has written its checkpoint. Of several
+    processes torchrun takes care, with handlers of its own.
+    """
+
+    def handle(number: int, frame) -> None:
+        children = psutil.Process().children()
+        if not children:
+            restore()
+            signal.raise_signal(number)
+        elif number == signal.SIGTERM:
+            for child in children:
+                child.send_signal(number)
+
+    def restore() -> None:
+        while previous:
+            signal.signal(*previous.popitem())
+
+    ordinary = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    previous = {n: signal.signal(n, handle) for n, handler in ordinary.items() if signal.getsignal(n) == handler}
+    try:
+        yield
+    finally:
+        restore()
