@@ -241,6 +241,9 @@ def main() -> None:
     if not torch.cuda.is_available() and args.blocks is None:
         raise SystemExit("There is no GPU here; python benchmarks/throughput.py measures TinyScenes on a CPU.")
 
+    if args.variants and (args.base_precision or args.offload_blocks):
+        parser.error("--variants compiles blocks, which goes with neither --base_precision nor --offload_blocks.")
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     forward, forward_backward = operations(args)
     ceiling = matmul_ceiling(device)

@@ -92,10 +92,11 @@ def test_blocks_that_come_one_after_another_change_no_result(flux_pipeline, tmp_
 @pytest.mark.parametrize(("settings", "sentence"), [
     ({"gradient_checkpointing": False}, "needs gradient_checkpointing=True"),
     ({"gradient_checkpointing": True, "compile_blocks": True}, "Leave it out, or offload_blocks"),
+    ({"offload_blocks": False, "base_precision": "fp8", "compile_blocks": True}, "Leave it out, or base_precision"),
 ])  # fmt: skip
 def test_what_offloaded_blocks_do_not_go_with_is_told(tmp_path, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
-        config(tmp_path, offload_blocks=True, **settings)
+        config(tmp_path, **{"offload_blocks": True, **settings})
 
 
 @needs_torchao

@@ -84,6 +84,32 @@ def test_an_adapter_widens_no_activation():
     assert widened.count == 0
 
 
+def test_blocks_that_are_alike_are_compiled_once():
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+
+        def forward(self, x):
+            return self.down(self.up(x).relu())
+
+    torch._dynamo.reset()
+    model = torch.nn.Sequential(*(Block() for _ in range(12))).bfloat16()
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["up", "down"]))
+    compute_in_base_precision(model, torch.bfloat16)
+    for block in model.base_model.model:
+        block.compile(backend=backend)
+    with torch.no_grad():  # with it the first block has an input without a gradient, and the others one with
+        model(torch.randn(3, 8).bfloat16())
+    assert len(compiled) == 1
+
+
 def test_switched_off_merged_and_taken_apart_it_is_peft_s():
     model, x = layer_of(torch.float32)
     model.add_adapter("other", LoraConfig(r=2, target_modules=["0"]))

@@ -1,6 +1,6 @@
 """The adapter of a base in half precision: float32 weights that compute in the base's precision."""
 
-from functools import partial
+from functools import cache
 
 import torch
 from peft.tuners.lora import Linear
@@ -24,24 +24,36 @@ def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> Non
     """
     for layer in model.modules():
         if isinstance(layer, Linear) and not layer.lora_variant and not any(layer.lora_bias.values()):
-            layer.forward = partial(_lora_linear, layer, layer.forward)
+            layer.__class__ = _mixed(_InBasePrecision, type(layer))
         elif isinstance(layer, BaseTunerLayer):  # DoRA, convolutions and all else compute as PEFT has it
-            layer.forward = partial(_under_autocast, layer.forward, dtype)
+            layer.__class__ = _mixed(_UnderAutocast, type(layer))
+            layer.base_precision = dtype
 
 
-def _lora_linear(layer: Linear, forward_of_peft, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-    """`x` is `[..., in_features]`, the output `[..., out_features]`."""
-    if layer.disable_adapters or layer.merged:
-        return forward_of_peft(x, *args, **kwargs)
-    output = layer.base_layer(x, *args, **kwargs)
-    for name in layer.active_adapters:
-        if name in layer.lora_A:
-            down, up = (matrices[name].weight.to(x.dtype) for matrices in (layer.lora_A, layer.lora_B))
-            hidden = linear(layer.lora_dropout[name](x), down) * layer.scaling[name]
-            output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.t()).view_as(output)
-    return output
+class _InBasePrecision:
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        """`x` is `[..., in_features]`, the output `[..., out_features]`."""
+        if self.disable_adapters or self.merged:
+            return super().forward(x, *args, **kwargs)
+        output = self.base_layer(x, *args, **kwargs)
+        for name in self.active_adapters:
+            if name in self.lora_A:
+                down, up = (matrices[name].weight.to(x.dtype) for matrices in (self.lora_A, self.lora_B))
+                hidden = linear(self.lora_dropout[name](x), down) * self.scaling[name]
+                output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.t()).view_as(output)
+        return output
 
 
-def _under_autocast(forward_of_peft, dtype: torch.dtype, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-    with torch.autocast(x.device.type, dtype):
-        return forward_of_peft(x, *args, **kwargs)
+class _UnderAutocast:
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        with torch.autocast(x.device.type, self.base_precision):
+            return super().forward(x, *args, **kwargs)
+
+
+@cache
+def _mixed(mixin: type, layer: type) -> type:
+    """
+    One class for all layers of a kind. A function that each layer had of its own would do, but `torch.compile` would
+    compile every block anew for it, and stop at the eighth.
+    """
+    return type(layer.__name__, (mixin, layer), {})

@@ -55,7 +55,8 @@ class RPOConfig(_BaseConfig):
             it computes: two are on the device at a time. Needs `gradient_checkpointing`.
 
         compile_blocks (`bool`, *optional*, defaults to `False`):
-            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more.
+            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more,
+            and so does the first evaluation. Goes with neither `base_precision` nor `offload_blocks`.
 
         > Parameters that control the rollout
 
@@ -504,6 +505,11 @@ class RPOConfig(_BaseConfig):
         if self.offload_blocks and self.compile_blocks:
             raise ValueError(
                 "compile_blocks=True compiles blocks whose weights stay where they are. Leave it out, or offload_blocks."
+            )
+        if self.base_precision is not None and self.compile_blocks:
+            raise ValueError(
+                "compile_blocks=True compiles blocks whose weights are kept in the type that they compute in. Leave it "
+                "out, or base_precision."
             )
         self._check_window()
         if self.eval_height is None:

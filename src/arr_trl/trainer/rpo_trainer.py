@@ -46,6 +46,7 @@ from .background_push import create_repo
 from .card import adapter_card
 from .checks import check_arguments, check_resuming, fixed_settings
 from .comparison import check_pictures, draw_rows, metrics_of, save_sheet, share_of
+from .compilation import compile_blocks
 from .completions import log_completions
 from .completions_repo import CompletionsRepo
 from .memory import BlockOffload, compress_base, leave_out_of_ddp
@@ -224,7 +225,7 @@ class RPOTrainer(ResumableTrainer):
         if args.offload_blocks:
             BlockOffload(transformer, args.device)
         if args.compile_blocks:
-            transformer.compile_repeated_blocks()
+            compile_blocks(transformer)
         # PEFT looks for the name where only transformers' models keep it
         peft_model.peft_config["default"].base_model_name_or_path = self.base_model
         # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
