@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, wait
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +39,13 @@ _THREAD = "arr_trl-chat"
 # Loggers that write the whole URL of every request, at INFO and DEBUG.
 _LOGGERS_OF_URLS = (HTTPError.__module__.partition(".")[0], "huggingface_hub.utils._http")
 _SERVER_WORDS = 300  # characters of the server's own message that are worth showing
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class HTTPChatModel:
@@ -114,7 +121,6 @@ class HTTPChatModel:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: AsyncInferenceClient | None = None
         self._slots: asyncio.Semaphore | None = None
-        self._waiting: weakref.WeakSet[Future] = weakref.WeakSet()
         self._ending = False
 
     def __repr__(self) -> str:
@@ -165,7 +171,6 @@ class HTTPChatModel:
             if self._loop is None:
                 self._start()
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            self._waiting.add(future)
         try:
             return future.result()
         except BaseException:  # an interrupted caller must not leave paid requests running
@@ -176,8 +181,8 @@ class HTTPChatModel:
         """Leave the questions under way, and take no more."""
         with self._lock:
             self._ending = True
-            for future in list(self._waiting):
-                future.cancel()
+        # a loop that stops before they have ended says so of each
+        wait([asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop)], timeout=5)
 
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
