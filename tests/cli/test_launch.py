@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from openai_server import Answer, OpenAIServer
+from openai_server import OpenAIServer, checks_pass
 
 from arr_trl.cli import launch as launching
 from arr_trl.cli.main import main
@@ -109,11 +109,8 @@ def test_mistake_that_every_process_finds_is_not_buried_under_the_launchers(tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "processes"), PROCESSES)
 def test_launcher_that_is_told_to_end_waits_for_the_step_and_its_checkpoint(tmp_path, config, processes):
-    def respond(number, body):
-        return Answer("OK") if body["messages"][0]["content"][0]["text"] == "Say OK." else None
-
     # a step of more than the 30 s after which torchrun would kill
-    with OpenAIServer(TinyScenesJudge(), respond, latency_s=35) as server:
+    with OpenAIServer(TinyScenesJudge(), checks_pass, latency_s=35) as server:
         run = start(tmp_path, config, processes, "--judge_model", "judge", "--base_url", server.url)
         while not any("response_format" in body for body in server.requests):
             assert run.poll() is None, (tmp_path / "log").read_text()

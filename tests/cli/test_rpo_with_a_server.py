@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from openai_server import Answer, OpenAIServer
+from openai_server import Answer, OpenAIServer, checks_pass
 
 from arr_trl.cli.main import main
 from arr_trl.tiny_scenes import TinyScenesJudge
@@ -36,10 +36,6 @@ def run(output_dir, url, *more):
         text=True,
         preexec_fn=heed_ctrl_c,
     )
-
-
-def checks_pass(number, body):
-    return Answer("OK") if body["messages"][0]["content"][0]["text"] == "Say OK." else None
 
 
 def verdicts(server):

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from ..signals import take_signals
+
 
 CONFIGS = Path(__file__).parent / "accelerate_configs"
 OPTION = "--accelerate_config"
@@ -117,19 +119,14 @@ def _signals_for_the_child() -> Iterator[None]:
     def handle(number: int, frame) -> None:
         children = psutil.Process().children()
         if not children:
-            restore()
+            give_back()
             signal.raise_signal(number)
         elif number == signal.SIGTERM:
             for child in children:
                 child.send_signal(number)
 
-    def restore() -> None:
-        while previous:
-            signal.signal(*previous.popitem())
-
-    ordinary = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    previous = {n: signal.signal(n, handle) for n, handler in ordinary.items() if signal.getsignal(n) == handler}
+    give_back = take_signals(handle)
     try:
         yield
     finally:
-        restore()
+        give_back()

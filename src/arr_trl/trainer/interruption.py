@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from transformers import TrainerCallback
 
+from ..signals import take_signals
+
 
 class TrainingInterrupted(SystemExit):
     """
@@ -39,15 +41,12 @@ class InterruptionCallback(TrainerCallback):
         self.agree = agree
         self.number = 0
         self.updating = False
-        self._previous = {}
+        self._give_back: Callable[[], None] | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.number, self.updating = 0, False
         if threading.current_thread() is threading.main_thread():
-            ordinary = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-            for number, handler in ordinary.items():
-                if signal.getsignal(number) == handler:
-                    self._previous[number] = signal.signal(number, self._receive)
+            self._give_back = take_signals(self._receive)
 
     def _receive(self, number: int, frame) -> None:
         if self.number:
@@ -71,5 +70,5 @@ class InterruptionCallback(TrainerCallback):
 
     def restore(self) -> None:
         """Give the signals back."""
-        while self._previous:
-            signal.signal(*self._previous.popitem())
+        if self._give_back is not None:
+            self._give_back()
