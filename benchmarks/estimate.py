@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from arr_trl.policies import FlowPolicy
-from arr_trl.trainer.precision import compute_in_base_precision
+from arr_trl.runtime.memory import compute_in_base_precision
 
 
 # What a GPU runs in place of the operations that torch takes apart for a device without kernels.

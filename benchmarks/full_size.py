@@ -35,8 +35,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.policies import FlowPolicy, policy_class_of
-from arr_trl.trainer.arithmetic import rollout_forwards
-from arr_trl.trainer.rollouts import draw_window, place_random
+from arr_trl.trainer.buffer import random_at
+from arr_trl.trainer.cost import rollout_forwards
+from arr_trl.trainer.trajectory_trainer import draw_window
 
 
 TEXT_TOKENS = 512
@@ -156,7 +157,7 @@ def train(args: argparse.Namespace, device: str, variant: str) -> dict:
     spent = {phase: sum(entry[f"rollout/{phase}_s"] for entry in history) for phase in ("sample", "decode", "reward")}
     spent["train"] = seconds - sum(spent.values())
     passes = [
-        rollout_forwards(config, args.pairs, draw_window(config, place_random(config.seed, 1 + i)).start)
+        rollout_forwards(config, args.pairs, draw_window(config, random_at(config.seed, 1 + i)).start)
         for i in range(args.steps)
     ]
     return {

@@ -23,7 +23,8 @@ from arr_trl.judges.reward import verdict_rewards
 from arr_trl.objectives import gaussian_kl, ppo_clip_loss, rpo_advantages, velocity_kl
 from arr_trl.policies import FlowPolicy
 from arr_trl.sampling import euler_step, log_prob, transition
-from arr_trl.trainer.rollouts import draw_window, place_random, prompt_generators
+from arr_trl.trainer.buffer import prompt_generators, random_at
+from arr_trl.trainer.trajectory_trainer import draw_window
 
 
 class NaiveLoop:
@@ -71,7 +72,7 @@ class NaiveLoop:
 
     def step(self, step: int, prompts: list[str]) -> None:
         args = self.args
-        window = draw_window(args, place_random(args.seed, step))
+        window = draw_window(args, random_at(args.seed, step))
         stored = []
         for prompt, generator in zip(prompts, prompt_generators(args.seed, step, 0, len(prompts)), strict=True):
             rows, files = [], []

@@ -27,8 +27,9 @@ from arr_trl import RPOConfig, RPOTrainer, RubricJudge
 from arr_trl.policies import FluxPolicy
 from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts
 from arr_trl.tiny_scenes.judge import zero_shot_rubric
-from arr_trl.trainer.arithmetic import rollout_forwards
-from arr_trl.trainer.rollouts import draw_window, place_random
+from arr_trl.trainer.buffer import random_at
+from arr_trl.trainer.cost import rollout_forwards
+from arr_trl.trainer.trajectory_trainer import draw_window
 
 
 # Eight steps and two candidates, as for FLUX.1-dev. With the window, two of the first four steps are noisy.
@@ -126,7 +127,7 @@ def count_passes(args: RPOConfig) -> tuple[int, int]:
         lambda module, grad_input, grad_output: backwards.append(len(grad_output[0]))
     )
     trainer.train()
-    window = draw_window(args, place_random(args.seed, 0))
+    window = draw_window(args, random_at(args.seed, 0))
     decided = round(trainer.state.log_history[0]["rollout/decided_rate"] * args.prompts_per_rollout)
     formula = rollout_forwards(args, args.prompts_per_rollout, window.start, decided)
     return trainer.transformer_forwards + sum(backwards), formula.total

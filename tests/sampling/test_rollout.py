@@ -50,7 +50,7 @@ def test_same_initial_noise_for_all_candidates_equals_shared_noise(policy):
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_transition_is_kept_once_with_the_row_it_left_from(policy, shared):
     initial, steps = noise(policy, shared)
-    kept = sample(policy, initial, steps).steps
+    kept = sample(policy, initial, steps).rows
     parted = len(ROWS) if shared else len(ROWS) * N
     assert len(kept["latents"]) == parted + len(ROWS) * N * (W - 1)
     places = [
@@ -66,7 +66,7 @@ def test_every_transition_is_kept_once_with_the_row_it_left_from(policy, shared)
 
 
 def test_stored_log_probabilities_are_those_of_the_stored_steps(policy):
-    kept = sample(policy, *noise(policy)).steps
+    kept = sample(policy, *noise(policy)).rows
     conditioning = {name: tensor[kept["prompt"]] for name, tensor in policy.encode(ROWS, 32, 32).items()}
     with torch.no_grad():
         velocity = policy.velocity(policy.pipeline.transformer, kept["latents"], kept["sigma"], conditioning, 3.5)

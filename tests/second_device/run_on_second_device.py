@@ -40,8 +40,8 @@ from tiny_pipelines import (  # noqa: E402
 )
 
 from arr_trl.policies import policy_class_of  # noqa: E402
+from arr_trl.runtime.memory import BlockOffload  # noqa: E402
 from arr_trl.sampling import denoise  # noqa: E402
-from arr_trl.trainer.memory import BlockOffload  # noqa: E402
 
 
 def build_deep_flux(num_layers=19, num_single_layers=38):

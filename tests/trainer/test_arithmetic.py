@@ -9,9 +9,10 @@ from peft import LoraConfig
 from tiny_pipelines import build_qwen_image
 
 from arr_trl import RPOConfig, RPOTrainer
-from arr_trl.trainer.arithmetic import describe, rollout_forwards
-from arr_trl.trainer.comparison import draw_rows
-from arr_trl.trainer.rollouts import draw_window, join_buffers, place_random
+from arr_trl.trainer.buffer import join_buffers, random_at
+from arr_trl.trainer.cost import describe, rollout_forwards
+from arr_trl.trainer.evaluation import draw_rows
+from arr_trl.trainer.trajectory_trainer import draw_window
 
 
 PROMPTS = ["a red circle left of a blue square", "a green triangle above a red square", "a blue circle", "two squares"]
@@ -78,7 +79,7 @@ def test_counted_passes_are_those_of_the_formula(flux_pipeline, tmp_path, overri
     trainer = build(flux_pipeline, tmp_path, **overrides)
     backwards = count_backwards(trainer)
     trainer.train()
-    window = draw_window(trainer.args, place_random(trainer.args.seed, 0))
+    window = draw_window(trainer.args, random_at(trainer.args.seed, 0))
     expected = rollout_forwards(trainer.args, prompts=2, window_start=window.start)
     # with beta=0 the divergence is still measured now and then, here at the first step
     measured = expected.training if trainer.args.beta == 0 else 0
@@ -92,7 +93,7 @@ def test_second_branch_of_guidance_counts_where_it_is_used(tmp_path, cfg):
     assert trainer.policy.uses_cfg(4.0)
     backwards = count_backwards(trainer)
     trainer.train()
-    window = draw_window(trainer.args, place_random(trainer.args.seed, 0))
+    window = draw_window(trainer.args, random_at(trainer.args.seed, 0))
     expected = rollout_forwards(trainer.args, prompts=2, window_start=window.start, guided=True)
     assert trainer.transformer_forwards + sum(backwards) == expected.total
     assert "guidance (true_cfg_scale=4)" in trainer.batch_arithmetic()
@@ -102,7 +103,7 @@ def test_masked_prompts_are_sampled_and_not_trained_on(flux_pipeline, tmp_path):
     trainer = build(flux_pipeline, tmp_path, second_prompt_ties)
     backwards = count_backwards(trainer)
     trainer.train()
-    window = draw_window(trainer.args, place_random(trainer.args.seed, 0))
+    window = draw_window(trainer.args, random_at(trainer.args.seed, 0))
     expected = rollout_forwards(trainer.args, prompts=2, window_start=window.start, decided=1)
     assert trainer.transformer_forwards + sum(backwards) == expected.total
     assert sum(backwards) == 3
@@ -123,7 +124,7 @@ def test_a_pair_costs_58_passes_with_the_papers_schedule_and_at_most_22_with_a_w
     window = flux_recipe(sde_window_size=2)
     costs = {start: rollout_forwards(window, prompts=7, window_start=start).total / 7 for start in range(6)}
     assert costs == {0: 24, 1: 23, 2: 22, 3: 21, 4: 20, 5: 19}
-    starts = [draw_window(window, place_random(0, rollout)).start for rollout in range(600)]
+    starts = [draw_window(window, random_at(0, rollout)).start for rollout in range(600)]
     assert sum(costs[start] for start in starts) / len(starts) < 22  # where the window is drawn from all steps
 
     # and with the penalty on a quarter of the rows wherever it is
@@ -186,14 +187,14 @@ def test_penalty_on_some_rows_is_on_average_the_penalty_on_all(flux_pipeline, tm
 
 
 def test_noise_of_a_prompt_depends_on_its_place_alone(flux_pipeline, tmp_path):
-    from arr_trl.trainer.rollouts import prompt_generators
+    from arr_trl.trainer.buffer import prompt_generators
 
     together = [torch.rand(1, generator=g).item() for g in prompt_generators(0, 3, first=0, count=4)]
     parts = [torch.rand(1, generator=g).item() for k in (0, 2) for g in prompt_generators(0, 3, first=k, count=2)]
     assert together == parts
     assert len(set(together)) == 4
     assert together != [torch.rand(1, generator=g).item() for g in prompt_generators(0, 4, first=0, count=4)]
-    assert place_random(1, 2).random() == place_random(1, 2).random() != random.Random("12").random()
+    assert random_at(1, 2).random() == random_at(1, 2).random() != random.Random("12").random()
 
 
 def test_advantage_goes_to_the_transitions_of_its_candidate():

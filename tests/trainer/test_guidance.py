@@ -55,7 +55,7 @@ def test_guidance_in_the_rollout_alone_shows_as_a_deviation_and_still_trains(pip
 
 
 def test_guidance_in_the_rollout_alone_needs_one_update_per_rollout(pipeline, tmp_path):
-    with pytest.raises(ValueError, match="cfg='rollout' has no old log-probabilities"):
+    with pytest.raises(ValueError, match="classifier_free_guidance='rollout' has no old log-probabilities"):
         trainer_for(copy.deepcopy(pipeline), tmp_path, cfg="rollout", guidance_scale=4.0, num_iterations=2)
 
 

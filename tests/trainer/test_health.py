@@ -14,8 +14,7 @@ from transformers import TrainerControl, TrainerState
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, prompts
 from arr_trl.tiny_scenes.judge import zero_shot_rubric
-from arr_trl.trainer.health import HealthCallback, clip_problem, collapse, kl_running_away
-from arr_trl.trainer.watch import RichProgressCallback
+from arr_trl.trainer.watch import HealthCallback, RichProgressCallback, clip_problem, collapse, kl_running_away
 
 
 def config(folder, **changes):

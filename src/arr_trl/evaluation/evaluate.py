@@ -1,12 +1,10 @@
 """Base against adapters on a prompt set: draw, judge, measure, add up."""
 
-import asyncio
 import copy
 import hashlib
-import inspect
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +20,7 @@ from trl.trainer.utils import get_callable_name
 from ..data import SOURCE_COLUMN, decode_sources
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
+from ..rewards import call, columns_of, met_criteria, reward_list
 from .adapters import AdapterSource, load_adapters, weights_digest
 from .pictures import BASE, InferenceSettings, PictureFolder, check_settings
 from .pixels import pixel_distance, pixel_diversity
@@ -180,7 +179,7 @@ class Evaluator:
         repeated = [row for row in rows for _ in range(n)]
         rewards = self._rewards(repeated, images)
         for model in self.models:
-            checks = self._checks(repeated, images[model])
+            checks = met_criteria(self.eval_funcs, repeated, images[model])
             for i, place in enumerate(places):
                 same_prompt = images[model][i : i + n] if place[1] == 0 else []
                 self.pictures.append(
@@ -239,45 +238,23 @@ class Evaluator:
         repeated = [row for row in rows for _ in self.models]
         found = {}
         for func in self.reward_funcs:
-            output = func(
-                prompts=[row["prompt"] for row in repeated],
+            output = call(
+                func,
                 completions=completions,
-                **_columns(repeated),
+                **columns_of(repeated),
                 num_generations=len(self.models),
                 trainer_state=None,
                 log_metric=_ignore,
                 log_extra=_ignore,
             )
-            if inspect.isawaitable(output):
-                output = asyncio.run(_wait_for(output))
             name = get_callable_name(func)
-            if len(output) != len(completions):
-                raise ValueError(
-                    f"The reward function {name!r} returned {len(output)} rewards for {len(completions)} images; it "
-                    "has to return one per image, `None` where it has none."
-                )
-            found[name] = {model: list(output[m :: len(self.models)]) for m, model in enumerate(self.models)}
+            rewards = reward_list(output, name, len(completions))
+            found[name] = {model: rewards[m :: len(self.models)] for m, model in enumerate(self.models)}
         return found
-
-    def _checks(self, rows: list[Row], images: list[Image.Image]) -> list[dict[str, bool]]:
-        checks: list[dict[str, bool]] = [{} for _ in images]
-        for func in self.eval_funcs:
-            output = func(prompts=[row["prompt"] for row in rows], completions=images, **_columns(rows))
-            for check, truths in zip(checks, output, strict=True):
-                check.update({name: bool(truth) for name, truth in truths.items()})
-        return checks
-
-
-def _columns(rows: list[Row]) -> dict[str, list]:
-    return {key: [row[key] for row in rows] for key in rows[0] if key != "prompt"}
 
 
 def _ignore(*_: Any) -> None:
     """Metrics that a reward function logs belong to a training run."""
-
-
-async def _wait_for(output: Awaitable[list]) -> list:
-    return await output
 
 
 def _progress(shown: bool) -> Progress:

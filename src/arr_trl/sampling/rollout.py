@@ -15,21 +15,21 @@ class Rollout:
     """
     The candidates of `P` prompts, `n` per prompt and adjacent, and the noisy steps that led to them.
 
-    Candidates that stand at the same latents share a forward pass, here and in training, so a row of the steps is what
-    one forward pass is for: a point of a trajectory, and the `K` candidates that leave it. With shared initial noise
-    these are all `n` at the first noisy step; later, and without, one (the other slots are empty then).
+    Candidates that stand at the same latents share a forward pass, here and in training, so a row is what one forward
+    pass is for: a point of a trajectory, and the `K` candidates that leave it. With shared initial noise these are all
+    `n` at the first noisy step; later, and without, one (the other slots are empty then).
 
     Args:
         latents (`torch.Tensor`): finished latents `[P·n, L, C]`.
-        steps (`dict[str, torch.Tensor]`):
-            Per row: `latents` `[R, L, C]`; `sigma`, `sigma_next` and the number of the `prompt`, `[R]`. Per row and
-            slot: `next_latents` `[R, K, L, C]`, `log_prob` and the number of the `candidate` within its prompt
-            `[R, K]`, -1 in empty slots. Every row carries its own noise levels, so that training never looks one up
-            again.
+        rows (`dict[str, torch.Tensor]`):
+            Of the noisy steps. Per row: `latents` `[R, L, C]`; `sigma`, `sigma_next` and the number of the `prompt`,
+            `[R]`. Per row and slot: `next_latents` `[R, K, L, C]`, `log_prob` and the number of the `candidate` within
+            its prompt `[R, K]`, -1 in empty slots. Every row carries its own noise levels, so that training never
+            looks one up again.
     """
 
     latents: torch.Tensor
-    steps: dict[str, torch.Tensor]
+    rows: dict[str, torch.Tensor]
 
 
 @torch.no_grad()

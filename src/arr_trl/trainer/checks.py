@@ -1,22 +1,31 @@
 """What can be wrong with the arguments of a run, found before anything is loaded."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftConfig
+from PIL import Image
 
-from ..data import check_prompts
+from ..data import check_prompts, check_sources, decode_sources, load_image
 from ..folders import check_writable
 from ..judges import JudgeReward
-from ..release import check_lora_config
-from .checkpoints import check_settings, find_checkpoint
-from .rpo_config import RPOConfig
+from ..policies import FlowPolicy, policy_class_of
+from ..release import check_lora_config, public_name
+from ..rewards import met_criteria
+from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
+from ..runtime.sharding import uses_fsdp
+from .flow_config import FlowConfig
+from .online_config import OnlineConfig
+from .trainable import Model, name_of
 
 
 def check_arguments(
-    args: RPOConfig,
+    trainer: str,
+    args: FlowConfig,
     reward_funcs: list[Callable],
     reward_func_names: list[str],
     eval_funcs: list[Callable],
@@ -28,7 +37,8 @@ def check_arguments(
     Refuse a run that could not end well.
 
     Args:
-        args ([`RPOConfig`]): the configuration.
+        trainer (`str`): name of the trainer's class.
+        args ([`FlowConfig`]): the configuration.
         reward_funcs (`list[Callable]`): reward functions.
         reward_func_names (`list[str]`): what they are called.
         eval_funcs (`list[Callable]`): ground truths.
@@ -48,18 +58,10 @@ def check_arguments(
         if not callable(func):
             raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
     if train_dataset is None:
-        raise ValueError("RPOTrainer needs a `train_dataset` with a `prompt` column.")
+        raise ValueError(f"{trainer} needs a `train_dataset` with a `prompt` column.")
     check_prompts(train_dataset, "train_dataset")
     if eval_dataset is not None:
         check_prompts(eval_dataset, "eval_dataset")
-    world_size = args.world_size
-    needed = args.prompts_per_rollout * world_size
-    if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
-        raise ValueError(
-            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
-            f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
-            "per_device_train_batch_size × steps_per_generation."
-        )
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
@@ -82,7 +84,97 @@ def check_arguments(
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
 
 
-def _check_best_metric(args: RPOConfig, reward_funcs: list[Callable], eval_funcs: list[Callable]) -> None:
+def check_placement(model: Model, args: FlowConfig) -> None:
+    """
+    Refuse ways to keep the base that do not go together with how the run is launched.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    fsdp = uses_fsdp(args)
+    if args.offload_blocks and (fsdp or args.deepspeed_plugin is not None):
+        raise ValueError(
+            "offload_blocks=True is for one process, or several with `--accelerate_config ddp`. FSDP and DeepSpeed "
+            "have settings of their own that offload what they shard: `fsdp_offload_params`, `offload_param`."
+        )
+    if args.base_precision is not None and fsdp:
+        raise ValueError(
+            f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
+            "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
+        )
+    scaled = args.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" or args.deepspeed_plugin is not None
+    if _dtype_of(model, args) in (torch.float16, "float16", "torch.float16") and not scaled:
+        raise ValueError(
+            "The transformer is in float16, in which most gradients of latents are rounded to 0 unless they are scaled. "
+            "Load it in bfloat16, or where the GPU has none, set fp16=True and bf16=False."
+        )
+
+
+def _dtype_of(model: Model, args: FlowConfig) -> torch.dtype | str | None:
+    if isinstance(model, str | os.PathLike):
+        return (args.model_init_kwargs or {}).get("dtype")
+    return model.dtype if isinstance(model, FlowPolicy) else model.transformer.dtype
+
+
+def check_family(
+    model: Model,
+    args: FlowConfig,
+    eval_funcs: list[Callable],
+    train_dataset: Dataset | IterableDataset,
+    eval_dataset: Dataset | None,
+) -> None:
+    """
+    Refuse rows that do not go with the model's family, of which a configuration file tells.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    if eval_dataset is not None:
+        # with an empty picture: the mistakes of `eval_funcs` would show after training only
+        blank = Image.new("RGB", (args.width, args.height), "white")
+        met_criteria(eval_funcs, decode_sources([next(iter(eval_dataset))]), [blank])
+    if policy_class_of(model, **(args.model_init_kwargs or {})).editing:
+        check_sources(train_dataset, "train_dataset")
+        if eval_dataset is not None:
+            check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
+
+
+def check_enough_prompts(args: OnlineConfig, train_dataset: Dataset | IterableDataset) -> None:
+    """
+    Raises:
+        `ValueError`: when a dataset has fewer prompts than a rollout.
+    """
+    world_size = args.world_size
+    needed = args.prompts_per_rollout * world_size
+    if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
+            f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
+            "per_device_train_batch_size × steps_per_generation."
+        )
+
+
+def check_guidance(model: Model, args: OnlineConfig) -> None:
+    """
+    Raises:
+        `ValueError`: when nobody would know how probable the candidates were.
+    """
+    if args.classifier_free_guidance == "rollout" and not args.on_policy and _may_use_cfg(model, args):
+        raise ValueError(
+            "classifier_free_guidance='rollout' has no old log-probabilities, since another velocity drew the "
+            "candidates: it needs one optimizer step per rollout. Set gradient_accumulation_steps to a multiple of "
+            "steps_per_generation × num_iterations, or classifier_free_guidance to 'both' or 'off'."
+        )
+
+
+def _may_use_cfg(model: Model, args: FlowConfig) -> bool:
+    """Whether guidance has a second branch in this family, as far as its class tells before it is loaded."""
+    family = policy_class_of(model, **(args.model_init_kwargs or {}))
+    off = family.cfg_off_scale
+    return off is not None and (args.guidance_scale is None or args.guidance_scale > off)
+
+
+def _check_best_metric(args: FlowConfig, reward_funcs: list[Callable], eval_funcs: list[Callable]) -> None:
     name = (args.metric_for_best_model or "win_rate").removeprefix("eval_")
     names = ["win_rate", "tie_rate", "failure_rate", *(["success_all"] if eval_funcs else [])]
     of_eval_funcs = bool(eval_funcs) and name.startswith(("success/", "base_success_all"))
@@ -95,7 +187,7 @@ def _check_best_metric(args: RPOConfig, reward_funcs: list[Callable], eval_funcs
         )
 
 
-def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
+def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> Path | None:
     """
     The checkpoint that `resume_from_checkpoint` names, if any.
 
@@ -104,42 +196,62 @@ def check_resuming(args: RPOConfig, peft_config: LoraConfig) -> Path | None:
     """
     folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
     if folder is not None:
-        check_settings(folder, fixed_settings(args, peft_config))
+        settings = fixed_settings(args, peft_config, name_of(model))
+        if args.guidance_scale is None:  # the family's, which is known when the model is loaded
+            del settings["guidance_scale"]
+        check_settings(folder, settings)
     return folder
 
 
-def fixed_settings(args: RPOConfig, lora: LoraConfig, holds_rollout: bool = True) -> dict[str, Any]:
+# What PEFT writes beside what an adapter computes, and what only its first weights depended on.
+_NOT_OF_THE_ADAPTER = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "init_lora_weights",
+    "lora_dropout",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+)
+
+
+def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_rollout: bool = True) -> dict[str, Any]:
     """
-    What the optimizer's state and a rollout in a checkpoint are of, as far as it is known.
+    What the optimizer's state and a rollout in a checkpoint are of, as far as it is known: the base, the adapter, the
+    global batch, and the fields of the configuration that say so.
 
     Args:
-        args ([`RPOConfig`]): the configuration.
+        args ([`FlowConfig`]): the configuration.
         lora (`peft.LoraConfig`): the adapter.
+        base_model (`str`): the base.
         holds_rollout (`bool`, *optional*, defaults to `True`):
             Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
             the global batch has to stay, and how many processes share it does not.
     """
-    batch, processes = args.per_device_train_batch_size, args.world_size
-    zero = args.deepspeed_plugin
-    settings = {}
+    batch, processes, zero = args.per_device_train_batch_size, args.world_size, args.deepspeed_plugin
+    settings = fixed_fields(args, holds_rollout)
     if holds_rollout or zero is not None:  # DeepSpeed saves a part of the optimizer for each process
-        settings |= {"num_processes": processes}
+        settings["num_processes"] = processes
     if holds_rollout:
-        settings |= {"per_device_train_batch_size": batch, "steps_per_generation": args.steps_per_generation}
+        settings["seed"] = args.seed
     settings |= {
         "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
             batch * args.gradient_accumulation_steps * processes
         ),
-        "per_device_train_batch_size × steps_per_generation × num_processes": (
-            batch * args.steps_per_generation * processes
-        ),
         "zero_stage": None if zero is None else zero.zero_stage,
         "optim": args.optim.removesuffix("_fused"),  # whose state is the same
-        "lora_r": lora.r,
-        "lora_alpha": lora.lora_alpha,
+        "base_model": public_name(base_model)[0],
     }
-    settings |= {name: getattr(args, name) for name in ("num_iterations", "num_generations", "window_size")}
-    targets = lora.target_modules
-    if targets is not None:
-        settings["lora_target_modules"] = targets if isinstance(targets, str) else sorted(targets)
+    if isinstance(args, OnlineConfig):
+        settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
+            batch * args.steps_per_generation * processes
+        )
+        settings["window_size"] = args.points_per_candidate
+    of_lora = {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
+    for name, value in lora.to_dict().items():
+        if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value is None):  # the family's, not known yet
+            continue
+        settings[of_lora.get(name, f"peft_config.{name}")] = sorted(value) if isinstance(value, set | list) else value
     return settings

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from arr_trl.rewards import read_rewards
 from arr_trl.trainer import RewardError
-from arr_trl.trainer.rewards import read_rewards
 
 
 @pytest.mark.parametrize(

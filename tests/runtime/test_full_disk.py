@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from arr_trl.cli.main import main
 from arr_trl.folders import check_writable
+from arr_trl.runtime.checkpoints import damage
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import damage
 
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,6 @@ from transformers import TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
-from trl.trainer.base_trainer import _BaseTrainer
 
 from ..data import StreamError
 from ..release import ADAPTER_FILES, Push, push_to_hub
@@ -27,8 +26,8 @@ from .checkpoints import (
     check_settings,
     checkpoint_name,
     find_checkpoint,
-    place,
     remove_leftovers,
+    seal,
     write_failure,
 )
 from .interruption import InterruptionCallback, TrainingInterrupted
@@ -38,9 +37,9 @@ from .sharding import load_adapter, load_optimizer_state_dict, optimizer_state_d
 logger = logging.getLogger(__name__)
 
 
-class ResumableTrainer(_BaseTrainer):
+class ResumableTrainer:
     """
-    Base of the trainers here. What differs from [`~transformers.Trainer`], in short:
+    A mixin for any [`~transformers.Trainer`], named before it. What differs, in short:
 
     - A checkpoint appears in one step, sealed; a damaged one is refused. `resume_from_checkpoint` also takes `True` (the
       newest whole one, or the beginning) and a checkpoint on the Hub.
@@ -229,7 +228,7 @@ class ResumableTrainer(_BaseTrainer):
                 raise write_failure(folder, error) from error
             try:
                 if is_mine and written.is_dir():
-                    place(written, folder, self._sealed_settings())
+                    seal(written, folder, self._sealed_settings())
             except OSError as write_error:
                 error = write_error
         if self._largest(int(error is not None)):

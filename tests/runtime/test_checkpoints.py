@@ -13,8 +13,8 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 
 from arr_trl.data import StreamError
+from arr_trl.runtime.checkpoints import SEAL, damage, find_checkpoint, newest_whole, seal
 from arr_trl.trainer import CheckpointError
-from arr_trl.trainer.checkpoints import SEAL, damage, find_checkpoint, newest_whole, place
 
 
 ALONE = {"num_processes": 1}
@@ -25,7 +25,7 @@ def checkpoint(output_dir, step, settings=ALONE):
     written.mkdir(parents=True)
     (written / "optimizer.pt").write_bytes(b"state" * 100)
     (written / "trainer_state.json").write_text("{}")
-    place(written, output_dir / f"checkpoint-{step}", settings)
+    seal(written, output_dir / f"checkpoint-{step}", settings)
     return output_dir / f"checkpoint-{step}"
 
 

@@ -9,7 +9,7 @@ from test_rpo_trainer import adapter, trainer_for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from arr_trl.trainer.precision import compute_in_base_precision
+from arr_trl.runtime.memory import compute_in_base_precision
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -68,7 +68,7 @@ def _read(checkpoint: str | os.PathLike, process: int, device: torch.device | st
         )
 
     # straight to the device: batches share tensors, and copies of them would not; what was on the CPU stays there
-    def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+    def to_device(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
         return storage if location == "cpu" else default_restore_location(storage, str(device))
 
-    return torch.load(path, map_location=place, weights_only=True)
+    return torch.load(path, map_location=to_device, weights_only=True)

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 SEAL = "checkpoint.json"
 # Folders of the run that hold unfinished work; what a killed run left in them is removed by the next one.
 WRITING, PUSHING = ".writing", ".pushing"
+# What a field of a configuration says in its annotation, such as `Annotated[int, ALWAYS]`: that a run which resumes has to
+# have the same value, always or where the checkpoint holds a rollout. Not in `metadata`, all of which
+# `HfArgumentParser` hands to argparse.
+ALWAYS, ROLLOUT = "resume: always", "resume: rollout"
 
 
 class CheckpointError(RuntimeError):
@@ -34,7 +38,7 @@ def checkpoint_name(step: int) -> str:
     return f"checkpoint-{step}"
 
 
-def place(written: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+def seal(written: Path, folder: Path, settings: Mapping[str, Any]) -> None:
     """
     Seal a checkpoint and move it to its place.
 
@@ -154,6 +158,20 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{', '.join(f'{name}={settings[name]}' for name in changed)}. What it holds fits no other run: resume with "
             "the same, or leave out `resume_from_checkpoint` to begin again."
         )
+
+
+def fixed_fields(args: Any, holds_rollout: bool) -> dict[str, Any]:
+    """
+    Those fields of a configuration that have to stay when a run resumes, as their annotations say.
+
+    Args:
+        args (`Any`): the configuration, a dataclass.
+        holds_rollout (`bool`): whether the checkpoint holds a rollout, so that fields marked `ROLLOUT` count too.
+    """
+    counting = (ALWAYS, ROLLOUT) if holds_rollout else (ALWAYS,)
+    hints = get_type_hints(type(args), include_extras=True)
+    marked = {name: hint.__metadata__ for name, hint in hints.items() if get_origin(hint) is Annotated}
+    return {name: getattr(args, name) for name, marks in marked.items() if any(mark in counting for mark in marks)}
 
 
 def write_failure(folder: Path, error: BaseException | None) -> CheckpointError:

@@ -1,20 +1,25 @@
 """The comparison of the trained model with its base: who draws what, what is found in it, and what is logged."""
 
 import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
-from trl.trainer.utils import get_callable_name
 
 from ..data import SOURCE_COLUMN
-from ..evaluation import EvaluationResults, InferenceSettings, draw, save_samples
+from ..evaluation import (
+    EvaluationResults,
+    InferenceSettings,
+    draw,
+    save_samples,
+    success_rates,
+    win_rate_from_rewards,
+)
 from ..policies import FlowPolicy
-from .rewards import columns_of
-from .rpo_config import RPOConfig
+from .flow_config import FlowConfig
 
 
 def share_of(process: int, num_processes: int, num_rows: int) -> tuple[list[int], int]:
@@ -33,7 +38,7 @@ def share_of(process: int, num_processes: int, num_rows: int) -> tuple[list[int]
 
 
 def draw_rows(
-    policy: FlowPolicy, model: torch.nn.Module, rows: list[dict[str, Any]], places: Sequence[int], args: RPOConfig
+    policy: FlowPolicy, model: torch.nn.Module, rows: list[dict[str, Any]], places: Sequence[int], args: FlowConfig
 ) -> list[Image.Image]:
     """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
     settings = InferenceSettings(
@@ -46,33 +51,6 @@ def draw_rows(
     return images
 
 
-def check_pictures(
-    eval_funcs: list[Callable], rows: list[dict[str, Any]], images: list[Image.Image]
-) -> list[dict[str, bool]]:
-    """
-    What `eval_funcs` found in each picture, the criteria of all of them in one dictionary.
-
-    Raises:
-        `ValueError`: when one returned something else.
-    """
-    columns = columns_of(rows)
-    checks: list[dict[str, bool]] = [{} for _ in images]
-    for func in eval_funcs:
-        output = func(completions=images, **columns)
-        if not (
-            isinstance(output, list | tuple)
-            and len(output) == len(images)
-            and all(isinstance(found, Mapping) for found in output)
-        ):
-            raise ValueError(
-                f"The evaluation function {get_callable_name(func)!r} returned {reprlib.repr(output)} for "
-                f"{len(images)} images; it has to return one dictionary of criteria, true or false, per image."
-            )
-        for check, found in zip(checks, output, strict=True):
-            check.update(found)
-    return checks
-
-
 def save_sheet(
     path: Path, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], count: int
 ) -> None:
@@ -81,6 +59,32 @@ def save_sheet(
     sources = {"source": [row[SOURCE_COLUMN] for row in rows]} if SOURCE_COLUMN in rows[0] else {}
     pictures = {**sources, "base": base[:count], "trained": trained[:count]}
     save_samples(path, [row["prompt"] for row in rows], pictures)
+
+
+def results_of(
+    rewards: list[tuple[float, float]], checks: Sequence[list[dict[str, bool]]] | None, **facts: Any
+) -> EvaluationResults:
+    """
+    What all processes found together.
+
+    Args:
+        rewards (`list[tuple[float, float]]`): of this process, `(base, trained)` per prompt; NaN where there is none.
+        checks (`Sequence[list[dict[str, bool]]]`, *optional*): what ground truths found in its pictures of both.
+        facts: what else [`~arr_trl.evaluation.EvaluationResults`] takes.
+    """
+    judged = win_rate_from_rewards(gather_object(rewards))
+    gathered = [None, None] if checks is None else [gather_object(of_model) for of_model in checks]
+    base, trained = (None if of_model is None else success_rates(of_model) for of_model in gathered)
+    return EvaluationResults(
+        prompts=judged.prompts,
+        base=base,
+        trained=trained,
+        win_rate=judged.win_rate,
+        win_rate_ci=judged.win_rate_ci,
+        tie_rate=judged.tie_rate,
+        failure_rate=judged.failure_rate,
+        **facts,
+    )
 
 
 def metrics_of(results: EvaluationResults, logged: Mapping[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ..policies import FlowPolicy
-from .rpo_config import RPOConfig
+from .trajectory_config import TrajectoryConfig
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Forwards:
 
 
 def rollout_forwards(
-    args: RPOConfig, prompts: int, window_start: int, decided: int | None = None, guided: bool = False
+    args: TrajectoryConfig, prompts: int, window_start: int, decided: int | None = None, guided: bool = False
 ) -> Forwards:
     """
     What one rollout on one device costs, training included.
 
     Args:
-        args ([`RPOConfig`]): the configuration.
+        args ([`TrajectoryConfig`]): the configuration.
         prompts (`int`): prompts of the rollout.
         window_start (`int`): the first noisy step, s.
         decided (`int`, *optional*): prompts that are not masked; all of them by default.
@@ -56,19 +56,19 @@ def rollout_forwards(
     # as evenly as they can be split; a micro-step without rows computes one all the same
     sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
     reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
-    in_rollout = 2 if guided and args.cfg != "off" else 1
-    in_loss = 2 if guided and args.cfg == "both" else 1
+    in_rollout = 2 if guided and args.classifier_free_guidance != "off" else 1
+    in_loss = 2 if guided and args.classifier_free_guidance == "both" else 1
     return Forwards(in_rollout * prompts * sampling, in_loss * args.num_iterations * sum(sizes), in_loss * reference)
 
 
 def describe(
-    args: RPOConfig, num_processes: int, questions_per_prompt: int = 0, policy: FlowPolicy | None = None
+    args: TrajectoryConfig, num_processes: int, questions_per_prompt: int = 0, policy: FlowPolicy | None = None
 ) -> str:
     """
     What one rollout and one optimizer step consist of, in words.
 
     Args:
-        args ([`RPOConfig`]): the configuration.
+        args ([`TrajectoryConfig`]): the configuration.
         num_processes (`int`): devices.
         questions_per_prompt (`int`, *optional*, defaults to `0`): what judges are asked about one prompt.
         policy ([`FlowPolicy`], *optional*): the policy; without one there is no classifier-free guidance.
@@ -77,7 +77,7 @@ def describe(
     per_device = args.prompts_per_rollout
     prompts = per_device * num_processes
     images = prompts * n
-    repeats = args.steps_per_generation * args.num_iterations
+    repeats = args.steps_per_rollout
     rollouts_per_update = max(args.gradient_accumulation_steps // repeats, 1)
     updates = max(repeats // args.gradient_accumulation_steps, 1)
     per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
@@ -95,7 +95,9 @@ def describe(
     ]
     if guided:
         where = {"both": "doubles all of them", "rollout": "doubles those of sampling", "off": "waits for evaluation"}
-        lines[-1] += f", where guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where[args.cfg]}"
+        lines[-1] += (
+            f", where guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where[args.classifier_free_guidance]}"
+        )
     if questions_per_prompt:
         questions = prompts * questions_per_prompt
         total = ""

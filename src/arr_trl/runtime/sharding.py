@@ -4,16 +4,34 @@ are saved whole, as one process saves them.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from peft import PeftModel, get_peft_model_state_dict
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
+from transformers import TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+
+def uses_fsdp(args: TrainingArguments) -> bool:
+    """
+    Whether the run is going to be sharded, before there is an accelerator that knows.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]): the configuration.
+    """
+    _ = args.device  # sets up what is asked next
+    return (bool(args.fsdp) or _is_asked_for()) and PartialState().distributed_type not in (
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+    )
 
 
 def is_left_out(accelerator: Accelerator) -> bool:
@@ -22,12 +40,12 @@ def is_left_out(accelerator: Accelerator) -> bool:
 
     Args:
         accelerator (`Accelerator`): the accelerator of the run.
-
-    Returns:
-        `bool`
     """
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # as `accelerate launch` says it
-    return asked and accelerator.distributed_type != DistributedType.FSDP
+    return _is_asked_for() and accelerator.distributed_type != DistributedType.FSDP
+
+
+def _is_asked_for() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # as `accelerate launch` says it
 
 
 def set_precision(accelerator: Accelerator, dtype: torch.dtype) -> None:
@@ -68,6 +86,33 @@ def load_adapter(model: PeftModel, weights: dict[str, torch.Tensor]) -> None:
     shards = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name, weight in weights.items():
         shards[name].copy_(_shard(weight, shards[name]))
+
+
+@torch.no_grad()
+def whole_weight(weight: torch.nn.Parameter) -> torch.Tensor:
+    """A weight on the CPU, gathered where FSDP2 or ZeRO-3 has sharded it. Called by all processes."""
+    if isinstance(weight, DTensor):
+        return weight.full_tensor().cpu()
+    with _gathered(weight):
+        return weight.detach().cpu().clone()
+
+
+@torch.no_grad()
+def copy_whole(weight: torch.Tensor, target: torch.nn.Parameter) -> None:
+    """Give a weight, sharded or not, the values of a whole one. Called by all processes."""
+    with _gathered(target):
+        target.copy_(_shard(weight, target) if isinstance(target, DTensor) else weight)
+
+
+@contextmanager
+def _gathered(weight: torch.nn.Parameter) -> Iterator[None]:
+    if not is_deepspeed_zero3_enabled():
+        yield
+        return
+    from deepspeed.zero import GatheredParameters
+
+    with GatheredParameters([weight], modifier_rank=0):  # what the first process writes is what is sharded again
+        yield
 
 
 def optimizer_state_dict(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

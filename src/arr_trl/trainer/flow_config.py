@@ -1,0 +1,334 @@
+"""Every decision that a run has to make about its pipeline, its adapter, its evaluation and what it writes."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+from trl.trainer.base_config import _BaseConfig
+
+from ..runtime.checkpoints import ROLLOUT
+
+
+@dataclass
+class FlowConfig(_BaseConfig):
+    r"""
+    What the configurations of all trainers here share; for the rest see [`~transformers.TrainingArguments`]. With
+    [`~transformers.HfArgumentParser`] a configuration becomes command-line arguments.
+
+    A field whose annotation says `ALWAYS` has to stay when a run resumes, one with `ROLLOUT` only where the checkpoint
+    holds a rollout; see [`~arr_trl.runtime.checkpoints.fixed_fields`].
+
+    Parameters:
+        > Parameters that control the model
+
+        model_init_kwargs (`dict[str, Any]` or `str`, *optional*):
+            Keyword arguments for the pipeline's `from_pretrained`, used when the trainer's `model` is a string.
+            `dtype` defaults to bfloat16 when `bf16` is set and to float32 otherwise.
+        max_sequence_length (`int`, *optional*):
+            Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own `__call__`.
+        condition_size (`int`, *optional*):
+            For pipelines that edit: side in pixels of the square whose area the source is resized to, its aspect ratio
+            kept. By default the pipeline's own, 1024 for Qwen-Image-Edit, whose forward at 512 pixels costs half as
+            much with 512.
+        negative_prompt (`str`, *optional*):
+            What classifier-free guidance leads away from. By default the family's own.
+        adapter_path (`str`, *optional*):
+            Adapter to go on training from: a folder or a LoRA file, or `"user/repo"` or `"user/repo/subfolder"` on the
+            Hub.
+        reference (`str`, *optional*, defaults to `"base"`):
+            What the KL penalty holds on to: `"base"`, the model without an adapter, or `"adapter"`, the adapter of
+            `adapter_path` as it was.
+        base_precision (`str`, *optional*):
+            How the frozen weights of the transformer are kept in memory: `"fp8"` (8-bit floats, widened layer by layer
+            as they are used) or `"int8"` (torchao's weight-only integers). By default as they were loaded.
+        offload_encoders (`bool`, *optional*, defaults to `False`):
+            Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
+            used.
+        max_cached_prompts (`int`, *optional*):
+            How many encoded prompts are kept in memory, the last used: 4.2 MB each for FLUX.1, on the device. By default
+            1024, and 128 for pipelines that edit, which keep the latents of the source with them.
+        prompt_cache_dir (`str`, *optional*):
+            Folder in which encoded prompts and sources are kept, about 4 MB for a prompt of FLUX.1, so that later runs and
+            prompts that no longer fit into memory need not be encoded again. By default they are kept in memory alone.
+        offload_blocks (`bool`, *optional*, defaults to `False`):
+            Keep the frozen weights of the transformer's blocks in CPU memory, and load each block while the one before
+            it computes: two are on the device at a time. Needs `gradient_checkpointing`.
+        compile_blocks (`bool`, *optional*, defaults to `False`):
+            Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more,
+            and so does the first evaluation. Goes with neither `base_precision` nor `offload_blocks`.
+
+        > Parameters that control the pictures
+
+        height (`int`, *optional*, defaults to `512`):
+            Height of the pictures in pixels.
+        width (`int`, *optional*, defaults to `512`):
+            Width of the pictures in pixels.
+        guidance_scale (`float`, *optional*):
+            Guidance of rollout, training and evaluation, as in the pipeline's `__call__` (`true_cfg_scale` of
+            Qwen-Image). By default the family's own: 3.5 for FLUX.1-dev.
+
+        > Parameters that control rewards and evaluation
+
+        reward_weights (`list[float]`, *optional*):
+            Weight of each reward function; all 1 by default.
+        eval_height (`int`, *optional*):
+            Height of evaluation pictures in pixels; `height` by default. To train at half the size and
+            evaluate at full size costs a quarter.
+        eval_width (`int`, *optional*):
+            Width of evaluation pictures in pixels.
+        eval_num_inference_steps (`int`, *optional*):
+            Denoising steps of evaluation pictures. By default the family's own: 30 for FLUX.1-dev.
+        eval_seed (`int`, *optional*, defaults to `1234`):
+            Seed of the evaluation noise; prompt `i` uses `eval_seed + i` for base and trained alike.
+        num_eval_samples (`int`, *optional*, defaults to `8`):
+            Rows of the grid of base and trained pictures that each evaluation writes.
+        early_stopping (`int`, *optional*):
+            End training after this many evaluations in a row without a higher `eval_win_rate`. It needs an
+            `eval_strategy`; `best_global_step` in `trainer_state.json` is then the best step. What is released is the
+            adapter of the last step; with `load_best_model_at_end=True` and `save_strategy="best"`, of the best one.
+
+        > Parameters that control what is written
+
+        profile (`bool`, *optional*, defaults to `False`):
+            Profile two steps: `profile/` in `output_dir` gets a trace of PyTorch's profiler and a table of where the
+            time went.
+        adapter_subfolder (`str`, *optional*):
+            Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
+            by the name of the base model.
+    """
+
+    _VALID_DICT_FIELDS = [*_BaseConfig._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    # Overridden defaults: LoRA's usual rate, and columns that reward functions need.
+    learning_rate: float = field(default=5e-5, metadata={"help": "The initial learning rate for AdamW."})
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "Whether to drop the columns that the model's forward does not take. The prompt is one."},
+    )
+
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Keyword arguments for the pipeline's `from_pretrained`, used when `model` is a string. `dtype` "
+            "defaults to bfloat16 when `bf16` is set and to float32 otherwise."
+        },
+    )
+    max_sequence_length: Annotated[int | None, ROLLOUT] = field(
+        default=None,
+        metadata={
+            "help": "Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own "
+            "`__call__`."
+        },
+    )
+    condition_size: Annotated[int | None, ROLLOUT] = field(
+        default=None,
+        metadata={
+            "help": "For pipelines that edit: side in pixels of the square whose area the source is resized to. Unset, "
+            "the pipeline's own; 512 halves the cost of Qwen-Image-Edit at 512 pixels."
+        },
+    )
+    negative_prompt: Annotated[str | None, ROLLOUT] = field(
+        default=None,
+        metadata={"help": "What classifier-free guidance leads away from. Unset, the family's own."},
+    )
+    adapter_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Adapter to go on training from: a folder, a LoRA file, or user/repo or user/repo/subfolder on the "
+            "Hub."
+        },
+    )
+    reference: Annotated[str, ROLLOUT] = field(
+        default="base",
+        metadata={
+            "help": "What the KL penalty holds on to: `base`, the model without an adapter, or `adapter`, that of "
+            "`adapter_path` as it was.",
+            "choices": ["base", "adapter"],
+        },
+    )
+    base_precision: str | None = field(
+        default=None,
+        metadata={
+            "help": "How the frozen weights of the transformer are kept: `fp8` (widened layer by layer as they are used) "
+            "or `int8` (torchao). Unset, as they were loaded.",
+            "choices": ["fp8", "int8"],
+        },
+    )
+    offload_encoders: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
+        },
+    )
+    max_cached_prompts: int | None = field(
+        default=None,
+        metadata={"help": "Encoded prompts that are kept in memory. Unset, 1024, or 128 with their sources."},
+    )
+    prompt_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder in which encoded prompts and sources are kept for later, beside those in memory."},
+    )
+    offload_blocks: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the frozen weights of the transformer's blocks in CPU memory and load each block while the one "
+            "before it computes. Needs `gradient_checkpointing`."
+        },
+    )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={"help": "Compile the blocks that the transformer repeats. The first steps take minutes more."},
+    )
+
+    height: Annotated[int, ROLLOUT] = field(default=512, metadata={"help": "Height of the pictures in pixels."})
+    width: Annotated[int, ROLLOUT] = field(default=512, metadata={"help": "Width of the pictures in pixels."})
+    guidance_scale: Annotated[float | None, ROLLOUT] = field(
+        default=None,
+        metadata={
+            "help": "Guidance of rollout, training and evaluation, as in the pipeline's `__call__`. Unset, the family's own."
+        },
+    )
+
+    reward_weights: Annotated[list[float] | None, ROLLOUT] = field(
+        default=None, metadata={"help": "Weight of each reward function. Unset, all 1."}
+    )
+    eval_height: int | None = field(
+        default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_width: int | None = field(
+        default=None, metadata={"help": "Width of evaluation pictures in pixels. Unset, that of the rollouts."}
+    )
+    eval_num_inference_steps: int | None = field(
+        default=None, metadata={"help": "Denoising steps of evaluation pictures. Unset, the family's own."}
+    )
+    eval_seed: int = field(
+        default=1234,
+        metadata={"help": "Seed of the evaluation noise; prompt i uses `eval_seed + i` for base and trained alike."},
+    )
+    num_eval_samples: int = field(
+        default=8,
+        metadata={"help": "Rows of the grid of base and trained pictures that each evaluation writes."},
+    )
+    early_stopping: int | None = field(
+        default=None,
+        metadata={
+            "help": "End training after this many evaluations in a row without a higher win rate. Unset, never. With "
+            "`load_best_model_at_end` and `save_strategy: best` the adapter of the best evaluation is released."
+        },
+    )
+
+    profile: bool = field(
+        default=False,
+        metadata={"help": "Write a trace of PyTorch's profiler and a table of where the time went to `profile/`."},
+    )
+    adapter_subfolder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Unset, `ARR-` "
+            "followed by the name of the base model."
+        },
+    )
+
+    def __post_init__(self):
+        if self.reward_weights is not None and not isinstance(self.reward_weights, list | tuple):
+            raise ValueError(f"reward_weights={self.reward_weights!r} has to be a list of numbers, one per function.")
+        asks_for_best = self.early_stopping is not None or self.load_best_model_at_end or self.save_strategy == "best"
+        if asks_for_best and self.metric_for_best_model is None:
+            # TrainingArguments would take the loss, which our evaluations do not have
+            self.metric_for_best_model = "eval_win_rate"
+        super().__post_init__()
+        # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
+        self.accelerator_config.dispatch_batches = False
+        self._check_at_least_one(
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "eval_num_inference_steps",
+            "max_sequence_length",
+            "max_cached_prompts",
+        )
+        self._check_training()
+        self._check_adapter()
+        self._check_memory()
+        if self.eval_height is None:
+            self.eval_height = self.height
+        if self.eval_width is None:
+            self.eval_width = self.width
+
+    def _check_at_least_one(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} has to be at least 1.")
+
+    def _check_one_of(self, name: str, *allowed: str) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            words = [repr(word) for word in allowed]
+            raise ValueError(f"{name}={value!r} is not one of {', '.join(words[:-1])} and {words[-1]}.")
+
+    def _check_training(self) -> None:
+        if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
+            raise ValueError(
+                f"max_steps={self.max_steps} with num_train_epochs={self.num_train_epochs} is a training without a step, "
+                "and would release the adapter untrained; give max_steps, or max_steps=-1 and num_train_epochs."
+            )
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size=True would begin again with rollouts as large as before. Leave it out, and lower "
+                "rollout_batch_size, or per_device_train_batch_size with as many more gradient_accumulation_steps."
+            )
+        if self.neftune_noise_alpha is not None:
+            raise ValueError(
+                f"neftune_noise_alpha={self.neftune_noise_alpha} is for models with token embeddings; leave it out."
+            )
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={self.learning_rate} has to be a finite number, 0 or greater.")
+        if self.early_stopping is not None and (self.early_stopping < 1 or self.eval_strategy == "no"):
+            raise ValueError(
+                f"early_stopping={self.early_stopping} counts evaluations: it has to be at least 1, and needs "
+                "`eval_strategy='steps'` with `eval_steps`."
+            )
+
+    def _check_adapter(self) -> None:
+        name = self.adapter_subfolder
+        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
+        if name is not None and (
+            not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
+        ):
+            raise ValueError(
+                f"adapter_subfolder={name!r} has to be a plain folder name without slashes, such as 'ARR-FLUX.1-dev'."
+            )
+        self._check_one_of("reference", "base", "adapter")
+        if self.reference == "adapter" and self.adapter_path is None:
+            raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
+
+    def _check_memory(self) -> None:
+        if self.base_precision is not None:
+            self._check_one_of("base_precision", "fp8", "int8")
+        if self.base_precision == "int8" and find_spec("torchao") is None:
+            raise ValueError(
+                "base_precision='int8' needs torchao; install it with `pip install torchao`, or use 'fp8'."
+            )
+        if self.offload_blocks and not self.gradient_checkpointing:
+            raise ValueError(
+                "offload_blocks=True needs gradient_checkpointing=True: without it the backward would need all blocks at "
+                "once."
+            )
+        if self.offload_blocks and self.compile_blocks:
+            raise ValueError(
+                "compile_blocks=True compiles blocks whose weights stay where they are. Leave it out, or offload_blocks."
+            )
+        if self.base_precision is not None and self.compile_blocks:
+            raise ValueError(
+                "compile_blocks=True compiles blocks whose weights are kept in the type that they compute in. Leave it "
+                "out, or base_precision."
+            )
+
+    @property
+    def policy_kwargs(self) -> dict[str, Any]:
+        """Settings of the policy that were given; the family has its own for the others."""
+        names = ("max_sequence_length", "condition_size", "negative_prompt", "max_cached_prompts")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

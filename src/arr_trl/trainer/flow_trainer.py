@@ -1,0 +1,451 @@
+"""What every trainer of a flow-matching pipeline does: load it, put an adapter on it, evaluate, log, write the release."""
+
+import logging
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset, IterableDataset
+from peft import LoraConfig
+from PIL import Image
+from torch.distributed.fsdp import FSDPModule
+from transformers import TrainerCallback
+from trl.trainer.base_trainer import _BaseTrainer
+from trl.trainer.utils import get_callable_name
+
+from ..data import decode_sources, undecoded
+from ..evaluation import EvaluationResults
+from ..judges import JudgeFuture, JudgeReward
+from ..policies import Conditioning
+from ..release import save_adapter, write_model_card
+from ..rewards import RewardFunc, call, columns_of, met_criteria, read_rewards
+from ..runtime import ResumableTrainer
+from ..runtime.process_state import load_state, state_file
+from ..runtime.profiling import ProfileCallback
+from ..runtime.sharding import shard_between_forwards
+from .card import adapter_card
+from .checks import check_arguments, check_family, check_placement, check_resuming, fixed_settings
+from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
+from .flow_config import FlowConfig
+from .frozen import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
+from .watch import watch
+
+
+logger = logging.getLogger(__name__)
+
+
+class FlowTrainer(ResumableTrainer, _BaseTrainer):
+    """
+    Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
+    what is released. A subclass gives `compute_loss`, and what its rows become before it.
+
+    Args:
+        model (`str`, [`~diffusers.DiffusionPipeline`] or [`FlowPolicy`]):
+            What is trained: a model id on the Hub, a local folder, a pipeline, or a policy for one.
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
+            Functions in the reward protocol that evaluation, and where there are rollouts training, asks.
+        args ([`FlowConfig`]):
+            Configuration.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Rows with a `prompt`, and a `source_image` where the pipeline edits.
+        eval_dataset ([`~datasets.Dataset`], *optional*):
+            Rows on which the trained model is compared with the base, under fixed noise.
+        eval_funcs (`Callable` or `list[Callable]`, *optional*):
+            Ground truths; each returns one `dict[str, bool]` per image.
+        peft_config ([`~peft.LoraConfig`], *optional*):
+            The adapter. Not with `adapter_path`, whose adapter has a configuration of its own.
+        callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
+            Callbacks to customise the training loop.
+        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
+            Optimizer and learning-rate scheduler.
+    """
+
+    _tag_names = ["arr_trl"]
+    # The transformer's forward takes no `**kwargs`, and `compute_loss` returns the mean of its micro-batch.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: Model,
+        reward_funcs: RewardFunc | list[RewardFunc],
+        args: FlowConfig,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | None = None,
+        eval_funcs: Callable | list[Callable] | None = None,
+        peft_config: LoraConfig | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+    ):
+        self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+        self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
+        self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
+        peft_config, start = adapter_to_train(model, args, peft_config)
+
+        self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
+        self._resumable = check_resuming(model, args, peft_config)
+        self._check_family(model, args, train_dataset, eval_dataset)
+        self._check_repositories(args)
+
+        self.policy = load_base(model, args)
+        self.base_model = name_of(self.policy)
+        peft_model = with_adapter(self.policy, args, peft_config, start)
+        # pictures times denoising steps that went through the transformer, wherever they came from
+        self.transformer_forwards = 0
+        self.policy.pipeline.transformer.register_forward_pre_hook(self._count_forward, with_kwargs=True)
+        super().__init__(
+            model=peft_model,
+            args=args,
+            data_collator=list,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        move_to_device(self.policy, self.model, args, self.accelerator)
+        if args.profile:
+            self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
+        watch(self)
+        self._begin_records()
+
+    def _check_arguments(
+        self,
+        model: Model,
+        args: FlowConfig,
+        train_dataset: Dataset | IterableDataset | None,
+        eval_dataset: Dataset | None,
+        peft_config: LoraConfig,
+    ) -> None:
+        """Refuse, before anything is loaded, a run that could not end well."""
+        check_arguments(
+            type(self).__name__,
+            args,
+            self.reward_funcs,
+            self.reward_func_names,
+            self.eval_funcs,
+            train_dataset,
+            eval_dataset,
+            peft_config,
+        )
+        check_placement(model, args)
+
+    def _check_family(
+        self,
+        model: Model,
+        args: FlowConfig,
+        train_dataset: Dataset | IterableDataset,
+        eval_dataset: Dataset | None,
+    ) -> None:
+        """Refuse what does not go with the model's family, of which a configuration file tells."""
+        check_family(model, args, self.eval_funcs, train_dataset, eval_dataset)
+
+    def _begin_records(self) -> None:
+        """What is counted and measured from here on."""
+        self._mode = "train"
+        self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
+        self._extra_logs = defaultdict(list)
+        self._dataset_names: list[str] = []
+        self.evaluation: EvaluationResults | None = None
+        # of the whole training, also when it was interrupted
+        self._train_seconds: float | None = None
+        self._train_forwards = 0
+        self._train_started = (0.0, 0)
+
+    def _send_telemetry(self) -> None:
+        # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
+        return
+
+    def _count_forward(self, module, args, kwargs) -> None:
+        # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
+        self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))
+
+    # Velocities
+
+    def _guidance_in_training(self) -> float:
+        """The scale at which the loss takes velocities."""
+        return self.args.guidance_scale
+
+    def _velocity(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """The velocity `[B, L, C]` that is trained, with gradient."""
+        return self.policy.velocity(model, latents, sigma, conditioning, self._guidance_in_training())
+
+    def _reference_velocity(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """That of the reference, without gradient."""
+        copy = REFERENCE if self.args.reference == "adapter" else None
+        with torch.no_grad(), use_frozen_copy(self.accelerator.unwrap_model(model), copy):
+            return self._velocity(model, latents, sigma, conditioning)
+
+    # Rewards
+
+    def _calculate_rewards(
+        self,
+        rows: list[dict[str, Any]],
+        images: list[Image.Image],
+        num_generations: int,
+        judging: Mapping[JudgeReward, list[JudgeFuture]] | None = None,
+    ) -> torch.Tensor:
+        """
+        Rewards `[P·n, F]` of all reward functions, NaN where one gave none. `judging` holds what is asked already.
+        """
+        judging = judging or {}
+        columns = columns_of([row for row in rows for _ in range(num_generations)]) | {
+            "num_generations": num_generations,
+            "trainer_state": self.state,
+            "log_extra": self._log_extra,
+            "log_metric": self._log_metric,
+        }
+        rewards_NF = torch.full((len(images), len(self.reward_funcs)), torch.nan)
+        self._extra_logs.clear()
+        for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
+            if func in judging:
+                output = func.collect(judging[func], self._log_metric, self._log_extra)
+            else:
+                output = call(func, completions=images, **columns)
+            rewards_NF[:, i] = read_rewards(output, name, len(images))
+        return rewards_NF
+
+    def _log_extra(self, column: str, values: list) -> None:
+        self._extra_logs[column].extend(values)
+
+    def _log_metric(self, name: str, value: float) -> None:
+        self._metrics[self._mode][name].append(value)
+        self.metric_totals[name] += value
+
+    def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
+        """
+        Weighted sum over reward functions, `[P, n]`. A function that failed on one candidate is left out for the whole
+        prompt, since the others could not be compared with it; without any function left the prompt is NaN.
+        """
+        weights = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
+        rewards_PNF = rewards_NF.view(-1, num_generations, len(self.reward_funcs))
+        missing_PF = rewards_PNF.isnan().any(1)
+        total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights).sum(-1)
+        return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """
+        Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
+
+        Fills `self.evaluation` and writes `samples.png` to `output_dir`.
+
+        Returns:
+            `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
+            rates of `eval_funcs`.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError(f"{type(self).__name__}.evaluate needs an `eval_dataset` with a `prompt` column.")
+        if self.accelerator.is_fsdp2 and not isinstance(self.model, FSDPModule):
+            raise RuntimeError(
+                "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
+                "`train` before `evaluate`, or set eval_on_start=True."
+            )
+        started = time.perf_counter()
+        places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
+        dataset = undecoded(dataset)
+        rows = decode_sources([dataset[place] for place in places])
+        with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
+            base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+
+        self._mode = "eval"
+        rewards_PN = self._compared(rows, base, trained)
+        logged = self._flush_metrics()
+        checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
+        self.evaluation = results_of(
+            rewards_PN[:counted].tolist(),
+            checks if self.eval_funcs else None,
+            base_model=self.base_model,
+            adapter=self.args.adapter_subfolder,
+            order_consistency=logged.get("judge/order_consistency"),
+            judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
+            transformer_forwards=sum(gather_object([self._train_forwards])),
+            train_seconds=self._train_seconds,
+        )
+        if self.accelerator.is_main_process:
+            path = Path(self.args.output_dir) / "samples.png"
+            save_sheet(path, rows, base, trained, self.args.num_eval_samples)
+        metrics = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(metrics)
+        self._mode = "train"
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _compared(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> torch.Tensor:
+        """Rewards `[P, 2]` of base and trained, by the judges where there are some."""
+        pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
+        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
+            rewards_NF[:, ~is_judge] = torch.nan
+        return self._combine_rewards(rewards_NF, 2)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = self.args.metric_for_best_model
+        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
+            # without any verdict there is no win rate; Trainer would end training here with a KeyError
+            logger.warning(
+                "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "
+                "It has %s.",
+                self.state.global_step,
+                name,
+                ", ".join(metrics),
+            )
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({**logs, **self._flush_metrics()}, start_time)
+
+    def _logging_due(self) -> bool:
+        return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
+
+    def _flush_metrics(self) -> dict[str, float]:
+        """The means, over all processes, of what was measured since the last time."""
+        collected = defaultdict(list)
+        for metrics in gather_object([dict(self._metrics[self._mode])]):
+            for name, values in metrics.items():
+                collected[name] += [value for value in values if not math.isnan(value)]
+        self._metrics[self._mode].clear()
+        return {name: sum(values) / len(values) for name, values in collected.items() if values}
+
+    # Training and saving
+
+    def _prepare_for_training(self, *args, **kwargs):
+        model, dataloader = super()._prepare_for_training(*args, **kwargs)
+        if isinstance(model, FSDPModule):
+            shard_between_forwards(model)
+        return model, dataloader
+
+    def train(self, *args, **kwargs):
+        self._train_started = (time.perf_counter(), self.transformer_forwards)
+        output = super().train(*args, **kwargs)
+        self._train_seconds, self._train_forwards = self._spent()
+        return output
+
+    def _spent(self) -> tuple[float, int]:
+        """Seconds and forwards of training so far."""
+        started, forwards = self._train_started
+        return time.perf_counter() - started, self.transformer_forwards - forwards
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where [`~FlowTrainer.save_model`] puts the adapter."""
+        return Path(self.args.output_dir) / self.args.adapter_subfolder
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """
+        Write the adapter: to its subfolder when `output_dir` is the run's own, so that several adapters can share a
+        repository, and to the folder itself for checkpoints.
+        """
+        if not self.args.should_save:
+            return
+        output_dir = Path(output_dir or self.args.output_dir)
+        folder = self.adapter_folder if output_dir == Path(self.args.output_dir) else output_dir
+        model = self.accelerator.unwrap_model(self.model)
+        save_adapter(model, folder, self.policy.pipeline_class, state_dict=state_dict)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | list[str] | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """
+        Write README.md to `output_dir`, or bring this adapter's section of it up to date.
+
+        Args:
+            model_name (`str`, *optional*): unused; the sections are named after the adapters.
+            dataset_name (`str` or `list[str]`, *optional*): datasets on the Hub that the prompts came from.
+            tags (`str` or `list[str]`, *optional*): unused; the tags follow from what the card holds.
+        """
+        if not self.is_world_process_zero():
+            return
+        if dataset_name is not None:  # kept for the cards of later pushes
+            self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
+        card = adapter_card(
+            self.args,
+            self.policy,
+            self.model.peft_config["default"],
+            self.reward_funcs,
+            self.state.log_history,
+            self.accelerator.num_processes,
+            prompt=next(iter(self.train_dataset if self.eval_dataset is None else self.eval_dataset))["prompt"],
+            datasets=self._dataset_names,
+            results=self.evaluation,
+            train_seconds=self._train_seconds,
+        )
+        write_model_card(self.args.output_dir, card)
+
+    # What a checkpoint holds beside the adapter and the optimizer
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        return fixed_settings(self.args, self.model.peft_config["default"], self.base_model)
+
+    def _sealed_settings(self) -> dict[str, Any]:
+        holds_rollout = self._holds_rollout()
+        return fixed_settings(self.args, self.model.peft_config["default"], self.base_model, holds_rollout)
+
+    def _holds_rollout(self) -> bool:
+        """Whether a checkpoint of this moment holds a rollout that is still trained on."""
+        return False
+
+    def _owner_state(self) -> dict[str, Any]:
+        return {
+            # plain numbers, whatever reward functions log: nothing else is read back
+            "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
+            "metric_totals": {name: float(value) for name, value in self.metric_totals.items()},
+            "loss": (self._tr_loss.clone(), self._globalstep_last_logged),
+        }
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in state["metrics"].items()})
+        self.metric_totals = defaultdict(float, state["metric_totals"])
+        loss, self._globalstep_last_logged = state["loss"]
+        self._tr_loss.copy_(loss)
+
+    def _process_state(self) -> dict[str, Any]:
+        """All that this process keeps in a checkpoint; see [`~arr_trl.runtime.process_state.load_state`]."""
+        return self._owner_state() | {"spent": self._spent(), "processes": self.args.world_size}
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        torch.save(self._process_state(), state_file(output_dir, self.args.process_index))
+        save_frozen_copies(self.accelerator.unwrap_model(self.model), output_dir, self.args.should_save)
+
+    def _load_process_state(self, checkpoint: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, Any]:
+        return load_state(checkpoint, self.args.process_index, self.args.world_size, device)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        load_frozen_copies(self.accelerator.unwrap_model(self.model), checkpoint)
+        state = self._load_process_state(checkpoint, self.accelerator.device)
+        self._restore_owner_state(state)
+        seconds, forwards = state["spent"]
+        self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)

@@ -1,0 +1,79 @@
+"""
+Frozen copies of the adapter beside the one that is trained: what a penalty holds on to, an older policy, an average. Each
+is a named adapter of PEFT, is kept in checkpoints, and is in no release.
+"""
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from ..runtime.sharding import copy_whole, whole_weight
+
+
+REFERENCE = "reference"  # the adapter of `adapter_path` as it was
+TRAINED = "default"
+FILE = "frozen_adapters.safetensors"
+
+
+def add_frozen_copy(model: PeftModel, name: str) -> None:
+    """
+    Put a frozen copy of the trained adapter, as it is now, beside it.
+
+    Args:
+        model ([`~peft.PeftModel`]): the model, whose trained adapter is called `"default"`.
+        name (`str`): what the copy is called.
+    """
+    model.add_adapter(name, copy.deepcopy(model.peft_config[TRAINED]))
+    update_frozen_copy(model, name)
+    model.set_adapter(TRAINED)  # which freezes the other one
+
+
+@torch.no_grad()
+def update_frozen_copy(model: PeftModel, name: str) -> None:
+    """Give a copy the present weights of the trained adapter."""
+    parameters = dict(model.named_parameters())
+    for place, parameter in _copies(model, [name]).items():
+        parameter.copy_(parameters[place.replace(f".{name}.", f".{TRAINED}.")])
+
+
+@contextmanager
+def use_frozen_copy(model: PeftModel, name: str | None) -> Iterator[None]:
+    """Inside, the model has the copy `name` in place of the trained adapter, or with `None` none at all."""
+    if name is None:
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(name, inference_mode=True)
+    try:
+        yield
+    finally:
+        model.set_adapter(TRAINED)
+
+
+def save_frozen_copies(model: PeftModel, checkpoint: str | os.PathLike, is_writer: bool) -> None:
+    """Write all copies into a checkpoint. Called by all processes, since sharded weights are gathered."""
+    names = [name for name in model.peft_config if name != TRAINED]
+    weights = {place: whole_weight(parameter) for place, parameter in _copies(model, names).items()}
+    if weights and is_writer:
+        save_file(weights, Path(checkpoint, FILE))
+
+
+def load_frozen_copies(model: PeftModel, checkpoint: str | os.PathLike) -> None:
+    """Take the copies back from a checkpoint. One that was written without them leaves them as they are."""
+    file = Path(checkpoint, FILE)
+    if not file.is_file():
+        return
+    parameters = dict(model.named_parameters())
+    for place, weight in load_file(file).items():
+        copy_whole(weight, parameters[place])
+
+
+def _copies(model: PeftModel, names: list[str]) -> dict[str, torch.nn.Parameter]:
+    marks = tuple(f".{name}." for name in names)
+    return {place: p for place, p in model.named_parameters() if any(mark in place for mark in marks)}

@@ -1,0 +1,174 @@
+"""Every decision about rollouts: how candidates are drawn, how many, and how often they are trained on."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from ..runtime.checkpoints import ALWAYS, ROLLOUT
+from .flow_config import FlowConfig
+
+
+@dataclass
+class OnlineConfig(FlowConfig):
+    r"""
+    What the configurations of trainers share that draw their own candidates; see [`FlowConfig`] for the rest.
+
+    A subclass says in [`~OnlineConfig.points_per_candidate`] how many points of each candidate are trained on.
+
+    Parameters:
+        > Parameters that control the rollout
+
+        num_inference_steps (`int`, *optional*, defaults to `8`):
+            Denoising steps of a rollout. The noise levels are those of the pipeline's own scheduler.
+        classifier_free_guidance (`str`, *optional*, defaults to `"both"`):
+            Where classifier-free guidance is used, in families that have it; its second branch doubles the cost of a
+            forward. `"both"`: in the rollout and in the loss; `"rollout"`: candidates are drawn with it, the loss is
+            that of the network without it; `"off"`: in neither. Evaluation always uses it. FLUX.1's guidance is an
+            input of the network, costs nothing, and is not meant.
+        cfg (`str`, *optional*):
+            Deprecated name of `classifier_free_guidance`.
+        num_generations (`int`, *optional*, defaults to `2`):
+            Candidates per prompt, at least 2.
+        rollout_batch_size (`int`, *optional*):
+            Prompts whose candidates are sampled in one forward pass; `None` takes all of the rollout.
+        steps_per_generation (`int`, *optional*):
+            Micro-steps that train on one rollout. Defaults to `gradient_accumulation_steps`.
+        num_iterations (`int`, *optional*, defaults to `1`):
+            How often a rollout is trained on (μ in the GRPO paper).
+        pipelined_judge (`bool`, *optional*, defaults to `False`):
+            Train on the previous rollout while judges read the newest one. Its candidates are then one update older
+            than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
+            yet, and the last rollout is not trained on.
+        shuffle_dataset (`bool`, *optional*, defaults to `True`):
+            Draw the prompts in a new order each epoch.
+        shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
+            Prompts of a streamed dataset that are read and shuffled at a time.
+
+        > Parameters that control what is written
+
+        log_completions (`bool`, *optional*, defaults to `False`):
+            Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/`, as a table
+            with pictures (`.parquet`) and as a sheet (`.png`), and show them in the trackers of `report_to`.
+        log_completions_hub_repo (`str`, *optional*):
+            Dataset repository on the Hub, such as `"user/completions"`, that these tables are pushed to as well. It is
+            created when missing, private only with `hub_private_repo` or where the namespace prefers it.
+    """
+
+    per_device_train_batch_size: Annotated[int, ROLLOUT] = field(
+        default=4, metadata={"help": "Transitions in one forward and backward pass: the memory knob."}
+    )
+
+    num_inference_steps: Annotated[int, ROLLOUT] = field(
+        default=8,
+        metadata={"help": "Denoising steps of a rollout, at the noise levels of the pipeline's own scheduler."},
+    )
+    classifier_free_guidance: Annotated[str, ROLLOUT] = field(
+        default="both",
+        metadata={
+            "help": "Where classifier-free guidance, which doubles the cost of a forward, is used: in rollout and loss "
+            "(`both`), for drawing candidates only (`rollout`), or in neither (`off`).",
+            "choices": ["both", "rollout", "off"],
+        },
+    )
+    cfg: str | None = field(
+        default=None,
+        metadata={"help": "Deprecated: use `classifier_free_guidance`.", "choices": ["both", "rollout", "off"]},
+    )
+    num_generations: Annotated[int, ALWAYS] = field(default=2, metadata={"help": "Candidates per prompt, at least 2."})
+    rollout_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Prompts whose candidates are sampled in one forward pass. Unset, all of the rollout."},
+    )
+    steps_per_generation: Annotated[int | None, ROLLOUT] = field(
+        default=None,
+        metadata={"help": "Micro-steps that train on one rollout. Unset, `gradient_accumulation_steps`."},
+    )
+    num_iterations: Annotated[int, ALWAYS] = field(default=1, metadata={"help": "How often a rollout is trained on."})
+    pipelined_judge: Annotated[bool, ROLLOUT] = field(
+        default=False,
+        metadata={
+            "help": "Train on the previous rollout while judges read the newest one, which makes candidates one update "
+            "older."
+        },
+    )
+    shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
+    shuffle_buffer_size: int = field(
+        default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
+    )
+
+    log_completions: bool = field(
+        default=False,
+        metadata={
+            "help": "Every `logging_steps` steps, write the candidates with rewards and verdicts to `completions/` and "
+            "show them in the trackers of `report_to`."
+        },
+    )
+    log_completions_hub_repo: str | None = field(
+        default=None,
+        metadata={
+            "help": "Dataset repository on the Hub that the tables of `log_completions` are pushed to as well. Unset, "
+            "they stay local."
+        },
+    )
+
+    def __post_init__(self):
+        if self.cfg is not None:
+            warnings.warn(
+                "`cfg` is now called `classifier_free_guidance`, since it reads as configuration.", FutureWarning
+            )
+            self.classifier_free_guidance, self.cfg = self.cfg, None
+        super().__post_init__()
+        self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size")
+        if self.log_completions_hub_repo is not None and not self.log_completions:
+            raise ValueError(
+                f"log_completions_hub_repo={self.log_completions_hub_repo!r} gets nothing without log_completions=True."
+            )
+        if self.num_generations < 2:
+            raise ValueError(
+                f"num_generations={self.num_generations} leaves nothing to compare; use at least 2 candidates per prompt."
+            )
+        if self.shuffle_buffer_size < 1:
+            raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} has to be at least one prompt.")
+        self._check_one_of("classifier_free_guidance", "both", "rollout", "off")
+        if self.steps_per_generation is None:
+            self.steps_per_generation = self.gradient_accumulation_steps
+        repeats, accumulated = self.steps_per_rollout, self.gradient_accumulation_steps
+        if repeats % accumulated and accumulated % repeats:
+            raise ValueError(
+                f"steps_per_generation × num_iterations = {repeats} micro-steps per rollout and "
+                f"gradient_accumulation_steps={accumulated} do not divide, so that optimizer steps would mix parts of "
+                "rollouts; make one a multiple of the other."
+            )
+
+    def _check_rows(self) -> None:
+        """Hold the rows of a rollout to whole prompts; called when `points_per_candidate` is known."""
+        rows = self.per_device_train_batch_size * self.steps_per_generation
+        rows_per_prompt = self.num_generations * self.points_per_candidate
+        if rows % rows_per_prompt:
+            raise ValueError(
+                f"per_device_train_batch_size × steps_per_generation = {self.per_device_train_batch_size} × "
+                f"{self.steps_per_generation} = {rows} transitions do not divide into prompts of num_generations × "
+                f"trained steps = {self.num_generations} × {self.points_per_candidate} = {rows_per_prompt} transitions; "
+                f"make the product a multiple of {rows_per_prompt}."
+            )
+
+    @property
+    def points_per_candidate(self) -> int:
+        """Points of a candidate's way from noise to picture that are trained on."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how many points of a candidate are trained on.")
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts of one rollout on one device."""
+        rows = self.per_device_train_batch_size * self.steps_per_generation
+        return rows // (self.num_generations * self.points_per_candidate)
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Micro-steps that train on one rollout, however often each of its rows comes."""
+        return self.steps_per_generation * self.num_iterations
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the optimizer does not move between a rollout and the last loss that is computed on it."""
+        return self.gradient_accumulation_steps % self.steps_per_rollout == 0 and not self.pipelined_judge

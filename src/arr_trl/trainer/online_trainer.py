@@ -1,0 +1,371 @@
+"""What every trainer does that draws its own candidates: prompts, candidates, judges, rewards, advantages, a buffer."""
+
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset, IterableDataset
+from peft import LoraConfig
+from PIL import Image
+from torch.profiler import record_function
+from torch.utils.data import DataLoader, Sampler
+
+from ..data import SOURCE_COLUMN, RepeatSampler, RepeatStream, RowError, decode_sources
+from ..judges import JudgeFuture, JudgeReward
+from ..runtime import create_repo
+from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
+from .checks import check_enough_prompts, check_guidance
+from .completions import CompletionsRepo, log_completions
+from .flow_trainer import FlowTrainer
+from .online_config import OnlineConfig
+from .trainable import Model
+from .watch import HealthCallback
+
+
+logger = logging.getLogger(__name__)
+
+
+class OnlineTrainer(FlowTrainer):
+    """
+    Base of trainers that draw candidates of each prompt, let judges compare them, and train on what those say. A
+    subclass says how candidates are drawn and what is kept of them ([`~OnlineTrainer._draw`]), what rewards are worth
+    ([`~OnlineTrainer._compute_advantages`]), and the loss of a row (`compute_loss`). See [`FlowTrainer`] for the
+    arguments.
+    """
+
+    args: OnlineConfig
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_callback(HealthCallback(self.args.on_policy))
+        self._step = 0  # micro-steps taken
+        self._buffered_inputs: list[Buffer] = []
+        self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
+        self._stream: RepeatStream | None = None
+        self._completions_repo = self._completions_on_the_hub()
+
+    def _check_arguments(
+        self,
+        model: Model,
+        args: OnlineConfig,
+        train_dataset: Dataset | IterableDataset | None,
+        eval_dataset: Dataset | None,
+        peft_config: LoraConfig,
+    ) -> None:
+        super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
+        check_enough_prompts(args, train_dataset)
+
+    def _check_family(
+        self,
+        model: Model,
+        args: OnlineConfig,
+        train_dataset: Dataset | IterableDataset,
+        eval_dataset: Dataset | None,
+    ) -> None:
+        check_guidance(model, args)
+        super()._check_family(model, args, train_dataset, eval_dataset)
+
+    def _check_repositories(self, args: OnlineConfig) -> None:
+        super()._check_repositories(args)
+        if args.log_completions_hub_repo is not None and args.process_index == 0:
+            args.log_completions_hub_repo = create_repo(
+                args.log_completions_hub_repo, args.hub_private_repo, args.hub_token, kind="dataset"
+            )
+
+    def _completions_on_the_hub(self) -> CompletionsRepo | None:
+        args = self.args
+        if args.log_completions_hub_repo is None or not self.is_world_process_zero():
+            return None
+        folder = Path(args.output_dir) / "completions"
+        repo_id, subfolder = args.log_completions_hub_repo, args.adapter_subfolder
+        return CompletionsRepo(repo_id, folder, subfolder, args.hub_private_repo, args.hub_token)
+
+    # What a subclass says
+
+    def _plan_rollout(self, random: random.Random) -> Any:
+        """What the candidates of a whole rollout have in common, drawn from its randomness."""
+
+    def _draw(
+        self, rows: list[dict[str, Any]], plan: Any, generators: list[torch.Generator]
+    ) -> tuple[torch.Tensor, Buffer]:
+        """
+        Candidates of some rows, in one batch.
+
+        Args:
+            rows (`list[dict]`): `P` rows of the dataset.
+            plan (`Any`): what [`~OnlineTrainer._plan_rollout`] returned for this rollout.
+            generators (`list[torch.Generator]`): all that is random about a row's candidates comes from its own.
+
+        Returns:
+            `tuple(torch.Tensor, dict)`: finished latents `[P·n, L, C]`, the candidates of a row adjacent; and the rows
+            that are trained on.
+        """
+        raise NotImplementedError
+
+    def _compute_advantages(self, rewards_NF: torch.Tensor) -> torch.Tensor:
+        """
+        What rewards are worth; override it to try another objective.
+
+        Args:
+            rewards_NF (`torch.Tensor`): `[P·n, F]`, NaN where a function gave none.
+
+        Returns:
+            `torch.Tensor`: `[P, n]`, NaN where a prompt is masked.
+        """
+        raise NotImplementedError
+
+    def batch_arithmetic(self) -> str:
+        """What one rollout and one optimizer step consist of, in words."""
+        raise NotImplementedError
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader:
+        dataset = self.train_dataset
+        if isinstance(dataset, IterableDataset):
+            dataset = self._stream = RepeatStream(
+                dataset,
+                self._global_prompts(),
+                self.args.steps_per_rollout,
+                self.args.shuffle_dataset,
+                self.args.seed,
+                self.args.shuffle_buffer_size,
+            )
+            if self.last_checkpoint is not None:
+                self._stream.load_state_dict(self._load_process_state(self.last_checkpoint)["stream"])
+        return self._get_dataloader(
+            dataset=dataset,
+            description="Training",
+            batch_size=self.args.prompts_per_rollout,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        dataset = self.train_dataset if dataset is None else dataset
+        return RepeatSampler(
+            len(dataset),
+            self._global_prompts(),
+            self.args.steps_per_rollout,
+            self.args.shuffle_dataset,
+            self.args.seed,
+        )
+
+    def _global_prompts(self) -> int:
+        return self.args.prompts_per_rollout * self.accelerator.num_processes
+
+    def _questions_per_prompt(self) -> int:
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        return sum(judge.questions_per_row(self.args.num_generations) for judge in judges)
+
+    def train(self, *args, **kwargs):
+        if self.accelerator.is_main_process:
+            logger.info(self.batch_arithmetic())
+        return super().train(*args, **kwargs)
+
+    # Rollout
+
+    def _guidance_in_rollout(self) -> float:
+        """The scale at which candidates are drawn."""
+        return self.args.guidance_scale if self.args.classifier_free_guidance != "off" else self._without_cfg()
+
+    def _guidance_in_training(self) -> float:
+        return self.args.guidance_scale if self.args.classifier_free_guidance == "both" else self._without_cfg()
+
+    def _without_cfg(self) -> float:
+        """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
+        scale = self.args.guidance_scale
+        return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
+
+    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
+        # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
+        if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
+            sampled = self._sample(rows)
+            if not self.args.pipelined_judge:
+                self._buffered_inputs = self._score(sampled)
+            else:
+                previous, self._pending = self._pending, sampled
+                self._buffered_inputs = self._masked(sampled) if previous is None else self._score(previous)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._step += 1
+        return loss
+
+    def _sample(self, rows: list[dict[str, Any]]) -> Sampled:
+        """Candidates of the rows, which judges begin to read."""
+        n = self.args.num_generations
+        rows = self._usable(rows)
+        number = self._step // self.args.steps_per_rollout
+        random = random_at(self.args.seed, number)
+        plan = self._plan_rollout(random)
+        generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
+        chunk = self.args.rollout_batch_size or len(rows)
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
+        images, parts, decode_s = [], [], 0.0
+        started = time.perf_counter()
+        for start in range(0, len(rows), chunk):
+            some = rows[start : start + chunk]
+            with record_function("rollout/sample"):
+                latents, part = self._draw(some, plan, generators[start : start + chunk])
+                if latents.device.type != "cpu":
+                    torch.accelerator.synchronize()  # decoding would wait for the latents in any case
+            decoding_at = time.perf_counter()
+            with record_function("rollout/decode"):
+                decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            decode_s += time.perf_counter() - decoding_at
+            part["prompt"] += start
+            # judges read these while the next chunk is sampled
+            for judge in judges:
+                judging[judge].append(judge.submit(judge_rows_of(some, decoded, n)))
+            images += decoded
+            parts.append(part)
+        self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
+        self._metrics["train"]["rollout/decode_s"].append(decode_s)
+        return Sampled(rows, images, parts, judging, random)
+
+    def _score(self, sampled: Sampled) -> list[Buffer]:
+        """What each micro-step trains on, once the reward functions have answered."""
+        if sampled.batches is not None:  # a checkpoint waited for them
+            return sampled.batches
+        started = time.perf_counter()
+        rows, images, failure = sampled.rows, sampled.images, None
+        try:
+            with record_function("rollout/reward"):
+                rewards_NF = self._calculate_rewards(rows, images, self.args.num_generations, sampled.judging)
+        except Exception as error:  # whatever the functions of users raise; what was trained is kept
+            failure = error
+        self._stop_together(failure, "The reward functions of another process failed.")
+        advantages_PN = self._compute_advantages(rewards_NF)
+        self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
+        self._log_rollout(rows, images, rewards_NF, advantages_PN)
+        return self._batches(sampled, advantages_PN)
+
+    def _masked(self, sampled: Sampled) -> list[Buffer]:
+        """Nothing to train on yet: each micro-step has a loss of 0."""
+        shape = len(sampled.rows), self.args.num_generations
+        return self._batches(sampled, torch.full(shape, torch.nan, device=self.accelerator.device))
+
+    def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
+        buffer = join_buffers(sampled.parts, advantages_PN)
+        return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
+
+    def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with their sources decoded, once it is known that all of them can be encoded."""
+        failure = None
+        try:
+            rows = decode_sources(rows)
+            chunk = self.args.rollout_batch_size or len(rows)
+            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
+                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
+        except ValueError as error:
+            failure = RowError(str(error))
+        self._stop_together(failure, "A row of another process cannot be used.")
+        return rows
+
+    def _stop_together(self, failure: Exception | None, of_another: str) -> None:
+        """End the run on all processes when one of them failed."""
+        if self._largest(int(failure is not None)):
+            failure = failure or RuntimeError(of_another)
+            if self.accelerator.num_processes > 1:  # `train` keeps what was trained for one
+                self._save_before_raising(failure)
+            raise failure
+
+    def _log_rollout(
+        self,
+        rows: list[dict[str, Any]],
+        images: list[Image.Image],
+        rewards_NF: torch.Tensor,
+        advantages_PN: torch.Tensor,
+    ) -> None:
+        metrics = self._metrics["train"]
+        for i, name in enumerate(self.reward_func_names):
+            metrics[f"rewards/{name}/mean"].append(rewards_NF[:, i].nanmean().item())
+            metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
+        if rewards_NF.isnan().all():
+            logger.warning(
+                "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
+                len(rows),
+            )
+        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
+        metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
+        if self.args.log_completions and self._logging_due():
+            rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
+            self._log_completions(
+                rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
+            )
+
+    def _log_completions(
+        self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
+    ) -> None:
+        """The candidates of all processes, written by the main one."""
+        shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
+        parts = gather_object([(shown, images, columns)])
+        if not self.accelerator.is_main_process:
+            return
+        step = self.state.global_step
+        log_completions(
+            Path(self.args.output_dir) / "completions",
+            step,
+            [row for rows, _, _ in parts for row in rows],
+            [image for _, images, _ in parts for image in images],
+            {name: [value for _, _, columns in parts for value in columns.get(name, [])] for name in parts[0][2]},
+            self.args.num_eval_samples,
+            self.args.report_to,
+            self.callback_handler.callbacks,
+        )
+        if self._completions_repo is not None:
+            self._completions_repo.add(f"step_{step:06d}.parquet")
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        if self._completions_repo is not None:
+            self._completions_repo.finish()
+
+    # What a checkpoint holds of rollouts
+
+    def _save_checkpoint(self, model, trial) -> None:
+        # candidates that are with the judge are saved with its verdicts
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._pending = Sampled(batches=self._score(pending))
+        super()._save_checkpoint(model, trial)
+
+    def _holds_rollout(self) -> bool:
+        return self._pending is not None or self._step % self.args.steps_per_rollout > 0
+
+    def _owner_state(self) -> dict[str, Any]:
+        # the rollouts that are being trained on or judged
+        whole, steps = divmod(self._step, self.args.steps_per_rollout)
+        return super()._owner_state() | {
+            "rollouts": (whole, steps),  # whole ones, and micro-steps on the next
+            "buffered_inputs": self._buffered_inputs if steps else [],
+            # what is with the judge when an error comes is sampled anew
+            "pending": None if self._pending is None else self._pending.batches,
+        }
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        super()._restore_owner_state(state)
+        whole, steps = state["rollouts"]
+        self._step = whole * self.args.steps_per_rollout + steps
+        self._buffered_inputs = state["buffered_inputs"]
+        self._pending = None if state["pending"] is None else Sampled(batches=state["pending"])
+
+    def _process_state(self) -> dict[str, Any]:
+        whole = self._step // self.args.steps_per_rollout
+        return super()._process_state() | {"stream": None if self._stream is None else self._stream.state_dict(whole)}
+
+
+def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:
+    """Mean absolute difference, 0 to 1, of the first two candidates of each prompt: 0 means there is nothing to judge."""
+    first, second = (
+        torch.from_numpy(np.stack([np.asarray(image) for image in images[k::num_generations]])).float() for k in (0, 1)
+    )
+    return ((first - second).abs().mean() / 255).item()

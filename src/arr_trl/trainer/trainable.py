@@ -1,0 +1,140 @@
+"""From a model and a configuration to a policy whose frozen transformer carries the adapter that is trained."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import AutocastKwargs, DistributedType
+from diffusers import DiffusionPipeline
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PretrainedConfig, set_seed
+
+from ..chat.local import whole_weights
+from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
+from ..release import load_weights, read_adapter
+from ..runtime.memory import BlockOffload, compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
+from ..runtime.sharding import is_left_out, set_precision
+from .flow_config import FlowConfig
+from .frozen import REFERENCE, add_frozen_copy
+
+
+logger = logging.getLogger(__name__)
+
+# A model id on the Hub or a local folder, a pipeline, or a policy for one.
+Model = str | os.PathLike | DiffusionPipeline | FlowPolicy
+
+
+def name_of(model: Model) -> str:
+    """What a base is called: its id or path, or where it has none the class of its pipeline."""
+    if isinstance(model, str | os.PathLike):
+        return str(model)
+    pipeline = model.pipeline if isinstance(model, FlowPolicy) else model
+    return str(pipeline.name_or_path or type(pipeline).__name__)
+
+
+def adapter_to_train(
+    model: Model, args: FlowConfig, peft_config: LoraConfig | None
+) -> tuple[LoraConfig, dict[str, torch.Tensor] | None]:
+    """
+    The adapter's configuration, LoRA of rank 16 and alpha 32 when there is none, and its weights where `adapter_path`
+    names an adapter to go on from.
+
+    Raises:
+        `ValueError`: when both `adapter_path` and `peft_config` say how it looks.
+    """
+    if args.adapter_path is None:
+        return peft_config or LoraConfig(r=16, lora_alpha=32), None
+    if peft_config is not None:
+        raise ValueError("`adapter_path` names an adapter with a configuration of its own; leave `peft_config` out.")
+    pipeline_class = policy_class_of(model, **(args.model_init_kwargs or {})).pipeline_class
+    return read_adapter(args.adapter_path, pipeline_class, args.hub_token)
+
+
+def load_base(model: Model, args: FlowConfig) -> FlowPolicy:
+    """The policy; what the configuration left to its family is filled in there."""
+    sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")}
+    if isinstance(model, str | os.PathLike):
+        init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
+        with whole_weights():
+            policy = load_policy(str(model), sizes, args.policy_kwargs, **init_kwargs)
+    elif isinstance(model, FlowPolicy):
+        policy = model
+    else:
+        policy = policy_for(model, **args.policy_kwargs)
+    policy.check_sizes(sizes, policy.size_multiple)
+    policy.warn_if_distilled()
+    if args.guidance_scale is None:
+        args.guidance_scale = policy.default_guidance_scale
+    if args.eval_num_inference_steps is None:
+        args.eval_num_inference_steps = policy.default_num_inference_steps
+    if args.adapter_subfolder is None:
+        args.adapter_subfolder = f"ARR-{Path(name_of(policy)).name}"
+    return policy
+
+
+def with_adapter(
+    policy: FlowPolicy, args: FlowConfig, peft_config: LoraConfig, start: dict[str, torch.Tensor] | None
+) -> PeftModel:
+    """
+    The policy's transformer, frozen and kept in memory as the configuration says, with the adapter that is trained.
+
+    Args:
+        policy ([`FlowPolicy`]): the policy; its pipeline is frozen.
+        args ([`FlowConfig`]): the configuration.
+        peft_config ([`~peft.LoraConfig`]): the adapter; without targets it gets those of the family.
+        start (`dict[str, torch.Tensor]`, *optional*): weights that it begins with.
+    """
+    transformer = policy.pipeline.transformer
+    for component in policy.pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.requires_grad_(False)
+    if peft_config.target_modules is None:
+        peft_config.target_modules = list(policy.target_modules)
+    if args.gradient_checkpointing:
+        # diffusers' own switch: Trainer calls a method that only transformers' models have
+        transformer.enable_gradient_checkpointing()
+        args.gradient_checkpointing = args.activation_checkpointing = False
+    compress_base(transformer, args.base_precision, policy.dtype)
+    set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
+    # `get_peft_model` rather than `add_adapter`: it keeps the adapter in float32 and saves the adapter alone
+    peft_model = get_peft_model(transformer, peft_config)
+    if start is not None:
+        load_weights(peft_model, start, "default", args.adapter_path)
+        if args.reference == "adapter":
+            add_frozen_copy(peft_model, REFERENCE)
+    if args.base_precision is not None:
+        leave_out_of_ddp(peft_model)
+    if args.offload_blocks:
+        BlockOffload(transformer, args.device)
+    if args.compile_blocks:
+        compile_blocks(transformer)
+    # PEFT looks for the name where only transformers' models keep it
+    peft_model.peft_config["default"].base_model_name_or_path = name_of(policy)
+    # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
+    peft_model.config = PretrainedConfig(hidden_size=policy.hidden_size)
+    peft_model.config._name_or_path = name_of(policy)
+    return peft_model
+
+
+def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accelerator: Accelerator) -> None:
+    """Move the pipeline to where it computes, in the precision that it computes in."""
+    policy.to(
+        accelerator.device,
+        offload_encoders=args.offload_encoders,
+        move_transformer=not accelerator.is_fsdp2,  # each block goes there when it is sharded
+    )
+    if args.prompt_cache_dir is not None:
+        policy.cache.keep_on_disk(args.prompt_cache_dir, policy)
+    # DeepSpeed rounds the adapter itself
+    if policy.dtype != torch.float32 and accelerator.distributed_type != DistributedType.DEEPSPEED:
+        compute_in_base_precision(model, policy.dtype)
+        accelerator.autocast_handler = AutocastKwargs(enabled=False)
+    if is_left_out(accelerator) and accelerator.is_main_process:
+        logger.warning(
+            "FSDP was asked for, and accelerate shards on GPUs alone: on these CPUs every process holds the whole base, as "
+            "with `--accelerate_config ddp`."
+        )
+    if accelerator.is_fsdp2:
+        set_precision(accelerator, policy.dtype)
