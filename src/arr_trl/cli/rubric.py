@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging as transformers_logging
 
+from .checks import check_file
 from .rpo import explained, parse
 from .rubric_inputs import (
     ModelArguments,
@@ -96,7 +97,8 @@ def _generate(argv: list[str]) -> int:
 
     with explained():
         args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
-        output = _writable(args.output)
+        check_file(args.output)
+        output = Path(args.output)
         guide = list(usable_pairs(args.guide, [], 0)) if args.guide else []
         check_guide(guide)
         skipped: list[str] = []
@@ -152,7 +154,8 @@ def _zero_shot(argv: list[str]) -> int:
         (args,) = _parse(argv, "zero-shot", ZeroShotArguments)
         if not args.description.strip():
             raise ValueError("`description` is needed: what the images are for, in a sentence or two.")
-        output = _writable(args.output)
+        check_file(args.output)
+        output = Path(args.output)
         config = AutoRubricConfig(max_themes=args.max_themes, max_tips=args.max_tips)
         model, judge = build_models(args, args.language, output)
         writer = Writer(model, judge.store, args.language, args.max_tokens, args.temperature)
@@ -198,7 +201,8 @@ def _show(argv: list[str]) -> int:
             raise ValueError("There is nothing to show of `auto`, for which criteria are written for every prompt.")
         text = forms[form](rubric)
         if args.output is not None:
-            _writable(args.output).write_text(text, encoding="utf-8")
+            check_file(args.output)
+            Path(args.output).write_text(text, encoding="utf-8")
     print(f"Wrote {args.output}." if args.output is not None else text, end="\n" if args.output is not None else "")
     return 0
 
@@ -287,14 +291,6 @@ def _dry_run(args: GenerateArguments, config: "AutoRubricConfig", train: list, g
             image = part.get("image")
             print(part["text"] if image is None else f"<image of {image.width}x{image.height} pixels>")
         print(f"--- JSON schema of the reply ---\n{json.dumps(request.json_schema, indent=2)}")
-
-
-def _writable(path: str) -> Path:
-    output = Path(path)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; `output` has to be a file, such as rubric.json.")
-    return output
 
 
 def _save(rubric: Any, output: Path) -> None:
