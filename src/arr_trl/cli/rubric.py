@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,70 +10,14 @@ from transformers.utils import logging as transformers_logging
 
 from .checks import check_file
 from .rpo import explained, parse
-from .rubric_inputs import (
-    ModelArguments,
-    PairArguments,
-    build_chat_model,
-    build_embedder,
-    build_models,
-    read_pairs,
-    source_of,
-    usable_pairs,
-)
+from .rubric_arguments import GenerateArguments, VerifyArguments, ZeroShotArguments
+from .rubric_inputs import build_chat_model, build_embedder, build_models, read_pairs, source_of, usable_pairs
 
 
 if TYPE_CHECKING:
     from ..autorubric import AutoRubricConfig
 
 _SHOWN_REQUESTS = 2  # of a dry run
-
-
-@dataclass(kw_only=True)
-class GenerateArguments(PairArguments, ModelArguments):
-    """What `arr-trl rubric generate` takes beside [`AutoRubricConfig`]."""
-
-    output: str = field(default="rubric.json", metadata={"help": "JSON file to write; a report is put beside it."})
-    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
-    guide: str | None = field(
-        default=None,
-        metadata={"help": "Curated examples with a `rationale`, as pairs in a file; shown before every pair."},
-    )
-    embedding_model: str | None = field(
-        default=None,
-        metadata={"help": "Sentence embedder that selects diverse criteria. Unset, they are selected by wording."},
-    )
-    embedding_base_url: str | None = field(default=None, metadata={"help": "Its server. Unset, the judge's."})
-    dry_run: bool = field(
-        default=False, metadata={"help": "Print the number of requests and the first in full, and ask nothing."}
-    )
-
-
-@dataclass(kw_only=True)
-class VerifyArguments(PairArguments, ModelArguments):
-    """What `arr-trl rubric verify` takes."""
-
-    rubric: str = field(
-        default="rubric.json", metadata={"help": "The rubric: a JSON, text or Markdown file, or a repository."}
-    )
-    language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
-
-
-@dataclass(kw_only=True)
-class ZeroShotArguments(ModelArguments):
-    """What `arr-trl rubric zero-shot` takes."""
-
-    description: str = field(default="", metadata={"help": "What the images are for, in a sentence or two."})
-    task: str = field(
-        default="text-to-image",
-        metadata={"help": "What is judged.", "choices": ["text-to-image", "image-editing"]},
-    )
-    output: str = field(default="rubric.json", metadata={"help": "JSON file to write."})
-    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
-    max_themes: int = field(default=5, metadata={"help": "Most themes of the rubric."})
-    max_tips: int = field(default=5, metadata={"help": "Most criteria under one theme."})
-    language: str = field(default="en", metadata={"help": "Language of the template.", "choices": ["en", "zh"]})
-    max_tokens: int = field(default=4096, metadata={"help": "Longest reply, in tokens."})
-    temperature: float = field(default=0.0, metadata={"help": "Sampling temperature."})
 
 
 def run(argv: list[str]) -> int:
