@@ -1,28 +1,22 @@
 """`arr-trl rpo`: train, evaluate, and write the release. The same steps stand in examples/scripts/rpo_flux.py."""
 
-import difflib
-import re
 import sys
 import warnings
-from argparse import ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse
 from .functions import import_functions
-from .judge_arguments import TINY_SCENES, TINY_SCENES_EDIT, JudgeArguments, build_judge
+from .judge_arguments import JudgeArguments, build_judge
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from trl import TrlParser
 
     from ..trainer import RPOConfig, RPOTrainer
 
@@ -198,62 +192,6 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
     print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
 
 
-def parse(parser: "TrlParser", argv: list[str]) -> tuple:
-    """
-    Arguments of the command line over those of the YAML file.
-
-    Raises:
-        `ValueError`: when the file cannot be read, or an option does not exist; the message names the nearest one.
-    """
-    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
-        raise ValueError("`--config` takes one YAML file.")
-    parser.error = _refuse  # argparse's own prints every option there is
-    try:
-        if "--config" in argv:
-            _check_values(parser, argv[argv.index("--config") + 1])
-        *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        path = argv[argv.index("--config") + 1]
-        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
-    for name in (word.lstrip("-") for word in unknown if word.startswith("--")):
-        known = [action.dest for action in parser._actions]
-        nearest = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(
-            f"There is no option `{name}`"
-            + (f"; did you mean `{nearest[0]}`?" if nearest else f"; see `{parser.prog} --help`.")
-        )
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
-    return tuple(parsed)
-
-
-def _refuse(message: str) -> None:
-    raise ValueError(re.sub(r"^argument (--\w+)(/\S+)?:", r"\1:", message))
-
-
-def _check_values(parser: "TrlParser", path: str) -> None:
-    """Hold numbers and switches of a YAML file to the types of their options: argparse looks at text alone."""
-    with open(path, encoding="utf-8") as file:
-        content = yaml.safe_load(file)
-    actions = {action.dest: action for action in parser._actions if action.type is not None}
-    for name, value in content.items() if isinstance(content, dict) else ():
-        action = actions.get(name)
-        if action is None or action.type is str or value is None:
-            continue
-        many = action.nargs not in (None, "?")
-        # by name, since transformers and TRL have a `string_to_bool` each
-        types = {"int": "a whole number", "float": "a number", "string_to_bool": "true or false"}
-        what = types.get(action.type.__name__)
-        if what is None or (many and not isinstance(value, list)):
-            continue
-        for item in value if many else [value]:
-            try:
-                action.type(str(item))
-            except (ValueError, ArgumentTypeError):
-                raise ValueError(f"{path}: {name}: {item!r} has to be {what}.") from None
-
-
 def build_trainer(script_args: RPOScriptArguments, training_args: "RPOConfig") -> "RPOTrainer":
     """The trainer of a run; everything that can be wrong with its input is found here, before weights are read."""
     # what costs nothing comes first
@@ -339,13 +277,3 @@ def lora_config(script_args: RPOScriptArguments, training_args: "RPOConfig") -> 
     return LoraConfig(
         **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
     )
-
-
-@contextmanager
-def explained(*others: type[Exception]) -> Iterator[None]:
-    """Show what is wrong with the input as its sentence alone; anything later keeps its traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, *others) as error:
-        print(f"arr-trl: {error}", file=sys.stderr)
-        sys.exit(2)

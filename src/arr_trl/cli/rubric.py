@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging as transformers_logging
 
+from .arguments import explained, parse
 from .checks import check_file
-from .rpo import explained, parse
 from .rubric_arguments import GenerateArguments, VerifyArguments, ZeroShotArguments
 from .rubric_inputs import build_chat_model, build_embedder, build_models, read_pairs, source_of, usable_pairs
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .rpo import TINY_SCENES
+from .arguments import TINY_SCENES
 from .rubric_arguments import GenerateArguments, ModelArguments, PairArguments
 
 
