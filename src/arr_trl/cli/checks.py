@@ -7,6 +7,11 @@ from ..folders import check_writable
 
 def check_limit(limit: int | None) -> None:
     """
+    Refuse a number of rows that is none.
+
+    Args:
+        limit (`int`, *optional*): how many rows to take; unset, all of them.
+
     Raises:
         `ValueError`: when `limit` takes nothing.
     """
@@ -16,6 +21,11 @@ def check_limit(limit: int | None) -> None:
 
 def check_file(path: str) -> None:
     """
+    Refuse an output that no file can be written to, and make the folder it is in.
+
+    Args:
+        path (`str`): what was given as `output`.
+
     Raises:
         `ValueError`: when `path` is a folder.
         `OSError`: when the folder it is in cannot be written to.

@@ -8,10 +8,10 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
+from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
 from .functions import import_functions
-from .judge_arguments import TINY_SCENES, JudgeArguments, build_judge
-from .rpo import explained, parse
+from .judge_arguments import JudgeArguments, build_judge
 
 
 @dataclass

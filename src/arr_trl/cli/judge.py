@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
-from .rpo import explained, parse
 
 
 @dataclass(kw_only=True)

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import TINY_SCENES
+
 
 if TYPE_CHECKING:
     from ..chat import ChatModel
     from ..judges import JudgeReward
-
-TINY_SCENES = "tiny_scenes"
-TINY_SCENES_EDIT = "tiny_scenes_edit"
 
 
 @dataclass

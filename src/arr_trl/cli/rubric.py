@@ -3,77 +3,21 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging as transformers_logging
 
-from .rpo import explained, parse
-from .rubric_inputs import (
-    ModelArguments,
-    PairArguments,
-    build_chat_model,
-    build_embedder,
-    build_models,
-    read_pairs,
-    source_of,
-    usable_pairs,
-)
+from .arguments import explained, parse
+from .checks import check_file
+from .rubric_arguments import GenerateArguments, VerifyArguments, ZeroShotArguments
+from .rubric_inputs import build_chat_model, build_embedder, build_models, read_pairs, source_of, usable_pairs
 
 
 if TYPE_CHECKING:
     from ..autorubric import AutoRubricConfig
 
 _SHOWN_REQUESTS = 2  # of a dry run
-
-
-@dataclass(kw_only=True)
-class GenerateArguments(PairArguments, ModelArguments):
-    """What `arr-trl rubric generate` takes beside [`AutoRubricConfig`]."""
-
-    output: str = field(default="rubric.json", metadata={"help": "JSON file to write; a report is put beside it."})
-    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
-    guide: str | None = field(
-        default=None,
-        metadata={"help": "Curated examples with a `rationale`, as pairs in a file; shown before every pair."},
-    )
-    embedding_model: str | None = field(
-        default=None,
-        metadata={"help": "Sentence embedder that selects diverse criteria. Unset, they are selected by wording."},
-    )
-    embedding_base_url: str | None = field(default=None, metadata={"help": "Its server. Unset, the judge's."})
-    dry_run: bool = field(
-        default=False, metadata={"help": "Print the number of requests and the first in full, and ask nothing."}
-    )
-
-
-@dataclass(kw_only=True)
-class VerifyArguments(PairArguments, ModelArguments):
-    """What `arr-trl rubric verify` takes."""
-
-    rubric: str = field(
-        default="rubric.json", metadata={"help": "The rubric: a JSON, text or Markdown file, or a repository."}
-    )
-    language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
-
-
-@dataclass(kw_only=True)
-class ZeroShotArguments(ModelArguments):
-    """What `arr-trl rubric zero-shot` takes."""
-
-    description: str = field(default="", metadata={"help": "What the images are for, in a sentence or two."})
-    task: str = field(
-        default="text-to-image",
-        metadata={"help": "What is judged.", "choices": ["text-to-image", "image-editing"]},
-    )
-    output: str = field(default="rubric.json", metadata={"help": "JSON file to write."})
-    name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
-    max_themes: int = field(default=5, metadata={"help": "Most themes of the rubric."})
-    max_tips: int = field(default=5, metadata={"help": "Most criteria under one theme."})
-    language: str = field(default="en", metadata={"help": "Language of the template.", "choices": ["en", "zh"]})
-    max_tokens: int = field(default=4096, metadata={"help": "Longest reply, in tokens."})
-    temperature: float = field(default=0.0, metadata={"help": "Sampling temperature."})
 
 
 def run(argv: list[str]) -> int:
@@ -96,7 +40,8 @@ def _generate(argv: list[str]) -> int:
 
     with explained():
         args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
-        output = _writable(args.output)
+        check_file(args.output)
+        output = Path(args.output)
         guide = list(usable_pairs(args.guide, [], 0)) if args.guide else []
         check_guide(guide)
         skipped: list[str] = []
@@ -152,7 +97,8 @@ def _zero_shot(argv: list[str]) -> int:
         (args,) = _parse(argv, "zero-shot", ZeroShotArguments)
         if not args.description.strip():
             raise ValueError("`description` is needed: what the images are for, in a sentence or two.")
-        output = _writable(args.output)
+        check_file(args.output)
+        output = Path(args.output)
         config = AutoRubricConfig(max_themes=args.max_themes, max_tips=args.max_tips)
         model, judge = build_models(args, args.language, output)
         writer = Writer(model, judge.store, args.language, args.max_tokens, args.temperature)
@@ -198,7 +144,8 @@ def _show(argv: list[str]) -> int:
             raise ValueError("There is nothing to show of `auto`, for which criteria are written for every prompt.")
         text = forms[form](rubric)
         if args.output is not None:
-            _writable(args.output).write_text(text, encoding="utf-8")
+            check_file(args.output)
+            Path(args.output).write_text(text, encoding="utf-8")
     print(f"Wrote {args.output}." if args.output is not None else text, end="\n" if args.output is not None else "")
     return 0
 
@@ -287,14 +234,6 @@ def _dry_run(args: GenerateArguments, config: "AutoRubricConfig", train: list, g
             image = part.get("image")
             print(part["text"] if image is None else f"<image of {image.width}x{image.height} pixels>")
         print(f"--- JSON schema of the reply ---\n{json.dumps(request.json_schema, indent=2)}")
-
-
-def _writable(path: str) -> Path:
-    output = Path(path)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; `output` has to be a file, such as rubric.json.")
-    return output
 
 
 def _save(rubric: Any, output: Path) -> None:

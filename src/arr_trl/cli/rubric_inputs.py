@@ -1,69 +1,19 @@
-"""What the commands of `arr-trl rubric` read: which models are asked, and which pairs are read."""
+"""What the options of `arr-trl rubric` make: the models that are asked, and the pairs that are read."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .rpo import TINY_SCENES
+from .arguments import TINY_SCENES
+from .rubric_arguments import GenerateArguments, ModelArguments, PairArguments
 
 
 if TYPE_CHECKING:
     from ..chat import ChatModel
     from ..data.preferences import Preference
     from ..judges import RubricJudge, VerdictStore
-    from .rubric import GenerateArguments
-
-
-@dataclass(kw_only=True)
-class ModelArguments:
-    """Which models are asked, and where answers are kept."""
-
-    judge_model: str = field(metadata={"help": "Name of the model that judges and writes, or `tiny_scenes`."})
-    base_url: str | None = field(
-        default=None, metadata={"help": "URL of its OpenAI-compatible server, such as http://localhost:8000/v1."}
-    )
-    api_key_env: str = field(
-        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the API key, if one is needed."}
-    )
-    writer_model: str | None = field(
-        default=None, metadata={"help": "Another model that writes criteria, often a stronger one. Unset, the same."}
-    )
-    writer_base_url: str | None = field(default=None, metadata={"help": "Its server. Unset, the same."})
-    writer_api_key_env: str | None = field(
-        default=None, metadata={"help": "Environment variable with its API key. Unset, the same."}
-    )
-    decide: str = field(
-        default="ranks",
-        metadata={"help": "Whether overall ranks or summed criteria decide.", "choices": ["ranks", "criteria"]},
-    )
-    store: str | None = field(
-        default=None,
-        metadata={"help": "SQLite file of answers: what is in it is not asked again. Unset, beside the output."},
-    )
-    max_concurrency: int = field(default=32, metadata={"help": "Requests in flight at once, 1 to 100."})
-    price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in, for the cost."})
-    price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out, for the cost."})
-
-
-@dataclass(kw_only=True)
-class PairArguments:
-    """Which preference pairs are read."""
-
-    dataset: str = field(
-        metadata={
-            "help": "Preference pairs: a .jsonl, .json or .parquet file, or a dataset on the Hub, which is streamed."
-        }
-    )
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
-    dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the dataset."})
-    limit: int = field(default=150, metadata={"help": "How many pairs to take, those that are held out included."})
-    max_bad_rows: int = field(
-        default=100, metadata={"help": "How many rows that cannot be used are left out before the run stops."}
-    )
 
 
 def build_models(
@@ -95,7 +45,7 @@ def build_models(
     return watched if writer is judge_model else watch(writer), judge
 
 
-def build_embedder(args: "GenerateArguments", store: "VerdictStore") -> Callable:
+def build_embedder(args: GenerateArguments, store: "VerdictStore") -> Callable:
     from ..autorubric.embeddings import ServerEmbedder, hashed_tfidf
 
     if args.embedding_model is None:

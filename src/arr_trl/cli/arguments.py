@@ -1,0 +1,85 @@
+"""How every command reads its arguments and tells what is wrong with them, and the names that stand for TinyScenes."""
+
+import difflib
+import re
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import yaml
+
+
+if TYPE_CHECKING:
+    from trl import TrlParser
+
+# the world that ships with the package, and that of its edits, where a model, a dataset or a judge is asked for
+TINY_SCENES = "tiny_scenes"
+TINY_SCENES_EDIT = "tiny_scenes_edit"
+
+
+def parse(parser: "TrlParser", argv: list[str]) -> tuple:
+    """
+    Arguments of the command line over those of the YAML file.
+
+    Raises:
+        `ValueError`: when the file cannot be read, or an option does not exist; the message names the nearest one.
+    """
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
+        raise ValueError("`--config` takes one YAML file.")
+    parser.error = _refuse  # argparse's own prints every option there is
+    try:
+        if "--config" in argv:
+            _check_values(parser, argv[argv.index("--config") + 1])
+        *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        path = argv[argv.index("--config") + 1]
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+    for name in (word.lstrip("-") for word in unknown if word.startswith("--")):
+        known = [action.dest for action in parser._actions]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"There is no option `{name}`"
+            + (f"; did you mean `{nearest[0]}`?" if nearest else f"; see `{parser.prog} --help`.")
+        )
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
+    return tuple(parsed)
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(re.sub(r"^argument (--\w+)(/\S+)?:", r"\1:", message))
+
+
+def _check_values(parser: "TrlParser", path: str) -> None:
+    """Hold numbers and switches of a YAML file to the types of their options: argparse looks at text alone."""
+    with open(path, encoding="utf-8") as file:
+        content = yaml.safe_load(file)
+    actions = {action.dest: action for action in parser._actions if action.type is not None}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        action = actions.get(name)
+        if action is None or action.type is str or value is None:
+            continue
+        many = action.nargs not in (None, "?")
+        # by name, since transformers and TRL have a `string_to_bool` each
+        types = {"int": "a whole number", "float": "a number", "string_to_bool": "true or false"}
+        what = types.get(action.type.__name__)
+        if what is None or (many and not isinstance(value, list)):
+            continue
+        for item in value if many else [value]:
+            try:
+                action.type(str(item))
+            except (ValueError, ArgumentTypeError):
+                raise ValueError(f"{path}: {name}: {item!r} has to be {what}.") from None
+
+
+@contextmanager
+def explained(*others: type[Exception]) -> Iterator[None]:
+    """Show what is wrong with the input as its sentence alone; anything later keeps its traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, *others) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        sys.exit(2)

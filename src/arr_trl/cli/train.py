@@ -1,0 +1,177 @@
+"""
+What every command that trains does: read its options, build its trainer, train, evaluate, and write the release. The same
+steps stand in examples/scripts/rpo_flux.py.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils import logging as transformers_logging
+
+from ..folders import check_writable
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse
+from .launch import LAUNCH_HELP, OPTION, launch, split_options
+from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
+
+
+if TYPE_CHECKING:
+    from ..trainer import RPOConfig, RPOTrainer
+
+
+def train(
+    argv: list[str],
+    command: str,
+    description: str,
+    script_arguments_class: type[TrainArguments],
+    config_class: "type[RPOConfig]",
+    trainer_class: "type[RPOTrainer]",
+    load_rewards: Callable[[TrainArguments, "RPOConfig"], dict[str, Any]] = build_rewards,
+    load_datasets: Callable[[TrainArguments, "RPOConfig"], dict[str, Any]] = load_prompt_datasets,
+) -> int:
+    """
+    Run a command that trains, in this process or, with `--accelerate_config`, in several.
+
+    Args:
+        argv (`list[str]`): what follows the command.
+        command (`str`): its name, such as `rpo`.
+        description (`str`): what its help says it does.
+        script_arguments_class (`type`): a dataclass of its options, [`TrainArguments`] or a subclass.
+        config_class (`type`): the configuration of its trainer, such as [`RPOConfig`], whose fields are options too.
+        trainer_class (`type`): its trainer, such as [`RPOTrainer`].
+        load_rewards (`Callable`, *optional*, defaults to [`build_rewards`]):
+            Takes both sets of options and returns the trainer's arguments that measure pictures.
+        load_datasets (`Callable`, *optional*, defaults to [`load_prompt_datasets`]):
+            Takes both sets of options and returns the trainer's arguments that hold rows.
+
+    Returns:
+        `int`: exit status, 0 for success, 1 when training, release or push failed.
+
+    Raises:
+        `SystemExit`: with status 2, for input that has to be changed.
+    """
+    with quiet():
+        from safetensors import SafetensorError
+        from trl import TrlParser
+
+        from ..data import RowError, StreamError
+        from ..judges import JudgeFailureError, StoreError
+        from ..release import PushError
+        from ..trainer import CheckpointError, RewardError
+
+        parser = TrlParser(
+            (script_arguments_class, config_class),
+            prog=f"arr-trl {command}",
+            description=description,
+            epilog=LAUNCH_HELP,
+        )
+        if OPTION in argv:
+            with explained():
+                argv, of_launcher = split_options(parser, argv)
+                parse(parser, argv)  # what is wrong with them is said once, not by every process
+            return launch(command, argv, of_launcher)
+        with explained(CheckpointError):
+            script_args, training_args = parse(parser, argv)
+            _check_given(script_args, training_args)
+            rewards = load_rewards(script_args, training_args)
+            datasets = load_datasets(script_args, training_args)
+            trainer = trainer_class(
+                model=_model_path(script_args.model_name_or_path),
+                args=training_args,
+                peft_config=lora_config(script_args, training_args),
+                **rewards,
+                **datasets,
+            )
+    if trainer.is_world_process_zero():
+        print(trainer.batch_arithmetic())
+    try:
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    except (CheckpointError, JudgeFailureError, RewardError, RowError, StoreError, StreamError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    try:
+        _write_release(trainer, script_args.dataset_name)
+    except (RewardError, StoreError) as error:  # in the evaluation; what was trained is written already
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    except (OSError, SafetensorError) as error:
+        print(
+            f"arr-trl: {training_args.output_dir} could not be written to: {error}. The trained adapter is in "
+            f"{trainer.last_checkpoint or 'no checkpoint'}.",
+            file=sys.stderr,
+        )
+        return 1
+    push = None
+    try:
+        if training_args.push_to_hub:
+            # saves and writes the card again, so that whoever calls it alone pushes what was trained
+            push = trainer.push_to_hub(dataset_name=_on_the_hub(script_args.dataset_name))
+    except PushError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    if push is not None:
+        print(f"Pushed to {push.commit_url}")
+    # a process that leaves the group open may abort while it exits, which its launcher takes for a failure
+    trainer.accelerator.end_training()
+    return 0
+
+
+def _on_the_hub(names: list[str]) -> list[str]:
+    return [name for name in names if name not in (TINY_SCENES, TINY_SCENES_EDIT) and not Path(name).exists()]
+
+
+def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
+    training_args = trainer.args
+    trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()
+    trainer.save_state()
+    trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
+    if not trainer.is_world_process_zero():
+        return
+    written = [trainer.adapter_folder.name, "README.md"]
+    if trainer.evaluation is not None:
+        from ..evaluation import print_table
+
+        trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
+        print_table(trainer.evaluation)
+        written += ["samples.png", "results.json"]
+    print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
+
+
+def _check_given(script_args: TrainArguments, training_args: "RPOConfig") -> None:
+    """What can be wrong with the input and costs nothing to find."""
+    if script_args.model_name_or_path is None or script_args.dataset_name is None:
+        raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
+    if script_args.eval_dataset_split is None:
+        asked = f"eval_strategy={training_args.eval_strategy.value}" if training_args.eval_strategy != "no" else None
+        if script_args.eval_dataset_name is not None:
+            asked = f"eval_dataset_name={script_args.eval_dataset_name}"
+        if asked is not None:
+            raise ValueError(
+                f"{asked} needs `eval_dataset_split`, without which there is no evaluation; a file has one split, `train`."
+            )
+    check_writable(training_args.output_dir, "output_dir")
+
+
+def _model_path(model: str) -> str:
+    if model not in (TINY_SCENES, TINY_SCENES_EDIT):
+        return model
+    from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
+
+    return str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from users what transformers and TRL say to each other while loading: deprecated names, optional packages."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # also of what is loaded later
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
