@@ -19,7 +19,7 @@ from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets
 
 
 if TYPE_CHECKING:
-    from ..trainer import RPOConfig, RPOTrainer
+    from ..trainer import FlowConfig, FlowTrainer
 
 
 def train(
@@ -27,10 +27,10 @@ def train(
     command: str,
     description: str,
     script_arguments_class: type[TrainArguments],
-    config_class: "type[RPOConfig]",
-    trainer_class: "type[RPOTrainer]",
-    load_rewards: Callable[[TrainArguments, "RPOConfig"], dict[str, Any]] = build_rewards,
-    load_datasets: Callable[[TrainArguments, "RPOConfig"], dict[str, Any]] = load_prompt_datasets,
+    config_class: "type[FlowConfig]",
+    trainer_class: "type[FlowTrainer]",
+    load_rewards: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = build_rewards,
+    load_datasets: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = load_prompt_datasets,
 ) -> int:
     """
     Run a command that trains, in this process or, with `--accelerate_config`, in several.
@@ -123,7 +123,7 @@ def _on_the_hub(names: list[str]) -> list[str]:
     return [name for name in names if name not in (TINY_SCENES, TINY_SCENES_EDIT) and not Path(name).exists()]
 
 
-def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
+def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> None:
     training_args = trainer.args
     trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
     if trainer.eval_dataset is not None:
@@ -142,7 +142,7 @@ def _write_release(trainer: "RPOTrainer", dataset_names: list[str]) -> None:
     print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
 
 
-def _check_given(script_args: TrainArguments, training_args: "RPOConfig") -> None:
+def _check_given(script_args: TrainArguments, training_args: "FlowConfig") -> None:
     """What can be wrong with the input and costs nothing to find."""
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")

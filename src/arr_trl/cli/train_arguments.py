@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from ..judges import JudgeReward
-    from ..trainer import RPOConfig
+    from ..trainer import FlowConfig
 
 
 @dataclass
@@ -106,13 +106,13 @@ class TrainArguments(JudgeArguments):
                 setattr(self, name, [value])
 
 
-def build_training_judge(script_args: TrainArguments, training_args: "RPOConfig") -> "JudgeReward | None":
+def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig") -> "JudgeReward | None":
     """
     The judge of a run, which keeps its verdicts in the output folder unless `judge_store` says where.
 
     Args:
         script_args ([`TrainArguments`]): the options of the command.
-        training_args ([`RPOConfig`]): the configuration of the trainer, for the output folder and the seed.
+        training_args ([`FlowConfig`]): the configuration of the trainer, for the output folder and the seed.
 
     Returns:
         [`~arr_trl.judges.JudgeReward`] or `None`: the judge, `None` without `judge_model`.
@@ -132,13 +132,13 @@ def build_training_judge(script_args: TrainArguments, training_args: "RPOConfig"
     )
 
 
-def build_rewards(script_args: TrainArguments, training_args: "RPOConfig") -> dict[str, list[Callable]]:
+def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, list[Callable]]:
     """
     The judge and the functions that reward candidates, and the ground truths of the evaluation.
 
     Args:
         script_args ([`TrainArguments`]): the options of the command.
-        training_args ([`RPOConfig`]): the configuration of the trainer, for the output folder and the seed.
+        training_args ([`FlowConfig`]): the configuration of the trainer, for the output folder and the seed.
 
     Returns:
         `dict[str, list[Callable]]`: `reward_funcs`, the judge first, and `eval_funcs`, as a trainer takes them.
@@ -156,13 +156,13 @@ def build_rewards(script_args: TrainArguments, training_args: "RPOConfig") -> di
     return {"reward_funcs": reward_funcs, "eval_funcs": eval_funcs}
 
 
-def load_prompt_datasets(script_args: TrainArguments, training_args: "RPOConfig") -> dict[str, Any]:
+def load_prompt_datasets(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, Any]:
     """
     The prompts to train and to evaluate on.
 
     Args:
         script_args ([`TrainArguments`]): the options of the command.
-        training_args ([`RPOConfig`]): the configuration of the trainer, for the seed of the order.
+        training_args ([`FlowConfig`]): the configuration of the trainer, for the seed of the order.
 
     Returns:
         `dict[str, Any]`:
@@ -198,13 +198,13 @@ def load_prompt_datasets(script_args: TrainArguments, training_args: "RPOConfig"
     }
 
 
-def lora_config(script_args: TrainArguments, training_args: "RPOConfig") -> "LoraConfig | None":
+def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "LoraConfig | None":
     """
     The adapter to train.
 
     Args:
         script_args ([`TrainArguments`]): the options of the command.
-        training_args ([`RPOConfig`]): the configuration of the trainer.
+        training_args ([`FlowConfig`]): the configuration of the trainer.
 
     Returns:
         [`~peft.LoraConfig`] or `None`: its configuration, `None` where `adapter_path` brings one along.
