@@ -11,7 +11,7 @@ from PIL import Image
 from .batching import Conditioning
 from .cache import EncodingCache
 from .limits import check_sizes, warn_of_cut_prompts
-from .placement import place
+from .placement import move_pipeline
 from .sources import content_hash, source_images
 
 
@@ -173,10 +173,10 @@ class FlowPolicy(ABC):
     def to(self, device: torch.device | str, **placement: bool) -> "FlowPolicy":
         """
         Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. `placement`, which is of
-        [`~arr_trl.policies.placement.place`], says what stays in CPU memory.
+        [`~arr_trl.policies.placement.move_pipeline`], says what stays in CPU memory.
         """
         self._device = torch.device(device)
-        place(self.pipeline, self._device, **placement)
+        move_pipeline(self.pipeline, self._device, **placement)
         self.cache.clear()
         self._negative = {}
         return self

@@ -11,7 +11,7 @@ from transformers import Qwen2VLProcessor
 from transformers.utils import is_torchvision_available
 
 from .batching import Conditioning, concatenate
-from .hub import hub_kwargs
+from .files import file_kwargs
 from .qwen_image import QwenImagePolicy
 from .sources import source_images
 
@@ -66,7 +66,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
         if not is_torchvision_available() and "processor" not in init_kwargs:
-            hub = hub_kwargs(init_kwargs)
+            hub = file_kwargs(init_kwargs)
             init_kwargs["processor"] = ImageOnlyProcessor.from_pretrained(model, subfolder="processor", **hub)
         return super().load_pipeline(model, **init_kwargs)
 
