@@ -1,7 +1,9 @@
 """A flow-matching pipeline of diffusers seen as a policy that can be sampled, scored and trained."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +11,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from .batching import Conditioning
-from .cache import EncodingCache
+from .cache import EncodingCache, encoders_of
 from .limits import check_sizes, warn_of_cut_prompts
 from .placement import move_pipeline
 from .sources import content_hash, source_images
@@ -140,6 +142,12 @@ class FlowPolicy(ABC):
             self._negative = self.encode_negative()
         negative = {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in self._negative.items()}
         return encoded | negative
+
+    def keep_encodings(self, folder: str | os.PathLike) -> None:
+        """From now on read from `folder` what these encoders made of a row in an earlier run, and write there the rest."""
+        settings = {name: v for name, v in vars(self).items() if v is None or type(v) in (str, int, float)}
+        encoders = encoders_of(self.pipeline, type(self).__name__, settings, self.device)
+        self.cache.keep_on_disk(Path(folder) / encoders, self.device)
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""

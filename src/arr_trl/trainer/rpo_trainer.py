@@ -251,7 +251,7 @@ class RPOTrainer(ResumableTrainer):
             move_transformer=not self.accelerator.is_fsdp2,  # each block goes there when it is sharded
         )
         if args.prompt_cache_dir is not None:
-            self.policy.cache.keep_on_disk(args.prompt_cache_dir, self.policy)
+            self.policy.keep_encodings(args.prompt_cache_dir)
         if args.offload_blocks and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
                 "offload_blocks=True is for one process, or several with `--accelerate_config ddp`. FSDP and DeepSpeed "
