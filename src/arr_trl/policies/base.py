@@ -62,9 +62,9 @@ class FlowPolicy(ABC):
         return self.size_multiple_of(self.pipeline.vae.config)
 
     @staticmethod
-    @abstractmethod
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        """[`~FlowPolicy.size_multiple`] from the configuration of the autoencoder alone."""
+        """[`~FlowPolicy.size_multiple`] from the configuration of the autoencoder alone: its factor, a patch of 2."""
+        return 2 ** len(vae_config["block_out_channels"])
 
     @abstractmethod
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
@@ -108,8 +108,26 @@ class FlowPolicy(ABC):
         """
 
     @abstractmethod
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Pixels `[B, 3, H, W]` in -1..1 of packed latents `[B, L, C]`, with gradient, in the autoencoder's precision."""
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Packed latents `[B, L, C]` that [`~FlowPolicy.to_pixels`] turns back: the encoder's mode, not a sample."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot encode pictures, and training on given pictures needs it: define "
+            "`to_latents(pixels)`, from `[B, 3, H, W]` to the latents `[B, L, C]` that its `to_pixels` turns back."
+        )
+
+    @torch.no_grad()
     def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
         """Pictures of packed latents `[B, L, C]`."""
+        return self.pipeline.image_processor.postprocess(self.to_pixels(latents, height, width), output_type="pil")
+
+    @torch.no_grad()
+    def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
+        """Packed latents `[B, L, C]` in float32 of RGB pictures, which are resized to `height` × `width` first."""
+        pixels = self.pipeline.image_processor.preprocess(images, height, width)
+        return self.to_latents(pixels.to(self.device, self.pipeline.vae.dtype)).float().contiguous()
 
     @classmethod
     def check_sizes(cls, sizes: Mapping[str, int], multiple: int) -> None:
