@@ -1,6 +1,7 @@
 """Which checkpoint is used, and what is said about those that are not; on disks that are full, too."""
 
 import json
+import re
 import logging
 import os
 from pathlib import Path
@@ -136,6 +137,55 @@ def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_
         build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint="True", **overrides)
     with pytest.raises(CheckpointError, match=f"{name}.*="):
         build(tmp_path / "out", files, **overrides).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("setting", [
+    {"noise_level": 0.5}, {"sde_type": "dance"}, {"guidance_scale": 2.0}, {"height": 64}, {"reward_weights": [2.0]},
+    {"seed": 7}, {"negative_reward": 1.0}, {"share_initial_noise": False}, {"kl_fraction": 0.5},
+])  # fmt: skip
+def test_rollout_in_a_checkpoint_was_drawn_with_its_settings(tmp_path, setting):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=2).train()
+    ((name, value),) = setting.items()
+    inside, between = (str(tmp_path / "out" / f"checkpoint-{step}") for step in (1, 2))
+    # inside a rollout, of which a step is still to be trained on
+    with pytest.raises(CheckpointError, match=rf"written with .*{name}=.* this run has .*{name}={re.escape(str(value))}"):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=inside, **setting)
+    trainer = build(tmp_path / "out", files, max_steps=3, **setting)
+    trainer.train(resume_from_checkpoint=between)
+    assert trainer.state.global_step == 3
+
+
+@pytest.mark.parametrize("setting", [
+    {"use_rslora": True}, {"alpha_pattern": {"attn.to_q": 8}}, {"rank_pattern": {"attn.to_q": 1}}, {"use_dora": True},
+])  # fmt: skip
+def test_optimizer_in_a_checkpoint_is_of_the_whole_adapter(tmp_path, setting):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=2).train()
+    lora = LoraConfig(**{"r": 2, "lora_alpha": 4, **setting})
+    with pytest.raises(CheckpointError, match=rf"checkpoint-2 was written with .*peft_config\.{next(iter(setting))}="):
+        build(tmp_path / "out", files, lora=lora).train(resume_from_checkpoint=True)
+
+
+def test_checkpoint_of_another_base_is_refused_before_the_model_is_loaded(tmp_path):
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=2).train()
+    with pytest.raises(CheckpointError, match=r"written with base_model=FluxPipeline, .* has base_model=user/other"):
+        build(tmp_path / "out", files, model="user/other", resume_from_checkpoint="True")
+
+
+def test_checkpoint_that_recorded_less_still_resumes(tmp_path):
+    # as it was written before a setting counted: a name that a checkpoint did not record is passed over
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=1).train()
+    seal_file = tmp_path / "out" / "checkpoint-1" / SEAL
+    content = json.loads(seal_file.read_text())
+    kept = ("num_processes", "num_iterations", "num_generations", "window_size", "lora_r", "lora_alpha", "optim")
+    content["settings"] = {name: content["settings"][name] for name in kept}
+    seal_file.write_text(json.dumps(content))
+    trainer = build(tmp_path / "out", files, max_steps=2)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2
 
 
 def test_what_may_change_between_a_checkpoint_and_its_continuation(tmp_path):

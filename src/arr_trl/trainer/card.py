@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from trl.trainer.utils import get_callable_name
 
 from ..judges import JudgeReward
 from ..policies import FlowPolicy
 from ..release import AdapterCard, base_license, public_name, training_settings
+from ..rewards import get_callable_name
 from .flow_config import FlowConfig
 from .trainable import name_of
 
