@@ -1,9 +1,9 @@
 """Which checkpoint is used, and what is said about those that are not; on disks that are full, too."""
 
 import json
-import re
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -139,39 +139,51 @@ def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_
         build(tmp_path / "out", files, **overrides).train(resume_from_checkpoint=True)
 
 
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A run with a checkpoint inside a rollout, of which a step is still to be trained on, and one behind it."""
+    folder = tmp_path_factory.mktemp("two_steps")
+    build(folder / "out", write_prompts(folder), max_steps=2).train()
+    return folder
+
+
 @pytest.mark.parametrize("setting", [
     {"noise_level": 0.5}, {"sde_type": "dance"}, {"guidance_scale": 2.0}, {"height": 64}, {"reward_weights": [2.0]},
     {"seed": 7}, {"negative_reward": 1.0}, {"share_initial_noise": False}, {"kl_fraction": 0.5},
 ])  # fmt: skip
-def test_rollout_in_a_checkpoint_was_drawn_with_its_settings(tmp_path, setting):
-    files = write_prompts(tmp_path)
-    build(tmp_path / "out", files, max_steps=2).train()
+def test_rollout_in_a_checkpoint_was_drawn_with_its_settings(two_steps, tmp_path, setting):
     ((name, value),) = setting.items()
-    inside, between = (str(tmp_path / "out" / f"checkpoint-{step}") for step in (1, 2))
-    # inside a rollout, of which a step is still to be trained on
-    with pytest.raises(CheckpointError, match=rf"written with .*{name}=.* this run has .*{name}={re.escape(str(value))}"):
+    files, inside, between = write_prompts(tmp_path), *(str(two_steps / "out" / f"checkpoint-{k}") for k in (1, 2))
+    said = rf"written with .*{name}=.* this run has .*{name}={re.escape(str(value))}"
+    with pytest.raises(CheckpointError, match=said):
         build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=inside, **setting)
-    trainer = build(tmp_path / "out", files, max_steps=3, **setting)
-    trainer.train(resume_from_checkpoint=between)
+    # behind it only the base is another
+    with pytest.raises(
+        CheckpointError, match=r"was written with base_model=FluxPipeline, and this run has base_model=no"
+    ):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=between, **setting)
+
+
+def test_other_noise_is_drawn_from_the_next_rollout_on(two_steps, tmp_path):
+    trainer = build(tmp_path / "out", write_prompts(tmp_path), max_steps=3, noise_level=0.5, seed=7)
+    trainer.train(resume_from_checkpoint=str(two_steps / "out" / "checkpoint-2"))
     assert trainer.state.global_step == 3
 
 
 @pytest.mark.parametrize("setting", [
     {"use_rslora": True}, {"alpha_pattern": {"attn.to_q": 8}}, {"rank_pattern": {"attn.to_q": 1}}, {"use_dora": True},
 ])  # fmt: skip
-def test_optimizer_in_a_checkpoint_is_of_the_whole_adapter(tmp_path, setting):
-    files = write_prompts(tmp_path)
-    build(tmp_path / "out", files, max_steps=2).train()
+def test_optimizer_in_a_checkpoint_is_of_the_whole_adapter(two_steps, tmp_path, setting):
     lora = LoraConfig(**{"r": 2, "lora_alpha": 4, **setting})
+    checkpoint = str(two_steps / "out" / "checkpoint-2")
     with pytest.raises(CheckpointError, match=rf"checkpoint-2 was written with .*peft_config\.{next(iter(setting))}="):
-        build(tmp_path / "out", files, lora=lora).train(resume_from_checkpoint=True)
-
-
-def test_checkpoint_of_another_base_is_refused_before_the_model_is_loaded(tmp_path):
-    files = write_prompts(tmp_path)
-    build(tmp_path / "out", files, max_steps=2).train()
-    with pytest.raises(CheckpointError, match=r"written with base_model=FluxPipeline, .* has base_model=user/other"):
-        build(tmp_path / "out", files, model="user/other", resume_from_checkpoint="True")
+        build(
+            tmp_path / "out",
+            write_prompts(tmp_path),
+            model="no/such-model",
+            lora=lora,
+            resume_from_checkpoint=checkpoint,
+        )
 
 
 def test_checkpoint_that_recorded_less_still_resumes(tmp_path):
