@@ -12,7 +12,7 @@ from PIL import Image
 
 from .batching import Conditioning
 from .cache import EncodingCache, encoders_of
-from .limits import check_sizes, warn_of_cut_prompts
+from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
 from .placement import move_pipeline
 from .sources import content_hash, source_images
 
@@ -34,6 +34,11 @@ class FlowPolicy(ABC):
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     # LoRA targets used when the user gives none: those of the published adapter of this family.
     target_modules: ClassVar[tuple[str, ...]]
+    # What the models of this family are recommended with, for who names neither. The policy of a base that was distilled
+    # to few steps has other values: that many steps, and classifier-free guidance off.
+    default_guidance_scale: float
+    default_num_inference_steps: int
+    distilled_num_inference_steps: ClassVar[int] = 4
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
@@ -50,6 +55,10 @@ class FlowPolicy(ABC):
         self.dtype = pipeline.transformer.dtype  # before LoRA adds float32 parameters to a bfloat16 network
         self.cache = EncodingCache(max_cached_prompts)
         self._negative: Conditioning = {}
+        if self.distilled:
+            self.default_num_inference_steps = self.distilled_num_inference_steps
+            if self.cfg_off_scale is not None:
+                self.default_guidance_scale = self.cfg_off_scale
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
@@ -65,6 +74,16 @@ class FlowPolicy(ABC):
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
         """[`~FlowPolicy.size_multiple`] from the configuration of the autoencoder alone: its factor, a patch of 2."""
         return 2 ** len(vae_config["block_out_channels"])
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the base was distilled to few steps: by its configuration if that says so, otherwise by its name."""
+        return named_distilled(self.pipeline.name_or_path)
+
+    def warn_if_distilled(self) -> None:
+        """Tell who trains a base that was distilled to few steps what becomes of it."""
+        if self.distilled:
+            warn_of_distillation(self.pipeline.name_or_path or self.pipeline_class.__name__)
 
     @abstractmethod
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:

@@ -26,6 +26,8 @@ class FluxPolicy(FlowPolicy):
     """
 
     pipeline_class = FluxPipeline
+    default_guidance_scale = 3.5
+    default_num_inference_steps = 30
     # Those of the published ARR-FLUX.1-dev adapter. `attn.to_q/k/v` also match the single-stream blocks.
     target_modules = (
         "attn.to_q",
@@ -46,6 +48,10 @@ class FluxPolicy(FlowPolicy):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self._guidance_embeds = pipeline.transformer.config.guidance_embeds
         self._num_channels = pipeline.transformer.config.in_channels // 4
+
+    @property
+    def distilled(self) -> bool:
+        return not self.pipeline.transformer.config.guidance_embeds or super().distilled  # -schnell has none, -dev has
 
     def num_tokens(self, prompt: str) -> int:
         return len(self.pipeline.tokenizer_2(prompt)["input_ids"])

@@ -28,6 +28,8 @@ class Flux2Policy(FlowPolicy):
     """
 
     pipeline_class = Flux2Pipeline
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
     # The FLUX.1 adapter's counterparts; a single-stream block has one projection in and one out.
     target_modules = (
         "attn.to_q",
@@ -138,7 +140,11 @@ class Flux2KleinPolicy(Flux2Policy):
 
     def __init__(self, pipeline: DiffusionPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
-        self.negative_prompt = None if pipeline.config.is_distilled else ""
+        self.negative_prompt = None if self.distilled else ""
+
+    @property
+    def distilled(self) -> bool:
+        return self.pipeline.config.is_distilled
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         return {"max_sequence_length": self.max_sequence_length}  # the empty prompt is the pipeline's own

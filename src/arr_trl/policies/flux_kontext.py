@@ -31,6 +31,8 @@ class FluxKontextPolicy(FluxPolicy):
     """
 
     pipeline_class = FluxKontextPipeline
+    default_guidance_scale = 2.5
+    default_num_inference_steps = 28
     editing = True
 
     def __init__(

@@ -34,6 +34,8 @@ class QwenImagePolicy(FlowPolicy):
     pipeline_class = QwenImagePipeline
     guidance_argument = "true_cfg_scale"
     cfg_off_scale = 1.0
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
     # Those of the published ARR-Qwen-Image-Edit adapter, which has the same transformer.
     target_modules = (
         "attn.to_q",

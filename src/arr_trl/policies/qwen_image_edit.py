@@ -148,6 +148,7 @@ class QwenImageEditPlusPolicy(QwenImageEditPolicy):
     """
 
     pipeline_class = QwenImageEditPlusPipeline
+    default_num_inference_steps = 40
 
     def _resizing(self, side: int) -> str:
         return (

@@ -32,6 +32,9 @@ class ZImagePolicy(FlowPolicy):
 
     pipeline_class = ZImagePipeline
     cfg_off_scale = 0.0
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
+    distilled_num_inference_steps = 8  # of the 9 on Turbo's card the last was no forward; diffusers has none such now
     target_modules = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
 
     def __init__(
@@ -43,6 +46,10 @@ class ZImagePolicy(FlowPolicy):
     ):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self.negative_prompt = negative_prompt
+
+    @property
+    def distilled(self) -> bool:
+        return self.pipeline.scheduler.config.shift == 3.0  # Z-Image-Turbo's; Z-Image's is 6
 
     @property
     def hidden_size(self) -> int:
