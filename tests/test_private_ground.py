@@ -24,6 +24,7 @@ HOOKS = {
     "_determine_best_metric": ("metrics", "trial"),
     "_finish_current_push": (),
     "_get_dataloader": ("dataset", "description", "batch_size", "sampler_fn", "is_training"),
+    "_get_grad_norm": ("model", "grad_norm"),
     "_get_output_dir": ("trial",),
     "_get_train_sampler": ("train_dataset",),
     "_load_from_checkpoint": ("resume_from_checkpoint", "model"),

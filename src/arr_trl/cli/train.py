@@ -89,12 +89,20 @@ def train(
         print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, RewardError, RowError, StoreError, StreamError) as error:
+    except (
+        CheckpointError,
+        FloatingPointError,
+        JudgeFailureError,
+        RewardError,
+        RowError,
+        StoreError,
+        StreamError,
+    ) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
         _write_release(trainer, script_args.dataset_name)
-    except (RewardError, StoreError) as error:  # in the evaluation; what was trained is written already
+    except (FloatingPointError, RewardError, StoreError) as error:  # in the evaluation; what was trained is written
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     except (OSError, SafetensorError) as error:

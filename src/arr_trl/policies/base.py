@@ -139,8 +139,19 @@ class FlowPolicy(ABC):
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        """Pictures of packed latents `[B, L, C]`."""
-        return self.pipeline.image_processor.postprocess(self.to_pixels(latents, height, width), output_type="pil")
+        """
+        Pictures of packed latents `[B, L, C]`.
+
+        Raises:
+            `FloatingPointError`: when the autoencoder made something else of them.
+        """
+        pixels = self.to_pixels(latents, height, width)
+        if not pixels.isfinite().all():
+            raise FloatingPointError(
+                f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers (NaN or "
+                "infinite). Where it is in float16, load it in bfloat16 or float32."
+            )
+        return self.pipeline.image_processor.postprocess(pixels, output_type="pil")
 
     @torch.no_grad()
     def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
