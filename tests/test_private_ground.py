@@ -40,6 +40,7 @@ HOOKS = {
     "_save_rng_state": ("output_dir",),
     "_send_telemetry": (),
     "compute_loss": ("model", "inputs", "return_outputs", "num_items_in_batch"),
+    "create_optimizer": (),
     "get_batch_samples": ("epoch_iterator", "num_batches", "device"),
     "init_hf_repo": ("token", "private"),
     "save_model": ("output_dir", "_internal_call"),

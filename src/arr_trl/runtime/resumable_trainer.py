@@ -12,6 +12,7 @@ import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
@@ -35,6 +36,9 @@ from .sharding import load_adapter, load_optimizer_state_dict, local_part, optim
 
 
 logger = logging.getLogger(__name__)
+
+# What a configuration says of an optimizer, beside the learning rate; the rest of a group is state.
+_HYPERPARAMETERS = ("betas", "eps", "momentum", "weight_decay")
 
 
 class ResumableTrainer(ReleasePushes):
@@ -290,10 +294,24 @@ class ResumableTrainer(ReleasePushes):
             return
         load_adapter(self.model, load_file(os.path.join(resume_from_checkpoint, ADAPTER_SAFE_WEIGHTS_NAME)))
 
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        self._asked_for = [
+            {"lr": group.get("initial_lr", group["lr"])} | {k: group[k] for k in _HYPERPARAMETERS if k in group}
+            for group in optimizer.param_groups
+        ]
+        return optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not self.accelerator.is_fsdp2:
-            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
             return
+        if self.accelerator.is_fsdp2:
+            self._load_whole_optimizer(checkpoint)
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        take_hyperparameters(self.optimizer, self.lr_scheduler, self._asked_for)
+
+    def _load_whole_optimizer(self, checkpoint: str) -> None:
         files = [os.path.join(checkpoint, name) for name in (OPTIMIZER_NAME, SCHEDULER_NAME)]
         if not all(os.path.isfile(file) for file in files):
             return  # `save_only_model` left out the rollouts, too, and who reads them says so
@@ -326,3 +344,27 @@ class ResumableTrainer(ReleasePushes):
             self.create_model_card()
             if self.is_world_process_zero():
                 self._push.attempt(self._push_release, "Model save")
+
+
+def take_hyperparameters(
+    optimizer: torch.optim.Optimizer, scheduler: LRScheduler, asked_for: list[dict[str, Any]]
+) -> None:
+    """
+    Let a run that resumes have the settings of its own configuration, and of the optimizer's state what was estimated. A
+    state brings along the learning rate, weight decay and the like that it was saved with, which would be used without
+    a word; and its rate is that of the old schedule for a step more.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): the optimizer, its state loaded.
+        scheduler (`torch.optim.lr_scheduler.LRScheduler`): its scheduler, its state loaded. One that follows what it
+            measures, such as `ReduceLROnPlateau`, keeps the rate that it has found.
+        asked_for (`list[dict]`): `lr` and other settings of each group, as they were before.
+    """
+    for group, asked in zip(optimizer.param_groups, asked_for, strict=True):
+        group.update({name: value for name, value in asked.items() if name != "lr"})
+    if not isinstance(scheduler, LambdaLR):
+        return
+    scheduler.base_lrs = [asked["lr"] for asked in asked_for]
+    for group, rate, schedule in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = rate, rate * schedule(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]

@@ -244,6 +244,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         "zero_stage": None if zero is None else zero.zero_stage,
         "optim": args.optim.removesuffix("_fused"),  # whose state is the same
         "base_model": public_name(base_model)[0],
+        "adapter_path": None if args.adapter_path is None else public_name(args.adapter_path)[0],
     }
     if isinstance(args, OnlineConfig):
         settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
