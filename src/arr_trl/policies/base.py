@@ -35,9 +35,10 @@ class FlowPolicy(ABC):
     # LoRA targets used when the user gives none: those of the published adapter of this family.
     target_modules: ClassVar[tuple[str, ...]]
     # What the models of this family are recommended with, for who names neither. The policy of a base that was distilled
-    # to few steps has other values: that many steps, and classifier-free guidance off.
-    default_guidance_scale: float
-    default_num_inference_steps: int
+    # to few steps has other values: that many steps, and classifier-free guidance off. A family of your own has FLUX.1's
+    # until it says otherwise.
+    default_guidance_scale: float = 3.5
+    default_num_inference_steps: int = 30
     distilled_num_inference_steps: ClassVar[int] = 4
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
