@@ -15,7 +15,7 @@ from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, policy_class_of
 from ..release import check_lora_config, public_name
-from ..rewards import met_criteria
+from ..rewards import check_columns, met_criteria
 from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
@@ -59,9 +59,15 @@ def check_arguments(
             raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
     if train_dataset is None:
         raise ValueError(f"{trainer} needs a `train_dataset` with a `prompt` column.")
-    check_prompts(train_dataset, "train_dataset")
-    if eval_dataset is not None:
-        check_prompts(eval_dataset, "eval_dataset")
+    if isinstance(eval_dataset, IterableDataset):
+        raise ValueError(
+            "eval_dataset is a stream, and every evaluation draws all of it again; take some rows of it, for example with "
+            "`Dataset.from_list(list(stream.take(64)))`."
+        )
+    for dataset, name in ((train_dataset, "train_dataset"), (eval_dataset, "eval_dataset")):
+        if dataset is not None:
+            check_prompts(dataset, name)
+            check_columns(dataset.column_names or next(iter(dataset)), name)
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):

@@ -43,27 +43,8 @@ logger = logging.getLogger(__name__)
 class FlowTrainer(ResumableTrainer, _BaseTrainer):
     """
     Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
-    what is released. A subclass gives `compute_loss`, and what its rows become before it.
-
-    Args:
-        model (`str`, [`~diffusers.DiffusionPipeline`] or [`FlowPolicy`]):
-            What is trained: a model id on the Hub, a local folder, a pipeline, or a policy for one.
-        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
-            Functions in the reward protocol that evaluation, and where there are rollouts training, asks.
-        args ([`FlowConfig`]):
-            Configuration.
-        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt`, and a `source_image` where the pipeline edits.
-        eval_dataset ([`~datasets.Dataset`], *optional*):
-            Rows on which the trained model is compared with the base, under fixed noise.
-        eval_funcs (`Callable` or `list[Callable]`, *optional*):
-            Ground truths; each returns one `dict[str, bool]` per image.
-        peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter. Not with `adapter_path`, whose adapter has a configuration of its own.
-        callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
-            Callbacks to customise the training loop.
-        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
-            Optimizer and learning-rate scheduler.
+    what is released. A subclass gives `compute_loss`, and what its rows become before it. See
+    [`RPOTrainer`] for the arguments.
     """
 
     _tag_names = ["arr_trl"]
@@ -266,9 +247,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
         trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
-        self._mode = "eval"
-        rewards_PN = self._compared(rows, base, trained)
-        logged = self._flush_metrics()
+        rewards_PN, logged = self._measured_together(rows, base, trained)
         checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
         self.evaluation = results_of(
             rewards_PN[:counted].tolist(),
@@ -289,6 +268,21 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _measured_together(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """What judges say of base and trained, and what was logged of it. One process that fails ends all of them."""
+        self._mode, failure = "eval", None
+        try:
+            rewards_PN = self._compared(rows, base, trained)
+        except Exception as error:  # whatever the functions of users raise
+            failure = error
+        if self._largest(int(failure is not None)):
+            self._mode = "train"
+            self._metrics["eval"].clear()
+            raise failure or RuntimeError("The evaluation of another process failed.")
+        return rewards_PN, self._flush_metrics()
 
     def _compared(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
@@ -320,8 +314,9 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log({**logs, **self._flush_metrics()}, start_time)
 
-    def _logging_due(self) -> bool:
-        return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
+    def _log_follows(self) -> bool:
+        """Whether what is measured in this step is logged at its end, and not with those of the steps after it."""
+        return (self.state.global_step + 1) % self.state.logging_steps == 0
 
     def _flush_metrics(self) -> dict[str, float]:
         """The means, over all processes, of what was measured since the last time."""

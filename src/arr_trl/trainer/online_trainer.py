@@ -297,7 +297,7 @@ class OnlineTrainer(FlowTrainer):
             )
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
-        if self.args.log_completions and self._logging_due():
+        if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
             self._log_completions(
                 rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
