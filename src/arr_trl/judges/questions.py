@@ -11,7 +11,7 @@ from PIL import Image
 from ..chat import ChatModel, ChatReply, ChatRequest
 from ..rubrics import Rubric
 from .parsing import ReplyError
-from .reward import JudgeStats
+from .stats import JudgeStats
 from .store import StoredAnswer, VerdictStore
 
 
