@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from ..chat import ChatModel, ChatRequest, HTTPChatModel
+from ..digests import image_digest
 from ..rubrics import Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
 from .parsing import ReplyError
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
-from .questions import Question, ask, content_key, image_digest
+from .questions import Question, ask, content_key
 from .ranks import RanksMode
 from .reward import JudgeReward
 from .row import JudgeRow
