@@ -10,11 +10,12 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from ..digests import image_digest
 from .batching import Conditioning
 from .cache import EncodingCache, encoders_of
 from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
 from .placement import move_pipeline
-from .sources import content_hash, source_images
+from .sources import source_images
 
 
 class FlowPolicy(ABC):
@@ -221,7 +222,7 @@ class FlowPolicy(ABC):
     def cache_key(self, row: dict[str, Any]) -> Any:
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
         sources = source_images(row) if self.editing else []
-        return row["prompt"], *map(content_hash, sources)
+        return row["prompt"], *map(image_digest, sources)
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""

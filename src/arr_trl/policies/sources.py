@@ -1,6 +1,5 @@
 """The pictures that an editing row starts from."""
 
-import hashlib
 from typing import Any
 
 from PIL import Image
@@ -37,8 +36,3 @@ def single_source(row: dict[str, Any], pipeline: str, otherwise: str | None = No
             + (f"; {otherwise}." if otherwise else ".")
         )
     return images[0]
-
-
-def content_hash(image: Image.Image) -> str:
-    """The same for pictures that look the same, wherever they came from."""
-    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()

@@ -71,7 +71,7 @@ def check_arguments(
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
-                func.check_rows(dataset)
+                func.check_first_row(dataset)
             func.check()
     _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
