@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trl.trainer.utils import get_callable_name
 
 from ..data import SOURCE_COLUMN, decode_sources
+from ..folders import replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
 from ..rewards import call, columns_of, met_criteria, reward_list
@@ -165,7 +166,7 @@ class Evaluator:
             ranking=ranking,
         )
         evaluation.save(self.output / "results.json")
-        with (self.output / "pairs.jsonl").open("w", encoding="utf-8") as file:
+        with replacing(self.output / "pairs.jsonl") as written, written.open("w", encoding="utf-8") as file:
             for pair in pairs:
                 line = {**pair.to_dict(), "prompt_text": rows[pair.prompt]["prompt"]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.preferences import Preference
+from ..folders import replacing
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
 
 
@@ -172,9 +173,8 @@ def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
 
 def save_summary(summary: dict, path: str | Path) -> None:
     """Write a summary as JSON."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(path) as written:
+        written.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_summary(summaries: dict[str, dict], console: Console | None = None) -> None:

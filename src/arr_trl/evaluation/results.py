@@ -2,13 +2,14 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from ..folders import replacing
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,8 @@ class EvaluationResults:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the results as JSON; the file at `path` is replaced in one step."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
-            written = Path(folder, path.name)
+        with replacing(path) as written:
             written.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(written, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "EvaluationResults":

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..folders import replacing
 from ..judges import JudgeReward, JudgeStats, RubricJudge
 from ..rubrics import Rubric
 from .bradley_terry import bradley_terry
@@ -48,8 +49,9 @@ class Evaluation:
     ranking: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write it as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Write it as JSON; what is at `path` is replaced in one step."""
+        with replacing(path) as written:
+            written.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Evaluation":

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..folders import replacing
 from .batching import Conditioning, concatenate
 
 
@@ -96,10 +97,8 @@ class EncodingCache:
             f"{'cpu' if tensor.device.type == 'cpu' else 'device'}:{name}": tensor.cpu().clone()
             for name, tensor in self._rows[key].items()
         }
-        path = self._file(key)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(save(row))
-        part.replace(path)  # readers see a whole file or none
+        with replacing(self._file(key)) as written:
+            written.write_bytes(save(row))
 
 
 def encoders_of(policy: "FlowPolicy") -> str:

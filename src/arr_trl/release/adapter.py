@@ -5,7 +5,6 @@ The files of one adapter: what PEFT reads (`adapter_config.json`, `adapter_model
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +12,8 @@ from diffusers import DiffusionPipeline
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
+
+from ..folders import replacing_files
 
 
 CONFIG_FILE = "adapter_config.json"
@@ -103,19 +104,17 @@ def save_adapter(
         `ValueError`: when the adapter could not be loaded by stock diffusers; see [`check_lora_config`].
     """
     check_lora_config(model.peft_config[adapter_name])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
+    with replacing_files(folder, ADAPTER_FILES) as written:
         # without `save_embedding_layers=False` PEFT asks the Hub for the configuration of the base
         model.save_pretrained(
             written, selected_adapters=[adapter_name], save_embedding_layers=False, state_dict=state_dict
         )
-        source = Path(written) if adapter_name == "default" else Path(written, adapter_name)
-        weights = load_file(source / PEFT_WEIGHTS_FILE)
-        _tidy_config(source / CONFIG_FILE)
-        _save_diffusers_weights(weights, model.peft_config[adapter_name], source, pipeline_class)
-        for name in ADAPTER_FILES:
-            os.replace(source / name, folder / name)
+        if adapter_name != "default":  # PEFT gives the others a folder of their own
+            for name in (CONFIG_FILE, PEFT_WEIGHTS_FILE):
+                os.replace(written / adapter_name / name, written / name)
+        weights = load_file(written / PEFT_WEIGHTS_FILE)
+        _tidy_config(written / CONFIG_FILE)
+        _save_diffusers_weights(weights, model.peft_config[adapter_name], written, pipeline_class)
 
 
 def _tidy_config(path: Path) -> None:

@@ -17,6 +17,7 @@ from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
 from ..data import StreamError
+from ..folders import replacing_files
 from ..release import ADAPTER_FILES, Push, push_to_hub
 from .background_push import BackgroundPush, create_repo, push_folder, stage
 from .checkpoints import (
@@ -386,10 +387,9 @@ class ResumableTrainer:
             self._push.wait()
         self.callback_handler.on_push_begin(args, self.state, self.control)
         checkpoint, release = Path(checkpoint_folder), Path(args.output_dir)
-        (release / args.adapter_subfolder).mkdir(exist_ok=True)
-        for name in ADAPTER_FILES:  # copied, since gathering the weights anew would take all processes
-            shutil.copy2(checkpoint / name, release / f"{PUSHING}-{name}")
-            os.replace(release / f"{PUSHING}-{name}", release / args.adapter_subfolder / name)
+        with replacing_files(release / args.adapter_subfolder, ADAPTER_FILES) as written:
+            for name in ADAPTER_FILES:  # copied, since gathering the weights anew would take all processes
+                shutil.copy2(checkpoint / name, written / name)
         self.create_model_card()
         message = f"Training in progress, step {self.state.global_step}"
         if args.hub_strategy == HubStrategy.EVERY_SAVE:
