@@ -29,7 +29,9 @@ class SuccessRates:
 @dataclass(frozen=True)
 class EvaluationResults:
     """
-    The trained adapter against its base on held-out prompts with fixed seeds.
+    The trained adapter against its base on held-out prompts with fixed seeds: what a run measures of itself with what it
+    cost, and what its card says. It holds no pairs and no other model; [`Evaluation`] does, of `arr-trl evaluate`, and
+    each has a `results.json` of its own form.
 
     Args:
         base_model (`str`):
@@ -45,7 +47,7 @@ class EvaluationResults:
         win_rate (`float`, *optional*):
             Judge win rate against the base, 0 to 1, a tie counting one half.
         win_rate_ci (`tuple[float, float]`, *optional*):
-            95% interval of `win_rate`.
+            95% interval of `win_rate`, in which whole prompts are resampled.
         tie_rate (`float`, *optional*):
             Share of ties among the comparisons that succeeded.
         failure_rate (`float`, *optional*):

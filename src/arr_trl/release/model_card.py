@@ -11,8 +11,8 @@ from typing import Any, Literal
 from huggingface_hub import ModelCard, constants
 
 from ..evaluation.results import EvaluationResults
-from ..evaluation.win_rate import wilson_interval
 from ..folders import replacing
+from ..intervals import wilson_interval
 from ..rubrics import Rubric
 from .adapter import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, public_name
 from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section, read_sections
