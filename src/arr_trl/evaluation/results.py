@@ -30,8 +30,7 @@ class SuccessRates:
 class EvaluationResults:
     """
     The trained adapter against its base on held-out prompts with fixed seeds: what a run measures of itself with what it
-    cost, and what its card says. It holds no pairs and no other model; [`Evaluation`] does, of `arr-trl evaluate`, and
-    each has a `results.json` of its own form.
+    cost, and what its card says. [`Evaluation`] tells why it is not the same as that one.
 
     Args:
         base_model (`str`):

@@ -31,9 +31,12 @@ _RATES = ("win_rate", "win_rate_ci", "tie_rate", "failure_rate", "order_consiste
 class Evaluation:
     """
     Base against adapters, as `arr-trl evaluate` finds it: several models, every two compared, with criteria and rewards.
-    What a run measures of itself and what a card says of one adapter is less, an [`EvaluationResults`], which
-    [`~Evaluation.results`] takes from here; both have their win rates from [`win_rate`]. Every rate is a share from 0 to 1 with `<name>_ci`, its 95% interval, in which whole prompts
-    are resampled; win rates count a tie as one half, leave failures out, and are those of the second model.
+    What a run measures of itself, and what a card says of one adapter, is an [`EvaluationResults`]: less than this (no
+    other models, no criteria) and more (what training cost), in a `results.json` of another form, so that the two are two.
+    [`~Evaluation.results`] gives the one from the other, and both have their win rates from [`win_rate`].
+
+    Every rate is a share from 0 to 1 with `<name>_ci`, its 95% interval, in which whole prompts are resampled; win rates
+    count a tie as one half, leave failures out, and are those of the second model.
 
     Args:
         base_model (`str`): id or name of the base.

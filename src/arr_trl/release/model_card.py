@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -233,15 +234,21 @@ def _measured(results: EvaluationResults | None, subfolder: str, task: str, data
 
 def training_settings(args: Any) -> dict[str, Any]:
     """
-    The settings of a run that a model card shows: the trainer's own fields, then those of `TrainingArguments` that
-    decide what is learned. Tokens, paths and addresses are left out.
+    The settings of a run that a model card shows: the fields of the trainers here and of the user's own configuration,
+    then those of `TrainingArguments` that decide what is learned. Tokens, paths, addresses and names that are deprecated
+    are left out.
 
     Args:
         args (`transformers.TrainingArguments`):
             The run's configuration, a dataclass.
     """
-    own = inspect.get_annotations(type(args))
-    names = [f.name for f in fields(args) if f.name in own and not f.name.endswith(_PRIVATE_ENDINGS)]
+    ours = takewhile(lambda cls: cls.__module__.split(".")[0] not in ("trl", "transformers"), type(args).__mro__)
+    own = {name for cls in ours for name in inspect.get_annotations(cls)}
+    names = [
+        f.name
+        for f in fields(args)
+        if f.name in own and not f.name.endswith(_PRIVATE_ENDINGS) and "Deprecated" not in f.metadata.get("help", "")
+    ]
     names += [name for name in _TRAINER_SETTINGS if name not in names]
     settings = {name: getattr(args, name) for name in names}
     return {
