@@ -107,7 +107,7 @@ class Evaluator:
 
         # without the flag accelerate takes processes on CPUs for strangers
         self._state = PartialState(cpu=not torch.accelerator.is_available())
-        model = load_adapters(policy.pipeline.transformer, adapters)
+        model = load_adapters(policy.pipeline.transformer, adapters, policy.pipeline_class)
         policy.to(self._state.device)
         self._drawn_with = {
             **policy.call_kwargs(settings.height, settings.width),
@@ -157,7 +157,7 @@ class Evaluator:
         models, comparisons, ranking = summarize(self.models, pairs, pictures, rubric)
         evaluation = Evaluation(
             base_model=self.base_model,
-            adapters={a.name: f"{a.path}/{a.subfolder}" if a.subfolder else a.path for a in self.adapters},
+            adapters={source.name: source.where for source in self.adapters},
             prompts=len(rows),
             settings={**vars(self.settings), **self._drawn_with},
             judge=None if self.judge is None else judge_facts(self.judge, total),
