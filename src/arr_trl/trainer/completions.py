@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from ..data import SOURCE_COLUMN
+from ..data.hub import hub_problem
 from ..evaluation import save_samples
 from ..folders import replacing
 from ..release import PushError
@@ -185,7 +186,7 @@ class CompletionsRepo:
             )
         except (HTTPError, OSError, RuntimeError) as error:
             raise PushError(
-                f"Could not push completions to the dataset {self.repo_id}: {error} They are kept in {self.folder}, "
-                "and the next push sends them too."
+                f"Could not push completions to the dataset {self.repo_id}: {hub_problem(error, self.repo_id)} They are "
+                f"kept in {self.folder}, and the next push sends them too."
             ) from error
         self._new -= names
