@@ -125,7 +125,7 @@ def train(args: argparse.Namespace, device: str, variant: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         config = RPOConfig(
             output_dir=folder, height=args.size, width=args.size, num_inference_steps=8, sde_window_size=2,
-            sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, cfg="off",
+            sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, classifier_free_guidance="off",
             per_device_train_batch_size=args.batch, gradient_accumulation_steps=micro_steps,
             rollout_batch_size=1 if variant == "one pair at a time" else args.rollout_batch,
             compile_blocks=variant == "compiled", base_precision=args.base_precision,

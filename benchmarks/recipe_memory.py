@@ -115,7 +115,7 @@ def train(args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         config = RPOConfig(
             output_dir=folder, height=args.size, width=args.size, num_inference_steps=2, sde_window_size=1,
-            share_initial_noise=False, beta=0.01, cfg="off", max_steps=2, per_device_train_batch_size=args.batch,
+            share_initial_noise=False, beta=0.01, classifier_free_guidance="off", max_steps=2, per_device_train_batch_size=args.batch,
             gradient_accumulation_steps=2 * pairs // args.batch, rollout_batch_size=args.rollout_batch,
             base_precision=args.base_precision, offload_blocks=args.offload_blocks,
             offload_encoders=args.offload_encoders, gradient_checkpointing=not args.no_checkpointing,

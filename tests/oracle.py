@@ -46,7 +46,7 @@ def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generation
     num_steps = 2
     step_noise = torch.randn(len(rows), num_generations, num_steps, *noise.shape[1:], generator=generator)
     sigmas = policy.sigmas(4, height, width)
-    sampled = rollout(policy, model, noise, step_noise, sigmas, conditioning, 0, "dance", 0.3, guidance_scale).steps
+    sampled = rollout(policy, model, noise, step_noise, sigmas, conditioning, 0, "dance", 0.3, guidance_scale).rows
     ratios = []
     batch_size = 1 if row_by_row else len(noise)
     for start in range(0, num_steps * len(noise), batch_size):

@@ -23,6 +23,7 @@ from arr_trl.cli.main import main
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
+from arr_trl.trainer import FlowConfig, FlowTrainer, OnlineConfig, OnlineTrainer, TrajectoryConfig, TrajectoryTrainer
 
 
 ROOT = Path(__file__).parents[1]
@@ -192,10 +193,11 @@ def test_every_page_is_in_the_index():
     assert {path.name for path in PAGES[1:]} - {"index.md"} == set(re.findall(r"\]\((\w+\.md)\)", index))
 
 
-def test_every_field_of_the_configuration_is_documented_with_its_default():
-    documented = dict(re.findall(r"^ {8}(\w+) \((.*)\):$", RPOConfig.__doc__, re.MULTILINE))
-    inherited = {field.name for field in fields(RPOConfig.__base__)}
-    own = [f for f in fields(RPOConfig) if f.name in inspect.get_annotations(RPOConfig) and f.name not in inherited]
+@pytest.mark.parametrize("config", [FlowConfig, OnlineConfig, TrajectoryConfig, RPOConfig])
+def test_every_field_of_the_configuration_is_documented_with_its_default(config):
+    documented = dict(re.findall(r"^ {8}(\w+) \((.*)\):$", config.__doc__, re.MULTILINE))
+    inherited = {field.name for field in fields(config.__base__)}
+    own = [f for f in fields(config) if f.name in inspect.get_annotations(config) and f.name not in inherited]
     assert documented.keys() == {field.name for field in own}
     for field in own:
         assert field.default is not MISSING
@@ -210,7 +212,8 @@ def test_every_logged_metric_is_explained(workplace):
     logged = {name for entry in history for name in entry} - {"step"}
     # those that need another mode or an ensemble are found in the source
     logged |= set(re.findall(r'"(judge/\w+)"', (SOURCE / "judges" / "reward.py").read_text()))
-    logged |= set(re.findall(r'metrics\["(\w+/\w+)"\]', inspect.getsource(RPOTrainer)))
+    trainers = (FlowTrainer, OnlineTrainer, TrajectoryTrainer, RPOTrainer)
+    logged |= {name for t in trainers for name in re.findall(r'metrics\["(\w+/\w+)"\]', inspect.getsource(t))}
     assert any(name.startswith("eval_success/") for name in logged)
     page = (ROOT / "docs" / "source" / "rpo_trainer.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"`([\w/<>.]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))

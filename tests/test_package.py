@@ -32,16 +32,3 @@ def test_every_public_name_is_there(name):
 def test_a_misspelt_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'RPOTrainr'"):
         arr_trl.RPOTrainr  # noqa: B018
-
-
-def test_private_names_of_trl_that_the_trainer_stands_on():
-    # arr_trl imports these; TRL may move them in any release. Config: trainer/rpo_config.py, the rest: rpo_trainer.py.
-    from transformers import Trainer, TrainingArguments
-    from trl.trainer.base_config import _BaseConfig
-    from trl.trainer.base_trainer import _BaseTrainer
-    from trl.trainer.utils import get_callable_name
-
-    assert issubclass(_BaseTrainer, Trainer)
-    assert issubclass(_BaseConfig, TrainingArguments)
-    assert callable(_BaseTrainer._send_telemetry)
-    assert get_callable_name(loaded_by) == "loaded_by"

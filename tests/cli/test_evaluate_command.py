@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 from arr_trl.cli.main import main
 from arr_trl.evaluation import Evaluation
+from arr_trl.policies import FluxPolicy
 from arr_trl.release import AdapterCard, save_adapter, write_model_card
 from arr_trl.tiny_scenes import load_pipeline
 
@@ -102,7 +103,26 @@ def test_own_reward_function_without_a_judge_is_enough(release, tmp_path, monkey
     assert "height" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("flags", "steps", "guidance"), [
+    ([], 2, 1.5), (["--guidance_scale", "0.0"], 2, 0.0), (["--num_inference_steps", "1"], 1, 1.5),
+])  # fmt: skip
+def test_steps_and_guidance_that_are_not_given_are_the_familys(release, tmp_path, monkeypatch, flags, steps, guidance):
+    monkeypatch.setattr(FluxPolicy, "default_num_inference_steps", 2)
+    monkeypatch.setattr(FluxPolicy, "default_guidance_scale", 1.5)
+    (tmp_path / "prompts.txt").write_text("a red circle left of a blue square\n")
+    argv = ["evaluate", "--model", "tiny_scenes", "--adapter", str(release / "ARR"), "--dataset",
+        str(tmp_path / "prompts.txt"), "--output", str(tmp_path / "out"), "--height", "32", "--width", "32",
+        "--eval_funcs", "arr_trl.tiny_scenes.success", "--max_sequence_length", "12", *flags]  # fmt: skip
+    assert main(argv) == 0
+    for settings in (
+        Evaluation.load(tmp_path / "out" / "results.json").settings,
+        json.loads((tmp_path / "out" / "images" / "settings.json").read_text()),
+    ):
+        assert (settings["num_inference_steps"], settings["guidance_scale"]) == (steps, guidance)
+
+
 @pytest.mark.parametrize(("flags", "sentence"), [
+    (["--num_inference_steps", "0"], "num_inference_steps=0 has to be at least 1"),
     (["--adapter", "./missing"], "There is no adapter at ./missing"),
     (["--adapter", "RELEASE"], "holds no adapter_config.json; there are adapters in"),
     (["--dataset", "missing.jsonl"], "There is no prompt file at missing.jsonl"),

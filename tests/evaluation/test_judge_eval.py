@@ -8,7 +8,7 @@ from rich.console import Console
 from arr_trl.data.preferences import Preference
 from arr_trl.evaluation.judge_eval import (
     JudgeEvaluation,
-    PairOutcome,
+    JudgeOutcome,
     evaluate_judge,
     mcnemar,
     measures,
@@ -79,7 +79,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     inside = 0
     for _ in range(60):
         right = rng.random(100) < 0.7
-        outcomes = [PairOutcome(bool(r), True, 0, 0, 0, 0) for r in right]
+        outcomes = [JudgeOutcome(bool(r), True, 0, 0, 0, 0) for r in right]
         low, high = measures(outcomes)["accuracy_forward_ci"]
         inside += low <= 0.7 <= high
     assert inside >= 52
@@ -111,4 +111,4 @@ def test_the_summary_is_printed_and_written(tmp_path):
 
 
 def test_nothing_measured_is_none():
-    assert JudgeEvaluation([PairOutcome(None, None, 0, 0, 0, 2)]).summary()["order_consistency"] is None
+    assert JudgeEvaluation([JudgeOutcome(None, None, 0, 0, 0, 2)]).summary()["order_consistency"] is None

@@ -28,7 +28,7 @@ def case(request, _flux_pipeline):
 
 def policy_on(case, folder, **kwargs):
     policy = policy_class_of(case[0])(case[0], **{**case[2], **kwargs})
-    policy.cache.keep_on_disk(folder, policy)
+    policy.keep_encodings(folder)
     return policy
 
 
@@ -90,16 +90,17 @@ def test_rows_that_leave_the_memory_leave_it_though_others_of_their_batch_stay()
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])
 def test_what_another_version_of_a_library_encoded_is_not_taken(case, library, monkeypatch):
     policy = policy_class_of(case[0])(case[0], **case[2])
-    before = encoders_of(policy)
-    assert encoders_of(policy) == before
+    what = (policy.pipeline, "policy", {}, policy.device)
+    before = encoders_of(*what)
+    assert encoders_of(*what) == before
     monkeypatch.setattr("arr_trl.policies.cache.version", lambda name: "0" if name == library else version(name))
-    assert encoders_of(policy) != before
+    assert encoders_of(*what) != before
 
 
 @pytest.mark.parametrize("build", [build_qwen_image, build_sd3, build_z_image, lambda: build_flux2(klein=True)])
 def test_negative_prompt_is_encoded_once_and_in_no_row(build, tmp_path):
     policy = policy_for(build())
-    policy.cache.keep_on_disk(tmp_path, policy)
+    policy.keep_encodings(tmp_path)
     asked = []
     encode_prompt = policy.pipeline.encode_prompt
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import on_policy_ratios, sample
+from oracle import on_policy_ratios, picture, sample
 from tiny_pipelines import build_aura_flow
 
 
@@ -43,6 +43,17 @@ def test_sampling_without_noise_equals_the_pipeline(policy, count, guidance_scal
         policy.decode(ours, 48, 80), policy.pipeline(**call, generator=generators).images, strict=True
     ):
         assert our_image.size == their_image.size == (80, 48)
+
+
+def test_its_pictures_and_latents_turn_into_one_another(policy):
+    latents = policy.encode_pictures([picture(80, 48, 0)], 48, 80).requires_grad_()
+    assert latents.shape == policy.initial_noise(1, 48, 80, torch.Generator()).shape
+    pixels = policy.to_pixels(latents, 48, 80)
+    vae = policy.pipeline.vae
+    mode = vae.encode(policy.pipeline.image_processor.preprocess(picture(80, 48, 0))).latent_dist.mode()
+    torch.testing.assert_close(pixels, vae.decode(mode, return_dict=False)[0], atol=3e-5, rtol=0)
+    (gradient,) = torch.autograd.grad(pixels.sum(), latents)
+    assert gradient.ne(0).all()
 
 
 def test_ratio_is_exactly_one_on_policy(policy):

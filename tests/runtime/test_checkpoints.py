@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,67 @@ def test_checkpoint_of_other_settings_is_refused_before_the_model_is_loaded(tmp_
         build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint="True", **overrides)
     with pytest.raises(CheckpointError, match=f"{name}.*="):
         build(tmp_path / "out", files, **overrides).train(resume_from_checkpoint=True)
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A run with a checkpoint inside a rollout, of which a step is still to be trained on, and one behind it."""
+    folder = tmp_path_factory.mktemp("two_steps")
+    build(folder / "out", write_prompts(folder), max_steps=2).train()
+    return folder
+
+
+@pytest.mark.parametrize("setting", [
+    {"noise_level": 0.5}, {"sde_type": "dance"}, {"guidance_scale": 2.0}, {"height": 64}, {"reward_weights": [2.0]},
+    {"seed": 7}, {"negative_reward": 1.0}, {"share_initial_noise": False}, {"kl_fraction": 0.5},
+])  # fmt: skip
+def test_rollout_in_a_checkpoint_was_drawn_with_its_settings(two_steps, tmp_path, setting):
+    ((name, value),) = setting.items()
+    files, inside, between = write_prompts(tmp_path), *(str(two_steps / "out" / f"checkpoint-{k}") for k in (1, 2))
+    said = rf"written with .*{name}=.* this run has .*{name}={re.escape(str(value))}"
+    with pytest.raises(CheckpointError, match=said):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=inside, **setting)
+    # behind it only the base is another
+    with pytest.raises(
+        CheckpointError, match=r"was written with base_model=FluxPipeline, and this run has base_model=no"
+    ):
+        build(tmp_path / "out", files, model="no/such-model", resume_from_checkpoint=between, **setting)
+
+
+def test_other_noise_is_drawn_from_the_next_rollout_on(two_steps, tmp_path):
+    trainer = build(tmp_path / "out", write_prompts(tmp_path), max_steps=3, noise_level=0.5, seed=7)
+    trainer.train(resume_from_checkpoint=str(two_steps / "out" / "checkpoint-2"))
+    assert trainer.state.global_step == 3
+
+
+@pytest.mark.parametrize("setting", [
+    {"use_rslora": True}, {"alpha_pattern": {"attn.to_q": 8}}, {"rank_pattern": {"attn.to_q": 1}}, {"use_dora": True},
+])  # fmt: skip
+def test_optimizer_in_a_checkpoint_is_of_the_whole_adapter(two_steps, tmp_path, setting):
+    lora = LoraConfig(**{"r": 2, "lora_alpha": 4, **setting})
+    checkpoint = str(two_steps / "out" / "checkpoint-2")
+    with pytest.raises(CheckpointError, match=rf"checkpoint-2 was written with .*peft_config\.{next(iter(setting))}="):
+        build(
+            tmp_path / "out",
+            write_prompts(tmp_path),
+            model="no/such-model",
+            lora=lora,
+            resume_from_checkpoint=checkpoint,
+        )
+
+
+def test_checkpoint_that_recorded_less_still_resumes(tmp_path):
+    # as it was written before a setting counted: a name that a checkpoint did not record is passed over
+    files = write_prompts(tmp_path)
+    build(tmp_path / "out", files, max_steps=1).train()
+    seal_file = tmp_path / "out" / "checkpoint-1" / SEAL
+    content = json.loads(seal_file.read_text())
+    kept = ("num_processes", "num_iterations", "num_generations", "window_size", "lora_r", "lora_alpha", "optim")
+    content["settings"] = {name: content["settings"][name] for name in kept}
+    seal_file.write_text(json.dumps(content))
+    trainer = build(tmp_path / "out", files, max_steps=2)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2
 
 
 def test_what_may_change_between_a_checkpoint_and_its_continuation(tmp_path):

@@ -109,7 +109,7 @@ def test_editing_trains_with_all_that_a_small_card_needs(tmp_path):
     pipeline = build_qwen_image(pipeline_class=QwenImageEditPipeline)
     trainer = edit_trainer(
         pipeline, tmp_path, base_precision="fp8", offload_encoders=True, offload_blocks=True,
-        gradient_checkpointing=True, guidance_scale=4.0, cfg="off",
+        gradient_checkpointing=True, guidance_scale=4.0, classifier_free_guidance="off",
     )  # fmt: skip
     trainer.train()
     assert history(trainer, "grad_norm")[0] > 0

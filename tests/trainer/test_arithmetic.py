@@ -89,7 +89,9 @@ def test_counted_passes_are_those_of_the_formula(flux_pipeline, tmp_path, overri
 
 @pytest.mark.parametrize("cfg", ["both", "rollout", "off"])
 def test_second_branch_of_guidance_counts_where_it_is_used(tmp_path, cfg):
-    trainer = build(build_qwen_image(), tmp_path, cfg=cfg, guidance_scale=4.0, height=32, width=32)
+    trainer = build(
+        build_qwen_image(), tmp_path, classifier_free_guidance=cfg, guidance_scale=4.0, height=32, width=32
+    )
     assert trainer.policy.uses_cfg(4.0)
     backwards = count_backwards(trainer)
     trainer.train()

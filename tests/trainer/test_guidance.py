@@ -32,7 +32,9 @@ def pipeline():
     ],
 )
 def test_cost_is_told_and_is_what_it_costs(pipeline, tmp_path, cfg, sampled, trained, words):
-    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg=cfg, guidance_scale=4.0, share_initial_noise=False)
+    trainer = trainer_for(
+        copy.deepcopy(pipeline), tmp_path, classifier_free_guidance=cfg, guidance_scale=4.0, share_initial_noise=False
+    )
     assert words in trainer.batch_arithmetic()
     trainer.train()
     images = PROMPTS * CANDIDATES
@@ -41,13 +43,13 @@ def test_cost_is_told_and_is_what_it_costs(pipeline, tmp_path, cfg, sampled, tra
 
 @pytest.mark.parametrize("cfg", ["both", "off"])
 def test_rollout_and_loss_agree_where_both_or_neither_is_guided(pipeline, tmp_path, cfg):
-    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg=cfg, guidance_scale=4.0)
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, classifier_free_guidance=cfg, guidance_scale=4.0)
     trainer.train()
     assert history(trainer, "policy/ratio_deviation")[0] == 0.0
 
 
 def test_guidance_in_the_rollout_alone_shows_as_a_deviation_and_still_trains(pipeline, tmp_path):
-    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, cfg="rollout", guidance_scale=4.0)
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, classifier_free_guidance="rollout", guidance_scale=4.0)
     trainer.train()
     assert history(trainer, "policy/ratio_deviation")[0] > 1e-4
     assert history(trainer, "policy/clip_fraction") == [0.0]
@@ -56,13 +58,15 @@ def test_guidance_in_the_rollout_alone_shows_as_a_deviation_and_still_trains(pip
 
 def test_guidance_in_the_rollout_alone_needs_one_update_per_rollout(pipeline, tmp_path):
     with pytest.raises(ValueError, match="classifier_free_guidance='rollout' has no old log-probabilities"):
-        trainer_for(copy.deepcopy(pipeline), tmp_path, cfg="rollout", guidance_scale=4.0, num_iterations=2)
+        trainer_for(
+            copy.deepcopy(pipeline), tmp_path, classifier_free_guidance="rollout", guidance_scale=4.0, num_iterations=2
+        )
 
 
 def test_guidance_that_is_an_input_of_the_network_stays(tmp_path):
     from test_rpo_trainer import trainer_for as flux_trainer
 
-    trainer = flux_trainer(build_pipeline(seed=0), tmp_path, cfg="off", max_steps=1)
+    trainer = flux_trainer(build_pipeline(seed=0), tmp_path, classifier_free_guidance="off", max_steps=1)
     assert "guidance" not in trainer.batch_arithmetic()
     scales = []
     velocity = trainer.policy.velocity

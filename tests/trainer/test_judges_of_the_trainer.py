@@ -63,9 +63,9 @@ def test_an_editing_rubric_on_rows_without_source_image_is_refused_before_loadin
 
 
 def test_an_editing_rubric_takes_rows_with_source_images():
-    judge_of(EDITING).check_rows([{"prompt": "a", "source_image": Image.new("RGB", (8, 8))}])
-    judge_of(zero_shot_rubric()).check_rows([{"prompt": "a"}])
-    judge_of("auto").check_rows([{"prompt": "a"}])
+    judge_of(EDITING).check_first_row([{"prompt": "a", "source_image": Image.new("RGB", (8, 8))}])
+    judge_of(zero_shot_rubric()).check_first_row([{"prompt": "a"}])
+    judge_of("auto").check_first_row([{"prompt": "a"}])
 
 
 def test_the_win_rate_beside_other_rewards_is_the_judge_s(flux_pipeline, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from diffusers import FluxPipeline
 from peft import LoraConfig, PeftModel
+from tiny_pipelines import build_z_image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.policies import FluxPolicy
@@ -382,3 +383,23 @@ def test_fsdp_that_accelerate_leaves_out_on_cpus_is_told(flux_pipeline, tmp_path
     monkeypatch.setenv("FSDP_VERSION", "2")
     trainer_for(flux_pipeline, tmp_path)
     assert "every process holds the whole base" in caplog.text
+
+
+def test_what_is_not_said_is_the_familys_own(flux_pipeline, tmp_path, caplog):
+    trainer = trainer_for(flux_pipeline, tmp_path, eval_num_inference_steps=None)
+    assert (trainer.args.guidance_scale, trainer.args.eval_num_inference_steps) == (3.5, 30)
+    assert "distilled" not in caplog.text
+
+
+def test_distilled_base_is_told_and_has_few_steps(tmp_path, caplog):
+    pipeline = build_z_image()  # with the scheduler of Z-Image-Turbo
+    trainer = trainer_for(pipeline, tmp_path, eval_num_inference_steps=None)
+    assert (trainer.args.guidance_scale, trainer.args.eval_num_inference_steps) == (0.0, 8)
+    assert not trainer.policy.uses_cfg(trainer.args.guidance_scale)  # at twice the cost, on a model that has none
+    assert "was distilled to few steps" in caplog.text
+
+
+def test_old_name_of_the_setting_for_guidance_still_works(tmp_path):
+    with pytest.warns(FutureWarning, match="`cfg` is now called `classifier_free_guidance`"):
+        args = config(tmp_path, cfg="off")
+    assert (args.classifier_free_guidance, args.cfg) == ("off", None)

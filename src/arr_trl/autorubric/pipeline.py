@@ -8,9 +8,10 @@ import numpy as np
 
 from ..chat import ChatModel
 from ..data.preferences import Preference
+from ..digests import image_digest
 from ..judges import JudgeStats, RubricJudge, Verdict
 from ..judges.choice import ChoiceMode
-from ..judges.questions import content_key, image_digest
+from ..judges.questions import content_key
 from ..rubrics import Criterion, Provenance, Rubric
 from ..version import __version__
 from .config import AutoRubricConfig

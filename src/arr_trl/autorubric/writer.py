@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from ..chat import ChatModel
 from ..judges.parsing import ReplyError
 from ..judges.questions import Question, ask
-from ..judges.reward import JudgeStats
+from ..judges.stats import JudgeStats
 from ..judges.store import VerdictStore
 from ..judges.template_question import template_question
 

@@ -1,7 +1,7 @@
 """`arr-trl evaluate`: base against adapters on a prompt set, with pictures, intervals and a report."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,13 @@ class EvaluateArguments(JudgeArguments):
 
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
     width: int = field(default=512, metadata={"help": "Width of the pictures in pixels."})
-    num_inference_steps: int = field(default=30, metadata={"help": "Denoising steps."})
-    guidance_scale: float = field(default=3.5, metadata={"help": "Guidance, as in the pipeline's `__call__`."})
+    num_inference_steps: int | None = field(
+        default=None, metadata={"help": "Denoising steps. Unset, those that the model is recommended with."}
+    )
+    guidance_scale: float | None = field(
+        default=None,
+        metadata={"help": "Guidance, as in the pipeline's `__call__`. Unset, what the model is recommended with."},
+    )
     max_sequence_length: int | None = field(
         default=None, metadata={"help": "Text tokens per prompt. Unset, what the pipeline's `__call__` takes."}
     )
@@ -117,16 +122,16 @@ def run(argv: list[str]) -> int:
         if judge is not None:
             judge.check()
         rows = _rows(args)
+        names = ("num_inference_steps", "guidance_scale")
+        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         settings = InferenceSettings(
-            args.height,
-            args.width,
-            args.num_inference_steps,
-            args.guidance_scale,
-            args.num_images_per_prompt,
-            args.seed,
+            args.height, args.width, num_images_per_prompt=args.num_images_per_prompt, seed=args.seed, **given
         )
+        policy = _policy(args)
+        own = {name: getattr(policy, f"default_{name}") for name in names if name not in given}
+        settings = replace(settings, **own)
         evaluator = Evaluator(
-            _policy(args),
+            policy,
             adapters,
             rows,
             args.output,

@@ -15,13 +15,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from trl.trainer.utils import get_callable_name
 
 from ..data import SOURCE_COLUMN, decode_sources
 from ..folders import replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
-from ..rewards import call, columns_of, met_criteria, reward_list
+from ..rewards import call, columns_of, get_callable_name, met_criteria, reward_list
 from .adapters import AdapterSource, load_adapters, weights_digest
 from .pictures import BASE, InferenceSettings, PictureFolder, check_settings
 from .pixels import pixel_distance, pixel_diversity

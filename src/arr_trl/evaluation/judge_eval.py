@@ -22,7 +22,7 @@ _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class PairOutcome:
+class JudgeOutcome:
     """
     What a judge said of one pair: `forward` in the order of the data, `reversed` in the other, each `True` when it
     named the labelled winner, `False` when the loser, `None` for a tie or no verdict; how many of the two answers
@@ -60,12 +60,12 @@ class JudgeEvaluation:
     A judge against labelled pairs, each shown in both orders.
 
     Args:
-        outcomes (`list[PairOutcome]`): one per pair.
+        outcomes (`list[JudgeOutcome]`): one per pair.
         skipped (`list[str]`): a sentence for every row that could not be used.
         stats ([`JudgeStats`]): what it cost.
     """
 
-    outcomes: list[PairOutcome] = field(default_factory=list)
+    outcomes: list[JudgeOutcome] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     stats: JudgeStats = field(default_factory=JudgeStats)
 
@@ -135,7 +135,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     return evaluation
 
 
-def measures(outcomes: list[PairOutcome]) -> dict[str, float | list[float] | None]:
+def measures(outcomes: list[JudgeOutcome]) -> dict[str, float | list[float] | None]:
     """Every measure and, as `<name>_ci`, its interval; `None` where nothing could be measured."""
     parts = np.array([[measure(o) for measure in _MEASURES.values()] for o in outcomes], dtype=float)  # [P, M, 2]
     sums = resampled_sums(parts, _RESAMPLES)
@@ -213,10 +213,10 @@ def _cell(summary: dict, name: str) -> str:
     return f"{100 * summary[name]:.1f}% \\[{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _outcome(pair: Preference, forward: Verdict, reversed_: Verdict) -> PairOutcome:
+def _outcome(pair: Preference, forward: Verdict, reversed_: Verdict) -> JudgeOutcome:
     answers = (forward, reversed_)
     decisive = [verdict.winner for verdict in answers if verdict.winner is not None]
-    return PairOutcome(
+    return JudgeOutcome(
         forward=None if forward.winner is None else forward.winner == pair.winner,
         reversed=None if reversed_.winner is None else reversed_.winner == 1 - pair.winner,
         first=sum(winner == 0 for winner in decisive),

@@ -1,6 +1,8 @@
 from .ensemble import EnsembleJudge
-from .reward import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, JudgeStats
+from .reward import JudgeFailureError, JudgeFuture, JudgeReward
+from .row import JudgeRow
 from .rubric_judge import RubricJudge
+from .stats import JudgeStats
 from .store import StoredAnswer, StoreError, VerdictStore
 from .verdict import CriterionResult, Verdict
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
+from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
-from .reward import JudgeReward, JudgeRow, JudgeStats
-from .rubric_judge import RubricJudge
+from .reward import JudgeReward
+from .row import JudgeRow
+from .stats import JudgeStats
 from .verdict import Verdict
 
 
@@ -53,8 +55,12 @@ class EnsembleJudge(JudgeReward):
         return sum(judge.questions_per_row(num_candidates) for judge in self.judges)
 
     @property
-    def members(self) -> list[RubricJudge]:
-        return [member for judge in self.judges for member in judge.members]
+    def rubrics(self) -> list[Rubric]:
+        return [rubric for judge in self.judges for rubric in judge.rubrics]
+
+    @property
+    def model_names(self) -> list[str]:
+        return [name for judge in self.judges for name in judge.model_names]
 
     def check(self) -> None:
         for judge in self.judges:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image
-
 from ..chat import ChatModel, ChatReply, ChatRequest
 from ..rubrics import Rubric
 from .parsing import ReplyError
-from .reward import JudgeStats
+from .stats import JudgeStats
 from .store import StoredAnswer, VerdictStore
 
 
@@ -69,13 +67,6 @@ def ask(
 def content_key(*parts: Any) -> str:
     """Digest of plain values."""
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
-
-
-def image_digest(image: Image.Image) -> str:
-    """Digest of an image's pixels."""
-    digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def _is_repairable(question: Question) -> bool:

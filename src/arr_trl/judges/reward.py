@@ -6,16 +6,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
+from ..rubrics import Rubric
+from .row import JudgeRow, judge_rows
+from .stats import JudgeStats
 from .verdict import Verdict
-
-
-if TYPE_CHECKING:
-    from .rubric_judge import RubricJudge
 
 
 _SUBMITTED_AT_ONCE = 8  # calls of `submit` that are judged side by side
@@ -23,56 +21,6 @@ _SUBMITTED_AT_ONCE = 8  # calls of `submit` that are judged side by side
 
 class JudgeFailureError(RuntimeError):
     """Too many comparisons in a row ended without a verdict for training to go on."""
-
-
-@dataclass(frozen=True, eq=False)
-class JudgeRow:
-    """
-    The candidates of one prompt.
-
-    Args:
-        prompt (`str`): the caption, or the instruction of an edit.
-        images (`tuple[PIL.Image.Image, ...]`): two or more candidates.
-        source_image (`PIL.Image.Image` or `list` of them, *optional*):
-            the image that was edited; several where an instruction refers to several.
-    """
-
-    prompt: str
-    images: tuple[Image.Image, ...]
-    source_image: Image.Image | list[Image.Image] | None = None
-
-    @property
-    def sources(self) -> list[Image.Image]:
-        """The images that were edited, as many as there are."""
-        found = self.source_image
-        return list(found) if isinstance(found, list | tuple) else [] if found is None else [found]
-
-
-@dataclass
-class JudgeStats:
-    """
-    What judging cost.
-
-    Args:
-        calls (`int`): questions sent to the model, repairs included.
-        stored (`int`): questions answered from the store.
-        prompt_tokens (`int`): tokens in.
-        completion_tokens (`int`): tokens out.
-        latencies_s (`list[float]`): seconds per question.
-        abstentions (`list[float]`): per comparison, the share of an ensemble's judges without a verdict.
-    """
-
-    calls: int = 0
-    stored: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    latencies_s: list[float] = field(default_factory=list)
-    abstentions: list[float] = field(default_factory=list)
-
-    def __iadd__(self, other: "JudgeStats") -> "JudgeStats":
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
 
 
 # What `submit` returns: a verdict per row, and what they cost.
@@ -122,18 +70,23 @@ class JudgeReward(ABC):
         """
 
     @property
-    def members(self) -> "list[RubricJudge]":
-        """The judges under a rubric that are asked: this one, or those of an ensemble."""
+    def rubrics(self) -> list[Rubric]:
+        """The rubrics that all rows are judged under: one, those of an ensemble's judges, or none."""
         return []
 
-    def check_rows(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
+    @property
+    def model_names(self) -> list[str]:
+        """The chat models that are asked, as far as there are any."""
+        return []
+
+    def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
-        Find out, before training, whether the rows of a dataset can be judged. Only the first one is looked at.
+        Find out, before training, whether the rows of a dataset can be judged, from the first one.
 
         Raises:
             `ValueError`: when a rubric for editing meets rows without a source image.
         """
-        editing = [judge.rubric for judge in self.members if judge.rubric and judge.rubric.task == "image-editing"]
+        editing = [rubric for rubric in self.rubrics if rubric.task == "image-editing"]
         row = next(iter(rows or ()), {}) if editing else {}
         if row and row.get("source_image") is None:
             raise ValueError(
@@ -238,30 +191,6 @@ class JudgeReward(ABC):
                 f"max_failure_rate={self.max_failure_rate:g} of a window of {self._recent.maxlen} allows. The last "
                 f"failure was: {failures[-1]} Repair the judge and resume; what it answered is kept in its store."
             )
-
-
-def judge_rows(
-    prompts: list[str],
-    completions: list[Image.Image],
-    num_generations: int,
-    source_image: list[Image.Image | list[Image.Image]] | None = None,
-) -> list[JudgeRow]:
-    """
-    Rows from the flat lists of TRL's protocol.
-
-    Raises:
-        `ValueError`: when the lists do not make groups of `num_generations`.
-    """
-    n = num_generations
-    if len(prompts) != len(completions) or len(completions) % n:
-        raise ValueError(
-            f"{len(completions)} completions for {len(prompts)} prompts do not make groups of {n}; give the "
-            "candidates of one prompt side by side, with the prompt repeated for each."
-        )
-    return [
-        JudgeRow(prompts[i], tuple(completions[i : i + n]), None if source_image is None else source_image[i])
-        for i in range(0, len(completions), n)
-    ]
 
 
 def verdict_rewards(verdict: Verdict) -> list[float | None]:

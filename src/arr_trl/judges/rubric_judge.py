@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Literal
 
 from ..chat import ChatModel, ChatRequest, HTTPChatModel
+from ..digests import image_digest
 from ..rubrics import Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
 from .parsing import ReplyError
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
-from .questions import Question, ask, content_key, image_digest
+from .questions import Question, ask, content_key
 from .ranks import RanksMode
-from .reward import JudgeReward, JudgeRow, JudgeStats
+from .reward import JudgeReward
+from .row import JudgeRow
 from .rubric_source import resolve_rubric
+from .stats import JudgeStats
 from .store import StoredAnswer, VerdictStore
 from .verdict import Verdict
 
@@ -141,8 +144,12 @@ class RubricJudge(JudgeReward):
         return len(self.mode.views(orders)) + (self.rubric is None)
 
     @property
-    def members(self) -> list["RubricJudge"]:
-        return [self]
+    def rubrics(self) -> list[Rubric]:
+        return [] if self.rubric is None else [self.rubric]
+
+    @property
+    def model_names(self) -> list[str]:
+        return [self.model.model]
 
     def check(self) -> None:
         self.store.get([])  # a store that cannot be used is found now, too
@@ -165,7 +172,7 @@ class RubricJudge(JudgeReward):
 
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         self._check_rows(rows, [self.rubric] * len(rows))
-        rubrics, stats = self._rubrics(rows)
+        rubrics, stats = self._rubric_of_each(rows)
         verdicts, cost = self._under(rows, rubrics)
         stats += cost
         return verdicts, stats
@@ -191,7 +198,7 @@ class RubricJudge(JudgeReward):
             for row, rubric, questions in zip(rows, rubrics, asked, strict=True)
         ], cost
 
-    def _rubrics(self, rows: list[JudgeRow]) -> tuple[list[Rubric | str], JudgeStats]:
+    def _rubric_of_each(self, rows: list[JudgeRow]) -> tuple[list[Rubric | str], JudgeStats]:
         """The rubric for every row; a sentence where it could not be had."""
         if self.rubric is not None:
             return [self.rubric] * len(rows), JudgeStats()

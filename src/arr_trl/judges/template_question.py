@@ -8,9 +8,10 @@ from PIL import Image
 from pydantic import BaseModel
 
 from ..chat import ChatModel, ChatRequest
+from ..digests import image_digest
 from .parsing import json_schema, parse_reply
 from .prompts import render_content, template_id
-from .questions import Question, content_key, image_digest
+from .questions import Question, content_key
 from .store import StoredAnswer
 
 

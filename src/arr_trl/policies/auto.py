@@ -9,10 +9,10 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 
 from ..data import check_source
 from .base import FlowPolicy
+from .files import file_kwargs
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
-from .hub import hub_kwargs
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -47,7 +47,7 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
     check_source(str(model), "model_name_or_path", "model")
-    name = DiffusionPipeline.load_config(model, **hub_kwargs(init_kwargs)).get("_class_name")
+    name = DiffusionPipeline.load_config(model, **file_kwargs(init_kwargs)).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     return _policy_class(name)
@@ -92,7 +92,7 @@ def load_policy(
     """
     policy_class = policy_class_of(model, **init_kwargs)
     _check_arguments(policy_class, policy_kwargs or {})
-    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **hub_kwargs(init_kwargs))
+    vae_config = AutoencoderKL.load_config(model, subfolder="vae", **file_kwargs(init_kwargs))
     policy_class.check_sizes(sizes, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)

@@ -1,18 +1,21 @@
 """A flow-matching pipeline of diffusers seen as a policy that can be sampled, scored and trained."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from ..digests import image_digest
 from .batching import Conditioning
-from .cache import EncodingCache
-from .limits import check_sizes, warn_of_cut_prompts
-from .placement import place
-from .sources import content_hash, source_images
+from .cache import EncodingCache, encoders_of
+from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
+from .placement import move_pipeline
+from .sources import source_images
 
 
 class FlowPolicy(ABC):
@@ -32,6 +35,12 @@ class FlowPolicy(ABC):
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     # LoRA targets used when the user gives none: those of the published adapter of this family.
     target_modules: ClassVar[tuple[str, ...]]
+    # What the models of this family are recommended with, for who names neither. The policy of a base that was distilled
+    # to few steps has other values: that many steps, and classifier-free guidance off. A family of your own has FLUX.1's
+    # until it says otherwise.
+    default_guidance_scale: float = 3.5
+    default_num_inference_steps: int = 30
+    distilled_num_inference_steps: ClassVar[int] = 4
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
@@ -48,6 +57,10 @@ class FlowPolicy(ABC):
         self.dtype = pipeline.transformer.dtype  # before LoRA adds float32 parameters to a bfloat16 network
         self.cache = EncodingCache(max_cached_prompts)
         self._negative: Conditioning = {}
+        if self.distilled:
+            self.default_num_inference_steps = self.distilled_num_inference_steps
+            if self.cfg_off_scale is not None:
+                self.default_guidance_scale = self.cfg_off_scale
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
@@ -60,9 +73,19 @@ class FlowPolicy(ABC):
         return self.size_multiple_of(self.pipeline.vae.config)
 
     @staticmethod
-    @abstractmethod
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        """[`~FlowPolicy.size_multiple`] from the configuration of the autoencoder alone."""
+        """[`~FlowPolicy.size_multiple`] from the configuration of the autoencoder alone: its factor, a patch of 2."""
+        return 2 ** len(vae_config["block_out_channels"])
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the base was distilled to few steps: by its configuration if that says so, otherwise by its name."""
+        return named_distilled(self.pipeline.name_or_path)
+
+    def warn_if_distilled(self) -> None:
+        """Tell who trains a base that was distilled to few steps what becomes of it."""
+        if self.distilled:
+            warn_of_distillation(self.pipeline.name_or_path or self.pipeline_class.__name__)
 
     @abstractmethod
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
@@ -106,8 +129,26 @@ class FlowPolicy(ABC):
         """
 
     @abstractmethod
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Pixels `[B, 3, H, W]` in -1..1 of packed latents `[B, L, C]`, with gradient, in the autoencoder's precision."""
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Packed latents `[B, L, C]` that [`~FlowPolicy.to_pixels`] turns back: the encoder's mode, not a sample."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot encode pictures, and training on given pictures needs it: define "
+            "`to_latents(pixels)`, from `[B, 3, H, W]` to the latents `[B, L, C]` that its `to_pixels` turns back."
+        )
+
+    @torch.no_grad()
     def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
         """Pictures of packed latents `[B, L, C]`."""
+        return self.pipeline.image_processor.postprocess(self.to_pixels(latents, height, width), output_type="pil")
+
+    @torch.no_grad()
+    def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
+        """Packed latents `[B, L, C]` in float32 of RGB pictures, which are resized to `height` × `width` first."""
+        pixels = self.pipeline.image_processor.preprocess(images, height, width)
+        return self.to_latents(pixels.to(self.device, self.pipeline.vae.dtype)).float().contiguous()
 
     @classmethod
     def check_sizes(cls, sizes: Mapping[str, int], multiple: int) -> None:
@@ -141,6 +182,12 @@ class FlowPolicy(ABC):
         negative = {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in self._negative.items()}
         return encoded | negative
 
+    def keep_encodings(self, folder: str | os.PathLike) -> None:
+        """From now on read from `folder` what these encoders made of a row in an earlier run, and write there the rest."""
+        settings = {name: v for name, v in vars(self).items() if v is None or type(v) in (str, int, float)}
+        encoders = encoders_of(self.pipeline, type(self).__name__, settings, self.device)
+        self.cache.keep_on_disk(Path(folder) / encoders, self.device)
+
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""
         length = {} if self.max_sequence_length is None else {"max_sequence_length": self.max_sequence_length}
@@ -164,7 +211,7 @@ class FlowPolicy(ABC):
     def cache_key(self, row: dict[str, Any]) -> Any:
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
         sources = source_images(row) if self.editing else []
-        return row["prompt"], *map(content_hash, sources)
+        return row["prompt"], *map(image_digest, sources)
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""
@@ -173,10 +220,10 @@ class FlowPolicy(ABC):
     def to(self, device: torch.device | str, **placement: bool) -> "FlowPolicy":
         """
         Move the frozen parts and the transformer to `device`; encoded prompts are forgotten. `placement`, which is of
-        [`~arr_trl.policies.placement.place`], says what stays in CPU memory.
+        [`~arr_trl.policies.placement.move_pipeline`], says what stays in CPU memory.
         """
         self._device = torch.device(device)
-        place(self.pipeline, self._device, **placement)
+        move_pipeline(self.pipeline, self._device, **placement)
         self.cache.clear()
         self._negative = {}
         return self

@@ -1,23 +1,19 @@
 """Encoded rows that are kept, so that a prompt is encoded once."""
 
 import hashlib
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..folders import replacing
 from .batching import Conditioning, concatenate
-
-
-if TYPE_CHECKING:
-    from .base import FlowPolicy
 
 
 class EncodingCache:
@@ -35,17 +31,19 @@ class EncodingCache:
         self._folder: Path | None = None
         self._device = torch.device("cpu")
 
-    def keep_on_disk(self, folder: str | os.PathLike, policy: "FlowPolicy") -> None:
+    def keep_on_disk(self, folder: Path, device: torch.device) -> None:
         """
-        Read what `policy` has encoded from `folder`, and write it there, from now on.
+        Read rows from `folder`, and write them there, from now on.
 
         Args:
-            folder (`str` or `os.PathLike`): is made where it is missing. Processes and policies may share it.
-            policy ([`FlowPolicy`]): whose cache this is; rows go to its device, but for what was on the CPU.
+            folder (`Path`):
+                Is made where it is missing. Processes may share it if they encode alike, which
+                [`~arr_trl.policies.cache.encoders_of`] tells.
+            device (`torch.device`): where rows that are read go, but for what was on the CPU.
         """
-        self._folder = Path(folder) / encoders_of(policy)
+        self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._device = policy.device
+        self._device = device
 
     def get(self, keys: list[Hashable], encode: Callable[[list[int]], Conditioning]) -> Conditioning:
         """
@@ -101,16 +99,15 @@ class EncodingCache:
             written.write_bytes(save(row))
 
 
-def encoders_of(policy: "FlowPolicy") -> str:
+def encoders_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str, Any], device: torch.device) -> str:
     """
-    Tells what encodes a policy's rows from all else: from versions of libraries, its settings, and the names, shapes and
-    first values of the weights of encoders and autoencoder.
+    Tells what encodes a policy's rows from all else: from versions of libraries, its name and settings, and the names,
+    shapes and first values of the weights of encoders and autoencoder.
     """
-    plain = {name: value for name, value in vars(policy).items() if value is None or type(value) in (str, int, float)}
     versions = [version(name) for name in ("arr_trl", "diffusers", "transformers")]
-    digest = hashlib.sha256(repr((type(policy).__name__, plain, policy.device.type, versions)).encode())
-    for component, module in policy.pipeline.components.items():
-        if isinstance(module, torch.nn.Module) and component != policy.pipeline.transformer_name:
+    digest = hashlib.sha256(repr((policy, settings, device.type, versions)).encode())
+    for component, module in pipeline.components.items():
+        if isinstance(module, torch.nn.Module) and component != pipeline.transformer_name:
             for name, weight in module.state_dict().items():
                 first = weight.detach().flatten()[:16].float().tolist()
                 digest.update(repr((component, name, tuple(weight.shape), str(weight.dtype), first)).encode())

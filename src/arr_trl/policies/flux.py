@@ -1,15 +1,14 @@
 """FLUX.1 text-to-image: `FluxPipeline` as a policy."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import FluxPipeline
-from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning
+from .latents import decode_scaled, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
 
@@ -27,6 +26,8 @@ class FluxPolicy(FlowPolicy):
     """
 
     pipeline_class = FluxPipeline
+    default_guidance_scale = 3.5
+    default_num_inference_steps = 30
     # Those of the published ARR-FLUX.1-dev adapter. `attn.to_q/k/v` also match the single-stream blocks.
     target_modules = (
         "attn.to_q",
@@ -48,9 +49,9 @@ class FluxPolicy(FlowPolicy):
         self._guidance_embeds = pipeline.transformer.config.guidance_embeds
         self._num_channels = pipeline.transformer.config.in_channels // 4
 
-    @staticmethod
-    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
+    @property
+    def distilled(self) -> bool:
+        return not self.pipeline.transformer.config.guidance_embeds or super().distilled  # -schnell has none, -dev has
 
     def num_tokens(self, prompt: str) -> int:
         return len(self.pipeline.tokenizer_2(prompt)["input_ids"])
@@ -73,8 +74,7 @@ class FluxPolicy(FlowPolicy):
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
         config = self.pipeline.scheduler.config
-        sequence_length = (height // self.size_multiple) * (width // self.size_multiple)
-        mu = resolution_shift(config, sequence_length)
+        mu = resolution_shift(config, (height // self.size_multiple) * (width // self.size_multiple))
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / num_steps, num_steps)
         return scheduler_sigmas(self.pipeline.scheduler, num_steps, sigmas=sigmas, mu=mu)
 
@@ -95,12 +95,11 @@ class FluxPolicy(FlowPolicy):
         guidance_scale: float,
     ) -> torch.Tensor:
         prompt_embeds = conditioning["prompt_embeds"]
-        guidance = latents.new_full((len(latents),), guidance_scale) if self._guidance_embeds else None
         return model(
             hidden_states=latents.to(self.dtype),
             # the pipeline rounds the timestep, not sigma, to the network's precision
             timestep=(sigma * 1000).to(self.dtype) / 1000,
-            guidance=guidance,
+            guidance=latents.new_full((len(latents),), guidance_scale) if self._guidance_embeds else None,
             pooled_projections=conditioning["pooled_prompt_embeds"],
             encoder_hidden_states=prompt_embeds,
             txt_ids=prompt_embeds.new_zeros(prompt_embeds.shape[1], 3),
@@ -109,9 +108,10 @@ class FluxPolicy(FlowPolicy):
             return_dict=False,
         )[0].float()
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        pipeline, vae = self.pipeline, self.pipeline.vae
-        latents = pipeline._unpack_latents(latents.to(vae.dtype), height, width, pipeline.vae_scale_factor)
-        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        latents = self.pipeline._unpack_latents(latents, height, width, self.pipeline.vae_scale_factor)
+        return decode_scaled(self.pipeline.vae, latents)
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        latents = encode_scaled(self.pipeline.vae, pixels)
+        return self.pipeline._pack_latents(latents, *latents.shape)

@@ -1,16 +1,15 @@
 """FLUX.2 text-to-image: `Flux2Pipeline` (dev) and `Flux2KleinPipeline` as policies."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, Flux2KleinPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
-from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning
+from .guidance import guided
 from .schedule import scheduler_sigmas
 
 
@@ -29,6 +28,8 @@ class Flux2Policy(FlowPolicy):
     """
 
     pipeline_class = Flux2Pipeline
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
     # The FLUX.1 adapter's counterparts; a single-stream block has one projection in and one out.
     target_modules = (
         "attn.to_q",
@@ -50,10 +51,6 @@ class Flux2Policy(FlowPolicy):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self._guidance_embeds = pipeline.transformer.config.guidance_embeds
         self._num_channels = pipeline.transformer.config.in_channels // 4
-
-    @staticmethod
-    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
 
     def num_tokens(self, prompt: str) -> int:
         messages = format_input([prompt], self.pipeline.system_message)
@@ -115,13 +112,9 @@ class Flux2Policy(FlowPolicy):
             img_ids=conditioning["image_ids"][0],
             return_dict=False,
         )[0].float()
-        if len(branches) == 1:
-            return predictions
-        conditional, negative = predictions.chunk(2)
-        return negative + guidance_scale * (conditional - negative)
+        return guided(predictions, guidance_scale) if len(branches) == 2 else predictions
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         pipeline, vae = self.pipeline, self.pipeline.vae
         latents = latents.to(vae.dtype)
         latents = pipeline._unpack_latents_with_ids(latents, self._image_ids(len(latents), height, width))
@@ -129,7 +122,10 @@ class Flux2Policy(FlowPolicy):
         mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
         std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).to(latents)
         latents = pipeline._unpatchify_latents(latents * std + mean)
-        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")
+        return vae.decode(latents, return_dict=False)[0]
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.pipeline._pack_latents(self.pipeline._encode_vae_image(pixels, generator=None))
 
 
 class Flux2KleinPolicy(Flux2Policy):
@@ -144,7 +140,11 @@ class Flux2KleinPolicy(Flux2Policy):
 
     def __init__(self, pipeline: DiffusionPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
-        self.negative_prompt = None if pipeline.config.is_distilled else ""
+        self.negative_prompt = None if self.distilled else ""
+
+    @property
+    def distilled(self) -> bool:
+        return self.pipeline.config.is_distilled
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         return {"max_sequence_length": self.max_sequence_length}  # the empty prompt is the pipeline's own

@@ -8,7 +8,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RES
 
 from .batching import Conditioning, concatenate, in_groups
 from .flux import FluxPolicy
-from .sources import source_images
+from .sources import single_source
 
 
 class FluxKontextPolicy(FluxPolicy):
@@ -31,6 +31,8 @@ class FluxKontextPolicy(FluxPolicy):
     """
 
     pipeline_class = FluxKontextPipeline
+    default_guidance_scale = 2.5
+    default_num_inference_steps = 28
     editing = True
 
     def __init__(
@@ -66,20 +68,15 @@ class FluxKontextPolicy(FluxPolicy):
         return prompts | concatenate([self._encode_source(row, image_ids, height, width) for row in rows])
 
     def _encode_source(self, row: dict[str, Any], image_ids: torch.Tensor, height: int, width: int) -> Conditioning:
-        images = source_images(row)
-        if len(images) > 1:
-            raise ValueError(
-                f"The row with the prompt {row['prompt']!r} has {len(images)} source images, and "
-                f"{self.pipeline_class.__name__} edits one."
-            )
+        image = single_source(row, self.pipeline_class.__name__)
         processor, multiple = self.pipeline.image_processor, self.size_multiple
-        own_height, own_width = processor.get_default_height_width(images[0])
+        own_height, own_width = processor.get_default_height_width(image)
         # scaled before the nearest is chosen, as the pipeline does after the code of `call_setup`
         sizes = [[side * self.condition_size // 1024 for side in size] for size in PREFERRED_KONTEXT_RESOLUTIONS]
         _, *size = min((abs(own_width / own_height - w / h), w, h) for w, h in sizes)
         size = [side // multiple * multiple for side in reversed(size)]
         _, latents, _, source_ids = self.pipeline.prepare_latents(
-            processor.preprocess(processor.resize(images[0], *size), *size),
+            processor.preprocess(processor.resize(image, *size), *size),
             1,
             self._num_channels,
             height,

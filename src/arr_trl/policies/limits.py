@@ -1,10 +1,14 @@
 """What a pipeline cannot take, told in a sentence."""
 
 import logging
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 
 
 logger = logging.getLogger(__name__)
+# Of a model's name, as words of it: not of `Z-Image-De-Turbo`, nor of `hyperreal`.
+DISTILLED = re.compile(r"(?<![a-z])(?<!de[-_])(turbox?|schnell|lightning|hyper([-_]?sd)?)(?![a-z])", re.IGNORECASE)
 
 
 def check_sizes(sizes: Mapping[str, int], multiple: int, pipeline: str) -> None:
@@ -33,3 +37,18 @@ def warn_of_cut_prompts(prompts: Mapping[str, int], max_sequence_length: int, pi
                 max_sequence_length,
                 pipeline,
             )
+
+
+def named_distilled(model: str | None) -> bool:
+    """Whether a model id or the last part of a path says that the model was distilled to few steps."""
+    return DISTILLED.search(PurePath(model or "").name) is not None
+
+
+def warn_of_distillation(model: str) -> None:
+    """Tell that training undoes what distilled `model` to few steps."""
+    logger.warning(
+        "%s was distilled to few steps. Training treats it as a flow that many steps follow, which it is not: pictures "
+        "become blurry, and may collapse (https://github.com/NVlabs/DiffusionNFT/issues/45). Train the base that it was "
+        "distilled from, such as FLUX.1-dev, FLUX.2-klein-base, Z-Image or SD3.5-large.",
+        model,
+    )

@@ -5,7 +5,7 @@ from diffusers import DiffusionPipeline
 from diffusers.hooks import apply_group_offloading
 
 
-def place(
+def move_pipeline(
     pipeline: DiffusionPipeline, device: torch.device, offload_encoders: bool = False, move_transformer: bool = True
 ) -> None:
     """

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, QwenImagePipeline
-from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups, trim
+from .guidance import guided
+from .latents import decode_frame, encode_frame
 from .schedule import resolution_shift, scheduler_sigmas
 
 
@@ -33,6 +34,8 @@ class QwenImagePolicy(FlowPolicy):
     pipeline_class = QwenImagePipeline
     guidance_argument = "true_cfg_scale"
     cfg_off_scale = 1.0
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
     # Those of the published ARR-Qwen-Image-Edit adapter, which has the same transformer.
     target_modules = (
         "attn.to_q",
@@ -119,18 +122,15 @@ class QwenImagePolicy(FlowPolicy):
             )[0][:, : latents.shape[1]].float()
             if len(branches) == 1:
                 return predictions
-            conditional, negative = predictions.chunk(2)
-            guided = negative + guidance_scale * (conditional - negative)
-            return guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+            conditional, combined = predictions[: len(latents)], guided(predictions, guidance_scale)
+            return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
 
         return in_groups(of_one_shape, conditioning["shapes"], latents, sigma, conditioning)
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        pipeline, vae = self.pipeline, self.pipeline.vae
-        latents = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor).to(vae.dtype)
-        mean, std = (
-            torch.tensor(vae.config[name]).view(1, -1, 1, 1, 1).to(latents) for name in ("latents_mean", "latents_std")
-        )
-        images = vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
-        return pipeline.image_processor.postprocess(images, output_type="pil")
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        latents = self.pipeline._unpack_latents(latents, height, width, self.pipeline.vae_scale_factor)
+        return decode_frame(self.pipeline.vae, latents)
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        latents = encode_frame(self.pipeline.vae, pixels)[:, :, 0]
+        return self.pipeline._pack_latents(latents, *latents.shape)

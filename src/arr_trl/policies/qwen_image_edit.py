@@ -11,9 +11,9 @@ from transformers import Qwen2VLProcessor
 from transformers.utils import is_torchvision_available
 
 from .batching import Conditioning, concatenate
-from .hub import hub_kwargs
+from .files import file_kwargs
 from .qwen_image import QwenImagePolicy
-from .sources import source_images
+from .sources import single_source, source_images
 
 
 class ImageOnlyProcessor(Qwen2VLProcessor):
@@ -66,7 +66,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
         if not is_torchvision_available() and "processor" not in init_kwargs:
-            hub = hub_kwargs(init_kwargs)
+            hub = file_kwargs(init_kwargs)
             init_kwargs["processor"] = ImageOnlyProcessor.from_pretrained(model, subfolder="processor", **hub)
         return super().load_pipeline(model, **init_kwargs)
 
@@ -87,7 +87,9 @@ class QwenImageEditPolicy(QwenImagePolicy):
         )
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
-        images = [self._resized(self._source(row), self.condition_size**2) for row in rows]
+        name, otherwise = self.pipeline_class.__name__, "QwenImageEditPlusPipeline takes several"
+        sources = [single_source(row, name, otherwise) for row in rows]
+        images = [self._resized(source, self.condition_size**2) for source in sources]
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows], image=images)
         if self.negative_prompt is not None:
             conditioning |= self._encode_prompts("negative", [self.negative_prompt] * len(rows), image=images)
@@ -97,15 +99,6 @@ class QwenImageEditPolicy(QwenImagePolicy):
 
     def encode_negative(self) -> Conditioning:
         return {}  # it is read with the source, so it is each row's own
-
-    def _source(self, row: dict[str, Any]) -> Image.Image:
-        images = source_images(row)
-        if len(images) > 1:
-            raise ValueError(
-                f"The row with the prompt {row['prompt']!r} has {len(images)} source images, and "
-                f"{self.pipeline_class.__name__} edits one; QwenImageEditPlusPipeline takes several."
-            )
-        return images[0]
 
     def _resized(self, image: Image.Image, area: int) -> Image.Image:
         width, height, *_ = calculate_dimensions(area, image.width / image.height)
@@ -155,6 +148,7 @@ class QwenImageEditPlusPolicy(QwenImageEditPolicy):
     """
 
     pipeline_class = QwenImageEditPlusPipeline
+    default_num_inference_steps = 40
 
     def _resizing(self, side: int) -> str:
         return (

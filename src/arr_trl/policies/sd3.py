@@ -1,14 +1,14 @@
 """Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline` as a policy."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
-from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning
+from .guidance import guided
+from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
 
@@ -31,6 +31,9 @@ class StableDiffusion3Policy(FlowPolicy):
 
     pipeline_class = StableDiffusion3Pipeline
     cfg_off_scale = 1.0
+    # The cards say 3.5 and 28 (large) and 4.5 and 40 (medium). Turbo models have their base's configuration: the name tells.
+    default_guidance_scale = 4.5
+    default_num_inference_steps = 28
     # Those that Flow-GRPO trains.
     target_modules = (
         "attn.to_q",
@@ -52,10 +55,6 @@ class StableDiffusion3Policy(FlowPolicy):
     ):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self.negative_prompt = negative_prompt
-
-    @staticmethod
-    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
 
     def num_tokens(self, prompt: str) -> int:
         tokenizer = self.pipeline.tokenizer_3 or self.pipeline.tokenizer  # T5 may be left out to save memory
@@ -91,9 +90,7 @@ class StableDiffusion3Policy(FlowPolicy):
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
     ) -> torch.Tensor:
-        channels = self.pipeline.transformer.config.in_channels
-        latents = self.pipeline.prepare_latents(batch, channels, height, width, torch.float32, self.device, generator)
-        return latents.flatten(2).transpose(1, 2).contiguous()
+        return draw_noise(self.pipeline, batch, height, width, self.device, generator)
 
     def velocity(
         self,
@@ -105,7 +102,7 @@ class StableDiffusion3Policy(FlowPolicy):
     ) -> torch.Tensor:
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
         # all rows of a batch have one size
-        pictures = latents.transpose(1, 2).unflatten(2, conditioning["size"][0].tolist()).to(self.dtype)
+        pictures = as_grid(latents, *conditioning["size"][0].tolist()).to(self.dtype)
         predictions = model(
             hidden_states=pictures.repeat(len(branches), 1, 1, 1),
             timestep=(sigma * 1000).repeat(len(branches)),
@@ -113,16 +110,12 @@ class StableDiffusion3Policy(FlowPolicy):
             pooled_projections=torch.cat([conditioning[f"{branch}_pooled"] for branch in branches]),
             return_dict=False,
         )[0]
-        predictions = predictions.float().flatten(2).transpose(1, 2)
-        if len(branches) == 1:
-            return predictions
-        conditional, negative = predictions.chunk(2)
-        return negative + guidance_scale * (conditional - negative)
+        predictions = as_tokens(predictions.float())
+        return guided(predictions, guidance_scale) if len(branches) == 2 else predictions
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        pipeline, vae = self.pipeline, self.pipeline.vae
-        factor = pipeline.vae_scale_factor
-        latents = latents.transpose(1, 2).unflatten(2, (height // factor, width // factor)).to(vae.dtype)
-        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        factor = self.pipeline.vae_scale_factor
+        return decode_scaled(self.pipeline.vae, as_grid(latents, height // factor, width // factor))
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        return as_tokens(encode_scaled(self.pipeline.vae, pixels))

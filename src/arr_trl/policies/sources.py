@@ -1,6 +1,5 @@
 """The pictures that an editing row starts from."""
 
-import hashlib
 from typing import Any
 
 from PIL import Image
@@ -23,6 +22,17 @@ def source_images(row: dict[str, Any]) -> list[Image.Image]:
     return images
 
 
-def content_hash(image: Image.Image) -> str:
-    """The same for pictures that look the same, wherever they came from."""
-    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+def single_source(row: dict[str, Any], pipeline: str, otherwise: str | None = None) -> Image.Image:
+    """
+    The picture in a row's `source_image`, for a `pipeline` that edits one; `otherwise` is advice for who has several.
+
+    Raises:
+        `ValueError`: when there is none, or more than one.
+    """
+    images = source_images(row)
+    if len(images) > 1:
+        raise ValueError(
+            f"The row with the prompt {row['prompt']!r} has {len(images)} source images, and {pipeline} edits one"
+            + (f"; {otherwise}." if otherwise else ".")
+        )
+    return images[0]

@@ -1,15 +1,14 @@
 """Z-Image: `ZImagePipeline` as a policy."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import ZImagePipeline
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
-from PIL import Image
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate
+from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
 
@@ -33,6 +32,9 @@ class ZImagePolicy(FlowPolicy):
 
     pipeline_class = ZImagePipeline
     cfg_off_scale = 0.0
+    default_guidance_scale = 4.0
+    default_num_inference_steps = 50
+    distilled_num_inference_steps = 8  # of the 9 on Turbo's card the last was no forward; diffusers has none such now
     target_modules = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
 
     def __init__(
@@ -46,12 +48,12 @@ class ZImagePolicy(FlowPolicy):
         self.negative_prompt = negative_prompt
 
     @property
+    def distilled(self) -> bool:
+        return self.pipeline.scheduler.config.shift == 3.0  # Z-Image-Turbo's; Z-Image's is 6
+
+    @property
     def hidden_size(self) -> int:
         return self.pipeline.transformer.config.dim
-
-    @staticmethod
-    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return 2 ** len(vae_config["block_out_channels"])  # the autoencoder's factor times the patch of 2
 
     def num_tokens(self, prompt: str) -> int:
         tokenizer = self.pipeline.tokenizer
@@ -91,9 +93,7 @@ class ZImagePolicy(FlowPolicy):
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]
     ) -> torch.Tensor:
-        channels = self.pipeline.transformer.config.in_channels
-        latents = self.pipeline.prepare_latents(batch, channels, height, width, torch.float32, self.device, generator)
-        return latents.flatten(2).transpose(1, 2).contiguous()
+        return draw_noise(self.pipeline, batch, height, width, self.device, generator)
 
     def velocity(
         self,
@@ -105,8 +105,7 @@ class ZImagePolicy(FlowPolicy):
     ) -> torch.Tensor:
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
         # all rows of a batch have one size; a picture is `[16, 1, h, w]`
-        size = conditioning["size"][0].tolist()
-        pictures = list(latents.transpose(1, 2).unflatten(2, (1, *size)).to(self.dtype))
+        pictures = list(as_grid(latents, 1, *conditioning["size"][0].tolist()).to(self.dtype))
         predictions = model(
             x=pictures * len(branches),
             t=((1000 - sigma * 1000) / 1000).repeat(len(branches)),  # time runs from noise to data
@@ -118,16 +117,15 @@ class ZImagePolicy(FlowPolicy):
             return_dict=False,
         )[0]
         # the network predicts `x0 - ε`
-        velocity = -torch.stack(predictions).float().flatten(2).transpose(1, 2)
+        velocity = -as_tokens(torch.stack(predictions).float())
         if len(branches) == 1:
             return velocity
         conditional, negative = velocity.chunk(2)
         return conditional + guidance_scale * (conditional - negative)
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        pipeline, vae = self.pipeline, self.pipeline.vae
-        factor = pipeline.vae_scale_factor
-        latents = latents.transpose(1, 2).unflatten(2, (height // factor, width // factor)).to(vae.dtype)
-        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-        return pipeline.image_processor.postprocess(vae.decode(latents, return_dict=False)[0], output_type="pil")
+    def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        factor = self.pipeline.vae_scale_factor
+        return decode_scaled(self.pipeline.vae, as_grid(latents, height // factor, width // factor))
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        return as_tokens(encode_scaled(self.pipeline.vae, pixels))

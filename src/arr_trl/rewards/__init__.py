@@ -1,4 +1,22 @@
-from .protocol import RewardError, RewardFunc, call, columns_of, met_criteria, read_rewards, reward_list
+from .protocol import (
+    RewardError,
+    RewardFunc,
+    call,
+    columns_of,
+    get_callable_name,
+    met_criteria,
+    read_rewards,
+    reward_list,
+)
 
 
-__all__ = ["RewardError", "RewardFunc", "call", "columns_of", "met_criteria", "read_rewards", "reward_list"]
+__all__ = [
+    "RewardError",
+    "RewardFunc",
+    "call",
+    "columns_of",
+    "get_callable_name",
+    "met_criteria",
+    "read_rewards",
+    "reward_list",
+]

@@ -1,5 +1,7 @@
-from .hub import RubricHubError
-from .rubric import Criterion, Provenance, Rubric
+from .criterion import Criterion
+from .provenance import Provenance
+from .repository import RubricHubError
+from .rubric import Rubric
 from .text import parse_markdown, parse_rubric_text, to_markdown, to_rubric_text
 
 

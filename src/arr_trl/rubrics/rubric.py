@@ -5,108 +5,15 @@ A rubric is the reward, written down: criteria that a person can read and edit a
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..folders import replacing
-from .hub import Upload, download, upload
-
-
-class Criterion(BaseModel):
-    """
-    One thing to look for in a picture.
-
-    Args:
-        text (`str`):
-            What is asked, as one statement that an image meets or does not.
-        theme (`str`, *optional*, defaults to `""`):
-            Heading that criteria are grouped under.
-        weight (`float`, *optional*, defaults to `1.0`):
-            How much the criterion counts among the others; greater than 0.
-        essential (`bool`, *optional*, defaults to `False`):
-            Whether the criterion decides before any that is not essential.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str = Field(min_length=1)
-    theme: str = ""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    essential: bool = False
-
-    @field_validator("text")
-    @classmethod
-    def _not_blank(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("a criterion needs a text")
-        return text
-
-    @field_validator("text", "theme")
-    @classmethod
-    def _one_line(cls, text: str) -> str:
-        return " ".join(text.split())  # the judge reads one line for each
-
-    def notes(self) -> list[str]:
-        """What the judge is told of the criterion beside its text."""
-        notes = ["essential"] if self.essential else []
-        return notes + ([f"weight {self.weight:.12g}"] if self.weight != 1.0 else [])
-
-
-class Provenance(BaseModel):
-    """
-    Where a rubric comes from: what has to be known to judge it and to make it again. It changes no verdict.
-
-    Args:
-        arr_trl (`str`): version of the package.
-        method (`str`): `"few-shot"`, `"zero-shot"` or `"description"`.
-        dataset (`str`, *optional*): name or file of the preference data.
-        dataset_config (`str`, *optional*): its configuration.
-        dataset_split (`str`, *optional*): its split.
-        dataset_revision (`str`, *optional*): commit on the Hub.
-        pairs_digest (`str`, *optional*): digest of the pairs that were used, labels included.
-        writer (`str`): model that wrote, refined and structured the criteria.
-        verifier (`str`, *optional*): model that verified them and judged the held-out pairs.
-        templates (`tuple[str, ...]`): name, version and digest of every prompt template.
-        settings (`dict`): settings of the run, seeds included.
-        counts (`dict[str, int]`): pairs and criteria at each stage.
-        dropped (`dict[str, int]`): pairs that gave no criteria, by reason.
-        holdout (`dict`, *optional*): accuracy on held-out pairs with and without the rubric, 95% intervals.
-        cv_accuracy (`float`, *optional*): cross-validated accuracy of the weights on the pairs they were learned from.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    arr_trl: str
-    method: Literal["few-shot", "zero-shot", "description"]
-    dataset: str | None = None
-    dataset_config: str | None = None
-    dataset_split: str | None = None
-    dataset_revision: str | None = None
-    pairs_digest: str | None = None
-    writer: str
-    verifier: str | None = None
-    templates: tuple[str, ...] = ()
-    settings: dict[str, Any] = {}
-    counts: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    holdout: dict[str, Any] | None = None
-    cv_accuracy: float | None = None
-
-    def __hash__(self) -> int:  # its dictionaries have none
-        return hash(self.model_dump_json())
-
-    def facts(self) -> dict[str, Any]:
-        """What is known, nested values spelled out, for tables."""
-        found = {}
-        for name, value in self.model_dump(exclude_none=True).items():
-            if isinstance(value, dict):
-                value = ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
-            elif isinstance(value, tuple):
-                value = ", ".join(value)
-            if value not in ("", None):
-                found[name] = value
-        return found
+from .criterion import Criterion
+from .markdown import write_markdown
+from .provenance import Provenance
+from .repository import Upload, download, upload
 
 
 class Rubric(BaseModel):
@@ -213,9 +120,7 @@ class Rubric(BaseModel):
             `ValueError`: when `repo_id` is no name the Hub accepts.
             [`RubricHubError`]: when the Hub refuses or cannot be reached.
         """
-        from .text import to_markdown  # it builds on this module
-
-        return upload(repo_id, self.to_json(), to_markdown(self), private, token, dry_run)
+        return upload(repo_id, self.to_json(), write_markdown(**dict(self)), private, token, dry_run)
 
     def render(self, numbered: bool = True) -> str:
         """The criteria as the judge reads them: one numbered line each, under their themes in order of appearance."""
@@ -238,13 +143,3 @@ class Rubric(BaseModel):
 
 def _location(parts: tuple) -> str:
     return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".") or "file"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
-    if isinstance(value, dict):
-        return f"({', '.join(f'{key} {_plain(part)}' for key, part in value.items())})"
-    return str(value)

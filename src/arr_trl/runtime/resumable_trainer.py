@@ -50,7 +50,9 @@ class ResumableTrainer:
     - Only releases are pushed (see [`~arr_trl.release.push_to_hub`]), never the whole folder; a push that fails is
       logged, and training goes on.
 
-    Subclasses have `args.adapter_subfolder`, save the adapter there, and write the card in `create_model_card`.
+    What is released is an adapter: with `push_to_hub` the configuration has `adapter_subfolder`, where the trainer saves
+    it, and `create_model_card` writes the card. A trainer that releases something else says so in `_release_checkpoint`
+    and `_push_release`.
     """
 
     # What `args.resume_from_checkpoint` names, where a subclass looked for it before it loaded anything.
@@ -386,19 +388,23 @@ class ResumableTrainer:
                 return
             self._push.wait()
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        checkpoint, release = Path(checkpoint_folder), Path(args.output_dir)
-        with replacing_files(release / args.adapter_subfolder, ADAPTER_FILES) as written:
-            for name in ADAPTER_FILES:  # copied, since gathering the weights anew would take all processes
-                shutil.copy2(checkpoint / name, written / name)
+        checkpoint = Path(checkpoint_folder)
+        self._release_checkpoint(checkpoint)
         self.create_model_card()
         message = f"Training in progress, step {self.state.global_step}"
         if args.hub_strategy == HubStrategy.EVERY_SAVE:
             self._push.start(self._push_release, message)
             return
-        staged = release / PUSHING / checkpoint.name
+        staged = Path(args.output_dir) / PUSHING / checkpoint.name
         stage(checkpoint, staged)
         path_in_repo = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
         self._push.start(self._push_with_checkpoint, message, staged, path_in_repo)
+
+    def _release_checkpoint(self, checkpoint: Path) -> None:
+        """Bring what is released to the state of a checkpoint; copied, since gathering weights anew takes all processes."""
+        with replacing_files(Path(self.args.output_dir) / self.args.adapter_subfolder, ADAPTER_FILES) as written:
+            for name in ADAPTER_FILES:
+                shutil.copy2(checkpoint / name, written / name)
 
     def _push_with_checkpoint(self, commit_message: str, staged: Path, path_in_repo: str) -> None:
         args = self.args

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from trl.trainer.utils import get_callable_name
 
 from ..judges import JudgeReward
 from ..policies import FlowPolicy
 from ..release import AdapterCard, base_license, public_name, training_settings
+from ..rewards import get_callable_name
 from .flow_config import FlowConfig
 from .trainable import name_of
 
@@ -36,8 +36,8 @@ def adapter_card(
         num_processes (`int`): how many trained.
         facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`.
     """
-    judges = [judge for func in reward_funcs if isinstance(func, JudgeReward) for judge in func.members]
-    rubrics = list(dict.fromkeys(judge.rubric for judge in judges if judge.rubric is not None))
+    judges = [func for func in reward_funcs if isinstance(func, JudgeReward)]
+    rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))
     curve = [
         {"step": entry["step"], "win rate": entry["eval_win_rate"]}
         | ({"all criteria": entry["eval_success_all"]} if "eval_success_all" in entry else {})
@@ -67,7 +67,7 @@ def adapter_card(
         rewards=[get_callable_name(func) for func in reward_funcs],
         rubric=rubrics[0] if rubrics else None,
         further_rubrics=rubrics[1:],
-        judge=", ".join(dict.fromkeys(public_name(judge.model.model)[0] for judge in judges)) or None,
+        judge=", ".join(dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)) or None,
         learning_curve=curve,
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),

@@ -65,7 +65,7 @@ def check_arguments(
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
-                func.check_rows(dataset)
+                func.check_first_row(dataset)
             func.check()
     _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
@@ -231,9 +231,10 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
             the global batch has to stay, and how many processes share it does not.
     """
     batch, processes, zero = args.per_device_train_batch_size, args.world_size, args.deepspeed_plugin
-    settings = fixed_fields(args, holds_rollout)
+    settings = {}
     if holds_rollout or zero is not None:  # DeepSpeed saves a part of the optimizer for each process
         settings["num_processes"] = processes
+    settings |= fixed_fields(args, holds_rollout)
     if holds_rollout:
         settings["seed"] = args.seed
     settings |= {

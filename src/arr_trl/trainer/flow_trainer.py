@@ -17,14 +17,13 @@ from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
-from trl.trainer.utils import get_callable_name
 
 from ..data import decode_sources, undecoded
 from ..evaluation import EvaluationResults
 from ..judges import JudgeFuture, JudgeReward
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
-from ..rewards import RewardFunc, call, columns_of, met_criteria, read_rewards
+from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
 from ..runtime import ResumableTrainer
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback

@@ -126,7 +126,7 @@ def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accel
         move_transformer=not accelerator.is_fsdp2,  # each block goes there when it is sharded
     )
     if args.prompt_cache_dir is not None:
-        policy.cache.keep_on_disk(args.prompt_cache_dir, policy)
+        policy.keep_encodings(args.prompt_cache_dir)
     # DeepSpeed rounds the adapter itself
     if policy.dtype != torch.float32 and accelerator.distributed_type != DistributedType.DEEPSPEED:
         compute_in_base_precision(model, policy.dtype)
