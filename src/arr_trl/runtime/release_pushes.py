@@ -1,12 +1,12 @@
 """Pushes of a Trainer: the release and nothing else, beside training, and one that fails is told and tried again."""
 
-import os
 import shutil
 from pathlib import Path
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from ..folders import replacing_files
 from ..release import ADAPTER_FILES, Push, push_to_hub
 from .background_push import BackgroundPush, create_repo, push_folder, stage
 from .checkpoints import PUSHING
@@ -129,12 +129,9 @@ class ReleasePushes:
 
     def _release_checkpoint(self, checkpoint: Path) -> None:
         """Bring what is released to the state of a checkpoint; copied, since gathering weights anew takes all processes."""
-        folder = Path(self.args.output_dir) / self.args.adapter_subfolder
-        folder.mkdir(exist_ok=True)
-        for name in ADAPTER_FILES:
-            copied = folder.with_name(f"{PUSHING}-{name}")
-            shutil.copy2(checkpoint / name, copied)
-            os.replace(copied, folder / name)
+        with replacing_files(Path(self.args.output_dir) / self.args.adapter_subfolder, ADAPTER_FILES) as written:
+            for name in ADAPTER_FILES:
+                shutil.copy2(checkpoint / name, written / name)
 
     def _push_with_checkpoint(self, commit_message: str, staged: Path, path_in_repo: str) -> None:
         args = self.args
