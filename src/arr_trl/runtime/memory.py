@@ -3,7 +3,8 @@ How a base that is larger than the device is kept, and what it computes in: froz
 of the host, the adapter in the base's precision, compiled blocks.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 
 import torch
@@ -151,7 +152,25 @@ def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> Non
             layer.base_precision = dtype
 
 
+@contextmanager
+def computing_as_released(model: torch.nn.Module) -> Iterator[None]:
+    """
+    Inside, an adapter computes as it will for who loads it: diffusers rounds its weights to the base's precision, as here,
+    and the sum once more. The pictures of an evaluation are then theirs to the bit.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, _InBasePrecision)]
+    for layer in layers:
+        layer.as_released = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.as_released = False
+
+
 class _InBasePrecision:
+    as_released = False
+
     def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """`x` is `[..., in_features]`, the output `[..., out_features]`."""
         if self.disable_adapters or self.merged:
@@ -160,7 +179,11 @@ class _InBasePrecision:
         for name in self.active_adapters:
             if name in self.lora_A:
                 down, up = (matrices[name].weight.to(x.dtype) for matrices in (self.lora_A, self.lora_B))
-                hidden = linear(self.lora_dropout[name](x), down) * self.scaling[name]
+                hidden = linear(self.lora_dropout[name](x), down)
+                if self.as_released:
+                    output = output + linear(hidden, up) * self.scaling[name]
+                    continue
+                hidden = hidden * self.scaling[name]
                 output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.t()).view_as(output)
         return output
 

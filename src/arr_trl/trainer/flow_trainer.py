@@ -25,6 +25,7 @@ from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
 from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
 from ..runtime import ResumableTrainer
+from ..runtime.memory import computing_as_released
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
@@ -245,7 +246,8 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         rows = decode_sources([dataset[place] for place in places])
         with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        with computing_as_released(self.model):
+            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
         rewards_PN, logged = self._measured_together(rows, base, trained)
         checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
