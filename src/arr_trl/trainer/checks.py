@@ -20,7 +20,7 @@ from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
 from .online_config import OnlineConfig
-from .trainable import Model, name_of
+from .trainable import ALL_LINEAR, Model, name_of
 
 
 def check_arguments(
@@ -259,7 +259,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         settings["window_size"] = args.points_per_candidate
     of_lora = {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
     for name, value in lora.to_dict().items():
-        if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value is None):  # the family's, not known yet
+        if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value in (None, ALL_LINEAR)):  # not known yet
             continue
         settings[of_lora.get(name, f"peft_config.{name}")] = sorted(value) if isinstance(value, set | list) else value
     return settings

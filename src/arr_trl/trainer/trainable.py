@@ -22,6 +22,8 @@ from .frozen import REFERENCE, add_frozen_copy
 
 logger = logging.getLogger(__name__)
 
+ALL_LINEAR = "all-linear"
+
 # A model id on the Hub or a local folder, a pipeline, or a policy for one.
 Model = str | os.PathLike | DiffusionPipeline | FlowPolicy
 
@@ -92,6 +94,9 @@ def with_adapter(
             component.requires_grad_(False)
     if peft_config.target_modules is None:
         peft_config.target_modules = list(policy.target_modules)
+    elif peft_config.target_modules == ALL_LINEAR:  # PEFT knows it for models of transformers alone
+        linear = {name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
+        peft_config.target_modules = sorted(linear)
     if args.gradient_checkpointing:
         # diffusers' own switch: Trainer calls a method that only transformers' models have
         transformer.enable_gradient_checkpointing()
