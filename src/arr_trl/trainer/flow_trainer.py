@@ -30,10 +30,11 @@ from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
 from .card import adapter_card
-from .checks import check_arguments, check_family, check_placement, check_resuming, fixed_settings
+from .checks import check_arguments, check_family, check_placement
 from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
 from .flow_config import FlowConfig
-from .frozen import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .resume_settings import check_resuming, fixed_settings
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
 
@@ -144,6 +145,12 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
         return
 
+    def batch_arithmetic(self) -> str:
+        """What an optimizer step consists of, in words."""
+        args, processes = self.args, self.accelerator.num_processes
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+        return f"One optimizer step: {rows} rows" + (f" on {processes} devices." if processes > 1 else ".")
+
     def _count_forward(self, module, args, kwargs) -> None:
         # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
         self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))
@@ -205,15 +212,9 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self.metric_totals[name] += value
 
     def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
-        """
-        Weighted sum over reward functions, `[P, n]`. A function that failed on one candidate is left out for the whole
-        prompt, since the others could not be compared with it; without any function left the prompt is NaN.
-        """
-        weights = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
-        rewards_PNF = rewards_NF.view(-1, num_generations, len(self.reward_funcs))
-        missing_PF = rewards_PNF.isnan().any(1)
-        total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights).sum(-1)
-        return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)
+        """Weighted sum over reward functions, `[P, n]`; see [`~arr_trl.objectives.combine_rewards`]."""
+        weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
+        return combine_rewards(rewards_NF, num_generations, weights_F)
 
     # Evaluation
 

@@ -120,10 +120,6 @@ class OnlineTrainer(FlowTrainer):
         """
         raise NotImplementedError
 
-    def batch_arithmetic(self) -> str:
-        """What one rollout and one optimizer step consist of, in words."""
-        raise NotImplementedError
-
     # Data
 
     def get_train_dataloader(self) -> DataLoader:

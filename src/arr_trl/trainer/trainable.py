@@ -14,10 +14,11 @@ from transformers import PretrainedConfig, set_seed
 from ..chat.local import whole_weights
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
 from ..release import load_weights, read_adapter
-from ..runtime.memory import BlockOffload, compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
+from ..runtime.block_offload import BlockOffload
+from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
 from ..runtime.sharding import is_left_out, set_precision
 from .flow_config import FlowConfig
-from .frozen import REFERENCE, add_frozen_copy
+from .frozen_adapters import REFERENCE, add_frozen_copy
 
 
 logger = logging.getLogger(__name__)
