@@ -21,6 +21,7 @@ from trl.trainer.base_trainer import _BaseTrainer
 from ..data import decode_sources, undecoded
 from ..evaluation import EvaluationResults
 from ..judges import JudgeFuture, JudgeReward
+from ..objectives import combine_rewards
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
 from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
