@@ -50,7 +50,7 @@ def test_error_sentences_of_every_layer_are_found(site):
     text = " ".join(text_of(site / "troubleshooting.html").split())
     for sentence in (
         "There is no prompt file at …; check `dataset_name`.",
-        "RPOTrainer needs a `train_dataset` with a `prompt` column.",
+        "… needs a `train_dataset` with a `prompt` column.",
         "the Hub asks for fewer requests. Wait …",
         "There is nothing to compare with: give a judge, `reward_funcs` or `eval_funcs`.",
         "less than half a grey level, so the judge has nothing to see.",
