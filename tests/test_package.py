@@ -1,11 +1,33 @@
 """The package as it is imported and installed."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import arr_trl
+from arr_trl.tiny_scenes import build_edit_pipeline, build_pipeline, pretrain_edit
+
+
+PACKAGE = Path(arr_trl.__file__).parent
+# a string that begins with a folder at the root, or of a user, or of a drive; and what diffusers keeps of where it loaded
+OF_A_MACHINE = re.compile(rb"""["'](/[\w.-]+/|~/|[A-Za-z]:\\)|_name_or_path"\s*:""")
+
+
+def data_of_a_machine(folder: Path) -> dict[str, bytes]:
+    """Files under a folder, those of weights by their header, that name a place of one machine, and the name."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_dir() or path.suffix in (".py", ".pyc"):
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".safetensors":
+            content = content[8 : 8 + int.from_bytes(content[:8], "little")]
+        if (named := OF_A_MACHINE.search(content)) is not None:
+            found[str(path.relative_to(folder))] = content[named.start() : named.end() + 40]
+    return found
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -32,3 +54,22 @@ def test_every_public_name_is_there(name):
 def test_a_misspelt_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'RPOTrainr'"):
         arr_trl.RPOTrainr  # noqa: B018
+
+
+def test_no_file_that_ships_names_a_place_of_the_machine_that_made_it():
+    assert len(list(PACKAGE.rglob("*.json"))) > 10
+    assert not data_of_a_machine(PACKAGE)
+
+
+def test_pretraining_writes_no_place_of_the_machine_it_ran_on(tmp_path):
+    build_pipeline().save_pretrained(tmp_path / "generator")
+    pretrain_edit.save(build_edit_pipeline(), tmp_path / "editor")
+    assert len(list(tmp_path.rglob("*.json"))) > 10
+    assert not data_of_a_machine(tmp_path)
+
+
+def test_a_place_of_a_machine_is_found(tmp_path):
+    named = ('{"_name_or_path": "models/base"}', '{"vae": "/tmp/base/vae"}', "{'a': 'C:\\\\base'}")
+    for number, text in enumerate(named):
+        (tmp_path / f"{number}.json").write_text(text)
+    assert len(data_of_a_machine(tmp_path)) == len(named)
