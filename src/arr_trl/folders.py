@@ -1,7 +1,10 @@
-"""Whether a folder can be written to. Commands and the trainer ask it first, so that it imports nothing heavy."""
+"""Folders that are written to. Commands and the trainer ask here first, so that it imports nothing heavy."""
 
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def check_writable(folder: str | os.PathLike, setting: str) -> None:
@@ -23,3 +26,37 @@ def check_writable(folder: str | os.PathLike, setting: str) -> None:
         raise OSError(
             f"The folder {folder} cannot be written to ({error.strerror}); choose another `{setting}`."
         ) from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """
+    A file of the same name to write in place of `path`, so that readers see a whole file, the old one or the new.
+
+    It is moved there when the block ends, and removed when the block raises. Several processes may do so at once: the
+    last one stands. The folder is made where it is missing.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+
+    Raises:
+        `OSError`: when it cannot be written.
+    """
+    path = Path(path)
+    with replacing_files(path.parent, [path.name]) as written:
+        yield written / path.name
+
+
+@contextmanager
+def replacing_files(folder: str | os.PathLike, names: Sequence[str]) -> Iterator[Path]:
+    """
+    [`replacing`] for files of one folder that are written together: a folder beside them to write to, of which the
+    files in `names` are moved when the block ends, each in one step, and all else is removed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # on a disk that has become read-only nothing can be removed: what is told is that writing failed
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder, ignore_cleanup_errors=True) as written:
+        yield Path(written)
+        for name in names:
+            os.replace(Path(written, name), folder / name)

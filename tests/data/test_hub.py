@@ -1,11 +1,15 @@
 """Names that lead nowhere are told at once, whether the network is there or not."""
 
+import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from arr_trl.data import check_source
+from arr_trl.data.hub import hub_problem
 
 
 @pytest.fixture
@@ -42,3 +46,29 @@ def test_what_is_here_or_in_the_cache_needs_no_hub(tmp_path, online):
     check_source(str(tmp_path), "model_name_or_path", "model")
     (tmp_path / "cache" / "models--user--model").mkdir(parents=True)
     check_source("user/model", "model_name_or_path", "model")
+
+
+def refused(status, **headers):
+    return HfHubHTTPError("No.", response=SimpleNamespace(status_code=status, headers=headers, request=None))
+
+
+def test_what_the_hub_answered_is_told_also_where_it_is_the_cause_of_another_error():
+    error = RuntimeError("Error while uploading weights")
+    error.__cause__ = refused(403)
+    assert "write permission for user," in hub_problem(error, "user/name")
+
+
+@pytest.mark.parametrize(("error", "sentence"), [
+    (refused(401), "hf auth login"),
+    (refused(404), "Check `repo_id`"),
+    (refused(412), "others kept committing"),
+    (refused(429, **{"retry-after": "900"}), "Wait 900 seconds"),
+    (refused(429), "Wait a few minutes"),
+    (refused(503), "status 503"),
+    (refused(400, **{"x-error-message": "Bad license"}), "refused with status 400: Bad license."),
+    (HTTPError("reset"), r"cannot be reached \(reset\)\. Check the network"),
+    (ConnectionError("gone"), r"cannot be reached \(gone\)\. Check the network"),
+    (OSError("No space left on device"), "^No space left on device\\.$"),
+])  # fmt: skip
+def test_every_error_has_a_sentence_that_says_what_to_do(error, sentence):
+    assert re.search(sentence, hub_problem(error, "user/name"))

@@ -1,7 +1,9 @@
+import shutil
 import warnings
 
 import pytest
 import torch
+from diffusers import FluxPipeline
 from peft import LoraConfig, get_peft_model
 
 from arr_trl import FluxPolicy
@@ -45,6 +47,44 @@ def test_weights_stay_in_float32_on_a_bfloat16_base(tmp_path):
     transformer = build_pipeline(seed=0).transformer.to(torch.bfloat16)
     model = load_adapters(transformer, parse_adapters([str(tmp_path / "one")]))
     assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
+
+
+def test_lora_file_and_folder_of_diffusers_alone_compute_what_the_whole_release_computes(tmp_path):
+    policy, trained = trained_adapter(tmp_path / "release")
+    expected = velocity(policy, trained)
+    (tmp_path / "diffusers").mkdir()
+    file = tmp_path / "release" / "pytorch_lora_weights.safetensors"
+    for copy in (tmp_path / "diffusers" / file.name, tmp_path / "portraits.safetensors"):
+        shutil.copy(file, copy)
+    places = [tmp_path / "release", tmp_path / "diffusers", tmp_path / "portraits.safetensors"]
+    sources = parse_adapters([str(place) for place in places])
+    assert [source.name for source in sources] == ["release", "diffusers", "portraits"]
+    policy = FluxPolicy(build_pipeline(seed=0), max_sequence_length=12)
+    model = load_adapters(policy.pipeline.transformer, sources, FluxPipeline)
+    for source in sources:
+        with active(model, source.name):
+            torch.testing.assert_close(velocity(policy, model), expected, atol=1e-5, rtol=0)
+    model = load_adapters(build_pipeline(seed=0).transformer.to(torch.bfloat16), sources, FluxPipeline)
+    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
+
+
+def test_files_of_a_release_are_named_after_its_folder(tmp_path):
+    trained_adapter(tmp_path / "ARR")
+    folder = str((tmp_path / "ARR").resolve())
+    assert parse_adapters([f"{folder}/adapter_model.safetensors"]) == [AdapterSource("ARR", folder)]
+    file = f"{folder}/pytorch_lora_weights.safetensors"
+    assert parse_adapters([file]) == [AdapterSource("ARR", file)]
+    (hub,) = parse_adapters(["user/repo/styles/ink.safetensors"])
+    assert hub == AdapterSource("ink", "user/repo", "styles/ink.safetensors")
+    assert hub.where == "user/repo/styles/ink.safetensors"
+
+
+def test_adapter_named_like_a_module_of_the_base_is_loaded(tmp_path):
+    policy, trained = trained_adapter(tmp_path / "attn")
+    expected = velocity(policy, trained)
+    policy = FluxPolicy(build_pipeline(seed=0), max_sequence_length=12)
+    model = load_adapters(policy.pipeline.transformer, parse_adapters([str(tmp_path / "attn")]))
+    assert torch.equal(velocity(policy, model), expected)
 
 
 def test_digest_changes_with_the_weights(tmp_path):

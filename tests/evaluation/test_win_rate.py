@@ -1,8 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 
-from arr_trl.evaluation import wilson_interval, win_rate_from_rewards, win_rate_from_verdicts
+from arr_trl.evaluation import bootstrap_interval, win_rate_from_rewards, win_rate_from_verdicts
+from arr_trl.evaluation.records import PairRecord
+from arr_trl.evaluation.summary import compare
+from arr_trl.evaluation.win_rate import win_rate
 from arr_trl.judges.verdict import Verdict
 
 
@@ -46,16 +50,31 @@ def test_interval_has_width_when_every_outcome_is_the_same(winner):
     assert high - low > 0.1
 
 
-def test_interval_agrees_with_a_published_example():
-    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263
-    low, high = wilson_interval(81 / 263, 263)
-    assert (low, high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+def test_run_and_command_say_the_same_of_the_same_outcomes_in_whatever_order_they_were_found():
+    rng = np.random.default_rng(0)
+    for prompts in (1, 2, 7, 40):
+        rewards = [(0.0, float(trained)) for trained in rng.choice([-1, 0, 1, np.nan], size=prompts)]
+        of_run = win_rate_from_rewards(rewards)
+        pairs = [
+            PairRecord(
+                i,
+                0,
+                ("base", "ARR"),
+                winner=None if trained == 0 else int(trained > 0) if trained == trained else None,
+                failure=None if trained == trained else "No reply.",
+            )
+            for i, (_, trained) in enumerate(rewards)
+        ]
+        of_command = compare(pairs)
+        for name in ("win_rate", "win_rate_ci", "tie_rate", "failure_rate"):
+            assert of_command[name] == getattr(of_run, name)
+        assert win_rate_from_rewards([rewards[i] for i in rng.permutation(prompts)]) == of_run
 
 
-def test_interval_covers_the_truth_about_95_times_in_100():
-    count, truth = 40, 0.7
-    covered = 0.0
-    for wins in range(count + 1):
-        low, high = wilson_interval(wins / count, count)
-        covered += math.comb(count, wins) * truth**wins * (1 - truth) ** (count - wins) * (low <= truth <= high)
-    assert covered == pytest.approx(0.95, abs=0.02)
+def test_interval_of_several_pictures_of_a_prompt_draws_the_prompt_whole():
+    outcomes, prompts = [1.0, 1.0, 0.0, 0.0] * 10, [i // 2 for i in range(40)]
+    clustered, independent = win_rate(outcomes, prompts), win_rate(outcomes)
+    assert (clustered.prompts, independent.prompts) == (20, 40)
+    assert clustered.win_rate_ci == bootstrap_interval(outcomes, prompts)
+    width = [high - low for low, high in (clustered.win_rate_ci, independent.win_rate_ci)]
+    assert width[0] > 1.3 * width[1]

@@ -7,12 +7,22 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 from huggingface_hub import ModelCard
+from made_up_evaluation import made_up
 from peft import LoraConfig, get_peft_model
 
 from arr_trl import Criterion, Rubric
 from arr_trl.evaluation import EvaluationResults, SuccessRates
-from arr_trl.release import AdapterCard, base_license, save_adapter, training_settings, write_model_card
+from arr_trl.release import (
+    AdapterCard,
+    base_license,
+    record_results,
+    save_adapter,
+    training_settings,
+    write_model_card,
+)
 from arr_trl.tiny_scenes.pipeline import build_pipeline
+from arr_trl.trainer import RPOConfig
+from arr_trl.trainer.evaluation import results_of
 
 
 FLUX = "black-forest-labs/FLUX.1-dev"
@@ -281,6 +291,9 @@ class _Arguments:
     hub_token: str | None = "hf_secret"
 
 
+_Arguments.__module__ = "transformers.training_args"  # which it stands for
+
+
 @dataclass
 class _RunArguments(_Arguments):
     beta: float = 0.01
@@ -296,6 +309,38 @@ def test_settings_show_what_decides_the_result_and_nothing_private():
     assert settings["learning_rate"] == 1e-4
     assert "secret" not in str(settings)
     assert "someone" not in str(settings)
+
+
+@dataclass
+class _MyConfig(RPOConfig):
+    temperature: float = 0.7
+
+
+def test_settings_are_those_of_every_configuration_that_a_run_inherits(tmp_path):
+    settings = training_settings(_MyConfig(output_dir=str(tmp_path), report_to="none", use_cpu=True))
+    # one of the user's own, of RPO, of noisy steps, of candidates, of every trainer here, of TrainingArguments
+    expected = ("temperature", "positive_reward", "beta", "num_generations", "height", "weight_decay")
+    assert {name: settings.get(name) for name in expected} == {
+        "temperature": 0.7, "positive_reward": 1.0, "beta": 0.01, "num_generations": 2, "height": 512, "weight_decay": 0.0
+    }  # fmt: skip
+    assert list(settings).index("height") < list(settings).index("num_generations") < list(settings).index("beta")
+    assert "cfg" not in settings  # deprecated
+    assert "output_dir" not in settings
+    assert "logging_steps" not in settings
+
+
+def test_card_of_a_run_keeps_its_interval_when_the_command_finds_the_same(tmp_path):
+    evaluation, pairs, _ = made_up(tmp_path, prompts=60)
+    winner = {None: (0.0, 0.0), 0: (1.0, 0.0), 1: (0.0, 1.0)}
+    rewards = [(None, None) if pair.failure else winner[pair.winner] for pair in pairs]
+    facts = {"order_consistency": evaluation.results("trained").order_consistency}
+    of_run = results_of(rewards, None, base_model="user/base", adapter="trained", **facts)
+    card = dataclasses.replace(CARD, subfolder="trained", results=of_run)
+    before = write_model_card(tmp_path, card).read_text()
+    low, high = (f"{100 * end:.1f}%" for end in of_run.win_rate_ci)
+    assert f"[{low}, {high}]" in before
+    assert record_results(tmp_path, "trained", evaluation.results("trained"))
+    assert (tmp_path / "README.md").read_text() == before
 
 
 def test_license_comes_from_the_card_of_a_local_base(tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..data.preferences import Preference
+from ..intervals import wilson_interval
 from ..judges import JudgeRow, JudgeStats, RubricJudge
-from ..judges.aggregate import agreed_ranks, best, wilson_interval
+from ..judges.aggregate import agreed_ranks, best
 from ..judges.prompts import template_id
 from ..judges.questions import Question, ask
 from ..judges.template_question import template_question

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..data.preferences import Preference
+from ..folders import replacing
 from ..judges import Verdict
 from ..rubrics import Rubric
 from .holdout import Agreement, agreement
@@ -89,7 +90,8 @@ class Report:
             "cost": self.cost,
             "pairs": [asdict(outcome) for outcome in self.outcomes],
         }
-        Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replacing(path) as written:
+            written.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def print(self, console: Console | None = None) -> None:
         """Print the rubric and the figures."""

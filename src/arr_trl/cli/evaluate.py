@@ -31,7 +31,9 @@ class EvaluateArguments(JudgeArguments):
     )
     adapter: list[str] | None = field(
         default=None,
-        metadata={"help": "Adapters to compare with the base: folders, or `user/repo/subfolder` on the Hub."},
+        metadata={
+            "help": "Adapters to compare with the base: folders or LoRA files, or `user/repo/subfolder` on the Hub."
+        },
     )
     data_files: list[str] | None = field(
         default=None, metadata={"help": "Files of the dataset to read, or the local copy of a prompt set."}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .intervals import resample_counts
+from ..intervals import resampled_sums
 
 
 _ITERATIONS = 200
@@ -69,10 +69,7 @@ def bradley_terry(
         wins[cluster, first, second] += 1 - outcomes[comparison]
     total = wins.sum(0)
     compared = total + total.T > 0
-    flat = wins.reshape(len(wins), -1)
-    rng = np.random.default_rng(seed)
-    drawn = np.concatenate([counts @ flat for counts in resample_counts(len(wins), rng, _RESAMPLES)])
-    resampled = _fit(drawn.reshape(-1, m, m) + compared / 2)
+    resampled = _fit(resampled_sums(wins, _RESAMPLES, seed) + compared / 2)
     fitted = _fit(total[None] + compared / 2)[0]
     ends = np.percentile(resampled, [2.5, 97.5], axis=0)
     ranking = [

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data import SOURCE_COLUMN, decode_sources
+from ..folders import replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
 from ..rewards import call, columns_of, get_callable_name, met_criteria, reward_list
@@ -105,7 +106,7 @@ class Evaluator:
 
         # without the flag accelerate takes processes on CPUs for strangers
         self._state = PartialState(cpu=not torch.accelerator.is_available())
-        model = load_adapters(policy.pipeline.transformer, adapters)
+        model = load_adapters(policy.pipeline.transformer, adapters, policy.pipeline_class)
         policy.to(self._state.device)
         self._drawn_with = {
             **policy.call_kwargs(settings.height, settings.width),
@@ -155,7 +156,7 @@ class Evaluator:
         models, comparisons, ranking = summarize(self.models, pairs, pictures, rubric)
         evaluation = Evaluation(
             base_model=self.base_model,
-            adapters={a.name: f"{a.path}/{a.subfolder}" if a.subfolder else a.path for a in self.adapters},
+            adapters={source.name: source.where for source in self.adapters},
             prompts=len(rows),
             settings={**vars(self.settings), **self._drawn_with},
             judge=None if self.judge is None else judge_facts(self.judge, total),
@@ -164,7 +165,7 @@ class Evaluator:
             ranking=ranking,
         )
         evaluation.save(self.output / "results.json")
-        with (self.output / "pairs.jsonl").open("w", encoding="utf-8") as file:
+        with replacing(self.output / "pairs.jsonl") as written, written.open("w", encoding="utf-8") as file:
             for pair in pairs:
                 line = {**pair.to_dict(), "prompt_text": rows[pair.prompt]["prompt"]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,11 +1,11 @@
 """Sheets of pictures that belong together, such as base and trained, side by side under their prompts."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from ..folders import replacing
 
 
 _SMALLEST, _LARGEST = 160, 320  # pixels of a picture's longer side in the sheet
@@ -67,11 +67,8 @@ def save_samples(
         for column, cell in enumerate(row):
             sheet.paste(cell, (_MARGIN + column * (width + _MARGIN), y))
         y += height + _MARGIN
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
-        sheet.save(Path(folder, "samples.png"))
-        os.replace(Path(folder, "samples.png"), path)
+    with replacing(path) as written:
+        sheet.save(written, format="PNG")
 
 
 def _cell(prompt: str, images: dict[str, Image.Image | list[Image.Image]]) -> Image.Image:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.preferences import Preference
+from ..folders import replacing
+from ..intervals import resampled_sums
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
 
 
@@ -136,13 +138,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
 def measures(outcomes: list[JudgeOutcome]) -> dict[str, float | list[float] | None]:
     """Every measure and, as `<name>_ci`, its interval; `None` where nothing could be measured."""
     parts = np.array([[measure(o) for measure in _MEASURES.values()] for o in outcomes], dtype=float)  # [P, M, 2]
-    flat = parts.reshape(len(outcomes), -1)
-    rng = np.random.default_rng(0)
-    pairs = len(outcomes)
-    # how often each pair is drawn in each resample, times what it adds: sums without copying pairs
-    sums = np.concatenate(
-        [rng.multinomial(pairs, np.full(pairs, 1 / pairs), size=_RESAMPLES // 10) @ flat for _ in range(10)]
-    ).reshape(_RESAMPLES, -1, 2)
+    sums = resampled_sums(parts, _RESAMPLES)
     found: dict[str, float | list[float] | None] = {}
     for i, name in enumerate(_MEASURES):
         numerator, denominator = parts[:, i].sum(0)
@@ -172,9 +168,8 @@ def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
 
 def save_summary(summary: dict, path: str | Path) -> None:
     """Write a summary as JSON."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(path) as written:
+        written.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_summary(summaries: dict[str, dict], console: Console | None = None) -> None:

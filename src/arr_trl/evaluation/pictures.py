@@ -1,7 +1,6 @@
 """The pictures of an evaluation: drawn once from fixed seeds, and kept, so that a run that was stopped goes on."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..folders import replacing
 from ..policies import FlowPolicy
 from ..sampling import denoise
 from .adapters import active
@@ -119,10 +119,8 @@ class PictureFolder:
 
     @staticmethod
     def _save(image: Image.Image, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-        image.save(unfinished, format="PNG")
-        os.replace(unfinished, path)
+        with replacing(path) as written:
+            image.save(written, format="PNG")
 
 
 def check_settings(folder: Path, settings: InferenceSettings, facts: dict[str, Any]) -> None:
@@ -149,5 +147,5 @@ def check_settings(folder: Path, settings: InferenceSettings, facts: dict[str, A
                     "another `output`, or remove the folder."
                 )
         wanted = found | wanted
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(path) as written:
+        written.write_text(json.dumps(wanted, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

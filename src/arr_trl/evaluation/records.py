@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..judges import Verdict
+from .win_rate import outcome_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class PairRecord:
     @property
     def outcome(self) -> float:
         """1 when the second won, 0 when the first did, .5 for a tie, NaN for a failure."""
-        return outcome(self.winner, self.failure)
+        return outcome_of(self.winner, self.failure)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,12 +71,6 @@ class PictureRecord:
     diversity: float | None = None
     rewards: dict[str, float | None] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
-
-
-def outcome(winner: int | None, failure: str | None = None) -> float:
-    if failure is not None:
-        return float("nan")
-    return 0.5 if winner is None else float(winner)
 
 
 def pair_record(

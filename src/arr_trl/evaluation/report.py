@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..data import SOURCE_COLUMN, load_image
+from ..folders import replacing
 from ..rubrics import Rubric
 from .curves import find_run, learning_curves
 from .grid import side_by_side
@@ -103,10 +103,9 @@ def write_report(
         interval=with_interval,
         percent=percent,
     )
-    unfinished, path = output / ".report.html", output / "report.html"
-    with unfinished.open("w", encoding="utf-8") as file:
+    path = output / "report.html"
+    with replacing(path) as written, written.open("w", encoding="utf-8") as file:
         file.writelines(stream)
-    os.replace(unfinished, path)
     return path
 
 

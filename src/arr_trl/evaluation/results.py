@@ -2,13 +2,14 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from ..folders import replacing
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class SuccessRates:
 @dataclass(frozen=True)
 class EvaluationResults:
     """
-    The trained adapter against its base on held-out prompts with fixed seeds.
+    The trained adapter against its base on held-out prompts with fixed seeds: what a run measures of itself with what it
+    cost, and what its card says. [`Evaluation`] tells why it is not the same as that one.
 
     Args:
         base_model (`str`):
@@ -44,7 +46,7 @@ class EvaluationResults:
         win_rate (`float`, *optional*):
             Judge win rate against the base, 0 to 1, a tie counting one half.
         win_rate_ci (`tuple[float, float]`, *optional*):
-            95% interval of `win_rate`.
+            95% interval of `win_rate`, in which whole prompts are resampled.
         tie_rate (`float`, *optional*):
             Share of ties among the comparisons that succeeded.
         failure_rate (`float`, *optional*):
@@ -78,12 +80,8 @@ class EvaluationResults:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the results as JSON; the file at `path` is replaced in one step."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
-            written = Path(folder, path.name)
+        with replacing(path) as written:
             written.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(written, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "EvaluationResults":

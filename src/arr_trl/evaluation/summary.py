@@ -12,20 +12,31 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..folders import replacing
+from ..intervals import bootstrap_interval
 from ..judges import JudgeReward, JudgeStats, RubricJudge
 from ..rubrics import Rubric
 from .bradley_terry import bradley_terry
-from .intervals import bootstrap_interval
 from .pictures import BASE
-from .records import PairRecord, PictureRecord, outcome
+from .records import PairRecord, PictureRecord
 from .results import EvaluationResults, SuccessRates, percent, success_rates
+from .win_rate import outcome_of, outcome_of_rewards, win_rate
+
+
+# What a comparison and a card have of a [`WinRate`].
+_RATES = ("win_rate", "win_rate_ci", "tie_rate", "failure_rate", "order_consistency")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """
-    Base against adapters. Every rate is a share from 0 to 1 with `<name>_ci`, its 95% interval, in which whole prompts
-    are resampled; win rates count a tie as one half, leave failures out, and are those of the second model.
+    Base against adapters, as `arr-trl evaluate` finds it: several models, every two compared, with criteria and rewards.
+    What a run measures of itself, and what a card says of one adapter, is an [`EvaluationResults`]: less than this (no
+    other models, no criteria) and more (what training cost), in a `results.json` of another form, so that the two are two.
+    [`~Evaluation.results`] gives the one from the other, and both have their win rates from [`win_rate`].
+
+    Every rate is a share from 0 to 1 with `<name>_ci`, its 95% interval, in which whole prompts are resampled; win rates
+    count a tie as one half, leave failures out, and are those of the second model.
 
     Args:
         base_model (`str`): id or name of the base.
@@ -48,8 +59,9 @@ class Evaluation:
     ranking: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write it as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Write it as JSON; what is at `path` is replaced in one step."""
+        with replacing(path) as written:
+            written.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Evaluation":
@@ -80,8 +92,7 @@ class Evaluation:
             raise ValueError(
                 f"There is no comparison of {adapter!r} with the base; there are {', '.join(self.models)}."
             )
-        found = against[0]
-        interval = found["win_rate_ci"]
+        rate = {name: against[0][name] for name in _RATES}
         return EvaluationResults(
             base_model=self.base_model,
             adapter=adapter,
@@ -89,11 +100,7 @@ class Evaluation:
             images_per_prompt=self.settings["num_images_per_prompt"],
             base=_success(self.models[BASE]),
             trained=_success(self.models[adapter]),
-            win_rate=found["win_rate"],
-            win_rate_ci=interval and tuple(interval),
-            tie_rate=found["tie_rate"],
-            failure_rate=found["failure_rate"],
-            order_consistency=found["order_consistency"],
+            **rate | {"win_rate_ci": rate["win_rate_ci"] and tuple(rate["win_rate_ci"])},
             judge_calls=self.judge and self.judge["calls"],
         )
 
@@ -109,23 +116,20 @@ def compare(pairs: Sequence[PairRecord], rubric: Rubric | None = None) -> dict[s
     prompts = [pair.prompt for pair in pairs]
     outcomes = [pair.outcome for pair in pairs]
     judged = [pair for pair in pairs if pair.failure is None]
-    both = [pair for pair in judged if pair.consistent is not None]
+    rate = win_rate(outcomes, prompts, [pair.consistent for pair in judged])
     found: dict[str, Any] = {
         "models": list(pairs[0].models),
         "pairs": len(pairs),
-        **_rate("win_rate", outcomes, prompts),
+        **{name: getattr(rate, name) for name in _RATES},
         "win_rate_ci_independent": bootstrap_interval(outcomes),
-        "tie_rate": _mean([pair.winner is None for pair in judged]),
-        "failure_rate": _mean([pair.failure is not None for pair in pairs]),
-        "order_consistency": _mean([pair.consistent for pair in both]),
     }
     ordered = [pair for pair in judged if pair.orders]
     for i, name in enumerate(("win_rate_first_order", "win_rate_second_order")):
-        found |= _rate(name, [outcome(pair.orders[i]) for pair in ordered], [pair.prompt for pair in ordered])
+        found |= _rate(name, [outcome_of(pair.orders[i]) for pair in ordered], [pair.prompt for pair in ordered])
     found["criteria"] = [_criterion(number, judged, rubric) for number in _criteria(judged)]
     names = dict.fromkeys(name for pair in pairs for name in pair.rewards)
     found["rewards"] = {
-        name: _rate("win_rate", [_reward_outcome(pair.rewards[name]) for pair in pairs], prompts) for name in names
+        name: _rate("win_rate", [outcome_of_rewards(*pair.rewards[name]) for pair in pairs], prompts) for name in names
     }
     return found
 
@@ -251,30 +255,21 @@ def _criteria(judged: list[PairRecord]) -> list[int]:
 
 
 def _criterion(number: int, judged: list[PairRecord], rubric: Rubric | None) -> dict[str, Any]:
-    told = [(pair.prompt, winner) for pair in judged for n, winner in pair.criteria if n == number]
+    told = [(pair.prompt, outcome_of(winner)) for pair in judged for n, winner in pair.criteria if n == number]
+    rate = win_rate([outcome for _, outcome in told], [prompt for prompt, _ in told])
     known = rubric is not None and number <= len(rubric.criteria)
     return {
         "criterion": number,
         "text": rubric.criteria[number - 1].text if known else f"criterion {number} of each prompt",
-        **_rate("win_rate", [outcome(winner) for _, winner in told], [prompt for prompt, _ in told]),
-        "tie_rate": _mean([winner is None for _, winner in told]),
+        "win_rate": rate.win_rate,
+        "win_rate_ci": rate.win_rate_ci,
+        "tie_rate": rate.tie_rate,
     }
 
 
-def _reward_outcome(rewards: tuple[float | None, float | None]) -> float:
-    first, second = (_number(reward) for reward in rewards)
-    if math.isnan(first) or math.isnan(second):
-        return float("nan")
-    return 0.5 if first == second else float(second > first)
-
-
 def _rate(name: str, values: list[float], prompts: list[int]) -> dict[str, Any]:
-    interval = bootstrap_interval(values, prompts) if values else None
-    return {name: _mean([v for v in values if not math.isnan(v)]), f"{name}_ci": interval}
-
-
-def _mean(values: list) -> float | None:
-    return sum(values) / len(values) if values else None
+    known = [value for value in values if not math.isnan(value)]
+    return {name: sum(known) / len(known) if known else None, f"{name}_ci": bootstrap_interval(values, prompts)}
 
 
 def _number(value: float | None) -> float:

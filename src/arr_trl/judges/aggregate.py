@@ -1,6 +1,5 @@
-"""From ranks to a decision: what several orders agree on, what criteria add up to, and how sure a rate is."""
+"""From ranks to a decision: what several orders agree on, and what criteria add up to."""
 
-import math
 from itertools import combinations
 
 from ..rubrics import Rubric
@@ -59,23 +58,3 @@ def weighted_scores(points: list[tuple[float, ...]], rubric: Rubric) -> list[tup
             sums[not criterion.essential] += criterion.weight * of_criterion[candidate]
         scores.append((round(sums[0], 9), round(sums[1], 9)))  # so that .1 + .2 is level with .3
     return scores
-
-
-def wilson_interval(rate: float, count: int) -> tuple[float, float]:
-    """
-    95% Wilson score interval of a rate.
-
-    It is used for win rates too, because a bootstrap over prompts has width zero when every outcome is the same and is
-    too narrow on a few dozen prompts. With ties, whose outcome 1/2 varies less than a coin, it errs on the wide side.
-
-    Args:
-        rate (`float`): the observed rate, 0 to 1.
-        count (`int`): number of independent outcomes, at least 1.
-
-    Returns:
-        `tuple(float, float)`: lower and upper end, within 0 and 1.
-    """
-    z = 1.959964
-    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,7 +1,6 @@
 """Encoded rows that are kept, so that a prompt is encoded once."""
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..folders import replacing
 from .batching import Conditioning, concatenate
 
 
@@ -95,10 +95,8 @@ class EncodingCache:
             f"{'cpu' if tensor.device.type == 'cpu' else 'device'}:{name}": tensor.cpu().clone()
             for name, tensor in self._rows[key].items()
         }
-        path = self._file(key)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(save(row))
-        part.replace(path)  # readers see a whole file or none
+        with replacing(self._file(key)) as written:
+            written.write_bytes(save(row))
 
 
 def encoders_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str, Any], device: torch.device) -> str:

@@ -1,7 +1,7 @@
-from .adapter import ADAPTER_FILES, check_lora_config, public_name, save_adapter
+from ..policies.adapter_files import ADAPTER_FILES, check_lora_config, load_weights, read_adapter
+from .adapter import public_name, save_adapter
 from .model_card import AdapterCard, base_license, record_results, training_settings, write_model_card
 from .push import Push, PushError, push_to_hub
-from .read_adapter import load_weights, read_adapter
 
 
 __all__ = [

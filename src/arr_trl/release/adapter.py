@@ -5,55 +5,27 @@ The files of one adapter: what PEFT reads (`adapter_config.json`, `adapter_model
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
+from ..folders import replacing_files
+from ..policies.adapter_files import (
+    ADAPTER_FILES,
+    CONFIG_FILE,
+    DIFFUSERS_WEIGHTS_FILE,
+    PEFT_WEIGHTS_FILE,
+    check_lora_config,
+)
 
-CONFIG_FILE = "adapter_config.json"
-PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
-DIFFUSERS_WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
 
 # Fields of LoraConfig, besides rank, alpha and targets, that change what the weights compute. diffusers rebuilds the
 # LoraConfig from the file's metadata and rejects names that the reader's PEFT does not know, so the others stay out.
 _LAYOUT_FIELDS = ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
-
-
-def check_lora_config(config: PeftConfig) -> None:
-    """
-    Refuse, before training, an adapter that stock diffusers could not load.
-
-    Args:
-        config (`peft.PeftConfig`):
-            Configuration of the adapter to train.
-
-    Raises:
-        `ValueError`: when the adapter is not LoRA, trains more than LoRA weights, or changes the base's weights.
-    """
-    if not isinstance(config, LoraConfig):
-        raise ValueError(
-            f"`peft_config` is a {type(config).__name__}; diffusers loads LoRA adapters, so pass a `peft.LoraConfig`."
-        )
-    if config.r < 1:
-        raise ValueError(f"The LoRA rank r={config.r} has to be at least 1.")
-    for name, allowed in (("modules_to_save", None), ("bias", "none"), ("trainable_token_indices", None)):
-        found = getattr(config, name)
-        if found != allowed and found:
-            raise ValueError(
-                f"`{name}={found!r}` in `peft_config` trains weights that a diffusers LoRA file cannot hold; "
-                f"leave it at {allowed!r}."
-            )
-    if config.init_lora_weights not in (True, False, "gaussian", "orthogonal", "eva"):
-        raise ValueError(
-            f"`init_lora_weights={config.init_lora_weights!r}` in `peft_config` changes the base model's weights, so "
-            "the adapter would not load on the published base; use True, False, 'gaussian', 'orthogonal' or 'eva'."
-        )
 
 
 def public_name(source: str | os.PathLike) -> tuple[str, bool]:
@@ -103,19 +75,17 @@ def save_adapter(
         `ValueError`: when the adapter could not be loaded by stock diffusers; see [`check_lora_config`].
     """
     check_lora_config(model.peft_config[adapter_name])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as written:
+    with replacing_files(folder, ADAPTER_FILES) as written:
         # without `save_embedding_layers=False` PEFT asks the Hub for the configuration of the base
         model.save_pretrained(
             written, selected_adapters=[adapter_name], save_embedding_layers=False, state_dict=state_dict
         )
-        source = Path(written) if adapter_name == "default" else Path(written, adapter_name)
-        weights = load_file(source / PEFT_WEIGHTS_FILE)
-        _tidy_config(source / CONFIG_FILE)
-        _save_diffusers_weights(weights, model.peft_config[adapter_name], source, pipeline_class)
-        for name in ADAPTER_FILES:
-            os.replace(source / name, folder / name)
+        if adapter_name != "default":  # PEFT gives the others a folder of their own
+            for name in (CONFIG_FILE, PEFT_WEIGHTS_FILE):
+                os.replace(written / adapter_name / name, written / name)
+        weights = load_file(written / PEFT_WEIGHTS_FILE)
+        _tidy_config(written / CONFIG_FILE)
+        _save_diffusers_weights(weights, model.peft_config[adapter_name], written, pipeline_class)
 
 
 def _tidy_config(path: Path) -> None:

@@ -3,16 +3,17 @@
 import inspect
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import ModelCard, constants
 
 from ..evaluation.results import EvaluationResults
-from ..evaluation.win_rate import wilson_interval
+from ..folders import replacing
+from ..intervals import wilson_interval
 from ..rubrics import Rubric
 from .adapter import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, public_name
 from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section, read_sections
@@ -144,11 +145,11 @@ def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
         `pathlib.Path`: the README.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "README.md"
     existing = path.read_text(encoding="utf-8") if path.is_file() else None
     readme = merge_section(existing, adapter_section(card), title=folder.resolve().name)
-    _replace(path, readme)
+    with replacing(path) as written:
+        written.write_text(readme, encoding="utf-8")
     return path
 
 
@@ -216,7 +217,9 @@ def record_results(folder: str | os.PathLike, subfolder: str, results: Evaluatio
     text = evaluation.render(results=results, success=_success_rows(results)).strip()
     body = _EVALUATION.sub(lambda found: f"{found[1]}{text}\n\n", section.body)
     facts = section.facts | _measured(results, subfolder, section.facts["task"], section.facts["datasets"])
-    _replace(path, merge_section(readme, CardSection(facts, body), title=Path(folder).resolve().name))
+    readme = merge_section(readme, CardSection(facts, body), title=Path(folder).resolve().name)
+    with replacing(path) as written:
+        written.write_text(readme, encoding="utf-8")
     return True
 
 
@@ -231,15 +234,21 @@ def _measured(results: EvaluationResults | None, subfolder: str, task: str, data
 
 def training_settings(args: Any) -> dict[str, Any]:
     """
-    The settings of a run that a model card shows: the trainer's own fields, then those of `TrainingArguments` that
-    decide what is learned. Tokens, paths and addresses are left out.
+    The settings of a run that a model card shows: the fields of the trainers here and of the user's own configuration,
+    then those of `TrainingArguments` that decide what is learned. Tokens, paths, addresses and names that are deprecated
+    are left out.
 
     Args:
         args (`transformers.TrainingArguments`):
             The run's configuration, a dataclass.
     """
-    own = inspect.get_annotations(type(args))
-    names = [f.name for f in fields(args) if f.name in own and not f.name.endswith(_PRIVATE_ENDINGS)]
+    ours = takewhile(lambda cls: cls.__module__.split(".")[0] not in ("trl", "transformers"), type(args).__mro__)
+    own = {name for cls in ours for name in inspect.get_annotations(cls)}
+    names = [
+        f.name
+        for f in fields(args)
+        if f.name in own and not f.name.endswith(_PRIVATE_ENDINGS) and "Deprecated" not in f.metadata.get("help", "")
+    ]
     names += [name for name in _TRAINER_SETTINGS if name not in names]
     settings = {name: getattr(args, name) for name in names}
     return {
@@ -275,13 +284,6 @@ def base_license(base_model: str | os.PathLike) -> dict[str, str | None]:
     if link and not is_local and "://" not in link:  # a file of the base's repository
         found["license_link"] = f"{constants.ENDPOINT}/{name}/blob/main/{link}"
     return found
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as written:
-        Path(written, path.name).write_text(text, encoding="utf-8")
-        os.replace(Path(written, path.name), path)
 
 
 def _success_rows(results: EvaluationResults | None) -> list[dict[str, Any]]:

@@ -8,17 +8,12 @@ from json import JSONDecodeError
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # what the HTTP library of huggingface_hub raises, whichever it is
-    RemoteEntryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError, HTTPError, RemoteEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from .adapter import ADAPTER_FILES
+from ..data.hub import asked_to_wait, hub_problem, no_answer, response_of
+from ..policies.adapter_files import ADAPTER_FILES
 from .card_sections import CardSection, merge_section, read_sections
 
 
@@ -113,7 +108,7 @@ def push_to_hub(
     except (HTTPError, OSError, RuntimeError, JSONDecodeError) as error:
         again = f"arr-trl push {folder} --repo_id {repo_id}" + (f" --subfolder {subfolder}" if subfolder else "")
         raise PushError(
-            f"Could not push to {repo_id}: {_remedy(error, repo_id)} A push is one commit, so nothing is half there; "
+            f"Could not push to {repo_id}: {hub_problem(error, repo_id)} A push is one commit, so nothing is half there; "
             f"your files are kept in {folder}, and `{again}` tries again."
         ) from error
     except ValueError as error:  # the card: ours is not accepted, or the one on the Hub is not readable
@@ -197,63 +192,16 @@ def _commit(
     ).commit_url
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from: a failed upload of one file is wrapped by huggingface_hub."""
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _response(error: BaseException):
-    return next((e.response for e in _causes(error) if isinstance(e, HfHubHTTPError)), None)
-
-
 def _is_transient(error: BaseException) -> bool:
-    response = _response(error)
-    if response is not None:
-        return response.status_code in _TRANSIENT and _asked_to_wait(response) <= _LONGEST_WAIT
-    # no answer, or a web page in place of one
-    return any(isinstance(e, HTTPError | JSONDecodeError) for e in _causes(error))
-
-
-def _asked_to_wait(response) -> float:
-    seconds = response.headers.get("retry-after", "")
-    return float(seconds) if seconds.isdigit() else 0.0
+    response = response_of(error)
+    if response is None:
+        return no_answer(error)
+    return response.status_code in _TRANSIENT and asked_to_wait(response) <= _LONGEST_WAIT
 
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception()
-    response = _response(error)
-    seconds = max(_BACKOFF(state), 0.0 if response is None else _asked_to_wait(response))
+    response = response_of(error)
+    seconds = max(_BACKOFF(state), 0.0 if response is None else asked_to_wait(response))
     logger.warning("The Hub did not take the push (%s); trying again in %.1f s.", type(error).__name__, seconds)
     return seconds
-
-
-def _remedy(error: BaseException, repo_id: str) -> str:
-    """What happened and what to do, in a sentence or two."""
-    response = _response(error)
-    namespace = repo_id.split("/")[0]
-    if response is None:
-        if _is_transient(error) or isinstance(error, ConnectionError):
-            return f"no connection to {constants.ENDPOINT} ({error}). Check the network and `HF_ENDPOINT`."
-        return f"{error}."
-    status = response.status_code
-    if status == 401:
-        return "the Hub does not know your token. Log in with `hf auth login`, or set `HF_TOKEN` to a valid token."
-    if status == 403:
-        return (
-            f"your token may not write there. Use a token with write permission for {namespace}, or a `repo_id` in "
-            "your own namespace."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return "the branch does not exist there. Check `revision`."
-    if status == 404:
-        return "there is no such repository, or your token cannot see it. Check `repo_id` and the token's permissions."
-    if status in (409, 412):
-        return f"others kept committing to it, {_ATTEMPTS} times in a row. Wait until they are done."
-    if status == 429:
-        wait = _asked_to_wait(response)
-        return f"the Hub asks for fewer requests. Wait {f'{wait:.0f} seconds' if wait else 'a few minutes'}."
-    if status >= 500:
-        return f"the Hub failed with status {status}. Wait a few minutes; see https://status.huggingface.co."
-    return f"the Hub refused with status {status}: {response.headers.get('x-error-message') or error}."

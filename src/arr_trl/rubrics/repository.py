@@ -1,12 +1,10 @@
 """A rubric on the Hub: a repository with a `rubric.json`, and a card that shows it."""
 
-import os
 from dataclasses import dataclass
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    HfHubHTTPError,
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
@@ -91,8 +89,10 @@ def upload(
             del files["README.md"]
         operations = [CommitOperationAdd(name, content.encode()) for name, content in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=f"Upload {RUBRIC_FILE}")
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise RubricHubError(f"Could not push the rubric to {repo_id}: {_remedy(error, repo_id)}") from error
+    except (HTTPError, OSError) as error:
+        from ..data.hub import hub_problem  # not before: data/ imports torch, which a rubric does without
+
+        raise RubricHubError(f"Could not push the rubric to {repo_id}: {hub_problem(error, repo_id)}") from error
     return Upload(repo_id, files, commit.commit_url)
 
 
@@ -103,15 +103,3 @@ def _has_another_card(api: HfApi, repo_id: str) -> bool:
         return False
     with open(path, encoding="utf-8") as file:
         return f"- {_TAG}" not in file.read()
-
-
-def _remedy(error: Exception, repo_id: str) -> str:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if status == 401:
-        return "the Hub does not know your token. Log in with `hf auth login`, or set `HF_TOKEN` to a valid token."
-    if status in (403, 404):
-        return f"your token may not write there. Use one with write permission for {repo_id.split('/')[0]}."
-    if status is not None:
-        return f"the Hub answered with status {status}. Try again; nothing is half there."
-    where = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
-    return f"no connection to {where} ({error}). Check the network and try again."

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ..folders import replacing
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -79,10 +80,8 @@ class Rubric(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Write the rubric as a JSON file that [`Rubric.load`] reads back unchanged; never half of one."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.writing")
-        beside.write_text(self.to_json(), encoding="utf-8")
-        beside.replace(path)
+        with replacing(path) as written:
+            written.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
         """The rubric as the JSON of its file."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 
+from ..data.hub import hub_problem, response_of
 from ..release import PushError
 
 
@@ -65,18 +66,15 @@ def create_repo(repo_id: str, private: bool | None, token: str | None, kind: str
     try:
         api = HfApi(token=token)
         return api.create_repo(repo_id, private=private, repo_type=kind, exist_ok=True).repo_id
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403):
+    except HTTPError as error:
+        response = response_of(error)
+        if response is not None and response.status_code in (401, 403):
             setting = "hub_model_id" if kind == "model" else "log_completions_hub_repo"
             raise PermissionError(
-                f"The Hub does not let this token write to {repo_id} (status {error.response.status_code}); log in "
-                "with `hf auth login`, set `HF_TOKEN` to a token with write permission, or set "
-                f"`{setting}` to a repository of your own."
+                f"The Hub does not let this token write to {repo_id}, which `{setting}` names: "
+                f"{hub_problem(error, repo_id)}"
             ) from error
-        problem = error
-    except HTTPError as error:
-        problem = error
-    logger.warning("%s cannot be reached (%s); every push will try again.", constants.ENDPOINT, problem)
+        logger.warning("Could not create %s: %s Every push will try again.", repo_id, hub_problem(error, repo_id))
     return repo_id
 
 
@@ -99,7 +97,9 @@ def push_folder(
             delete_patterns="*",
         )
     except (HTTPError, OSError, RuntimeError) as error:
-        raise PushError(f"Could not push {path_in_repo} to {repo_id}: {error} The next save tries again.") from error
+        raise PushError(
+            f"Could not push {path_in_repo} to {repo_id}: {hub_problem(error, repo_id)} The next save tries again."
+        ) from error
 
 
 def stage(checkpoint: Path, staged: Path) -> None:

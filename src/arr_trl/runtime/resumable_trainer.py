@@ -17,6 +17,7 @@ from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
 from ..data import StreamError
+from ..folders import replacing_files
 from ..release import ADAPTER_FILES, Push, push_to_hub
 from .background_push import BackgroundPush, create_repo, push_folder, stage
 from .checkpoints import (
@@ -401,12 +402,9 @@ class ResumableTrainer:
 
     def _release_checkpoint(self, checkpoint: Path) -> None:
         """Bring what is released to the state of a checkpoint; copied, since gathering weights anew takes all processes."""
-        folder = Path(self.args.output_dir) / self.args.adapter_subfolder
-        folder.mkdir(exist_ok=True)
-        for name in ADAPTER_FILES:
-            copied = folder.with_name(f"{PUSHING}-{name}")
-            shutil.copy2(checkpoint / name, copied)
-            os.replace(copied, folder / name)
+        with replacing_files(Path(self.args.output_dir) / self.args.adapter_subfolder, ADAPTER_FILES) as written:
+            for name in ADAPTER_FILES:
+                shutil.copy2(checkpoint / name, written / name)
 
     def _push_with_checkpoint(self, commit_message: str, staged: Path, path_in_repo: str) -> None:
         args = self.args

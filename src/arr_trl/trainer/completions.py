@@ -18,7 +18,9 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from ..data import SOURCE_COLUMN
+from ..data.hub import hub_problem
 from ..evaluation import save_samples
+from ..folders import replacing
 from ..release import PushError
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush
@@ -74,7 +76,6 @@ def log_completions(
         pictures = {SOURCE_COLUMN: [source for source in listed for _ in range(n)], **pictures}
     sheet = folder / f"step_{step:06d}.png"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown)
         _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
     except OSError as error:
@@ -89,9 +90,8 @@ def _save_table(path: Path, data: Dataset) -> None:
     for name, feature in data.features.items():
         if feature == Value("null"):  # a column of nothing would not fit those of other steps
             data = data.cast_column(name, Value("string"))
-    written = path.with_suffix(".writing")
-    data.to_parquet(written)
-    written.replace(path)
+    with replacing(path) as written:
+        data.to_parquet(written)
 
 
 def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:
@@ -186,7 +186,7 @@ class CompletionsRepo:
             )
         except (HTTPError, OSError, RuntimeError) as error:
             raise PushError(
-                f"Could not push completions to the dataset {self.repo_id}: {error} They are kept in {self.folder}, "
-                "and the next push sends them too."
+                f"Could not push completions to the dataset {self.repo_id}: {hub_problem(error, self.repo_id)} They are "
+                f"kept in {self.folder}, and the next push sends them too."
             ) from error
         self._new -= names

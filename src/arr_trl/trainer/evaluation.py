@@ -75,16 +75,7 @@ def results_of(
     judged = win_rate_from_rewards(gather_object(rewards))
     gathered = [None, None] if checks is None else [gather_object(of_model) for of_model in checks]
     base, trained = (None if of_model is None else success_rates(of_model) for of_model in gathered)
-    return EvaluationResults(
-        prompts=judged.prompts,
-        base=base,
-        trained=trained,
-        win_rate=judged.win_rate,
-        win_rate_ci=judged.win_rate_ci,
-        tie_rate=judged.tie_rate,
-        failure_rate=judged.failure_rate,
-        **facts,
-    )
+    return EvaluationResults(base=base, trained=trained, **vars(judged) | facts)
 
 
 def metrics_of(results: EvaluationResults, logged: Mapping[str, float]) -> dict[str, float]:

@@ -1,21 +1,40 @@
-"""95% intervals of means, from comparisons that may belong together."""
+"""
+95% intervals of rates and means: by resampling what belongs together, and by Wilson's formula where every outcome stands
+for itself or nothing varies.
+"""
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
-
-from .win_rate import wilson_interval
 
 
 _RESAMPLES = 2000
 _BLOCK = 100  # resamples drawn at a time, which bounds the memory
 
 
-def resample_counts(clusters: int, rng: np.random.Generator, resamples: int = _RESAMPLES):
-    """How often each of `clusters` is drawn in each bootstrap resample, `[_BLOCK, clusters]` at a time."""
-    for start in range(0, resamples, _BLOCK):
-        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(_BLOCK, resamples - start))
+def resampled_sums(values_CX: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+    """
+    What clusters add up to when as many as there are get drawn with replacement, again and again.
+
+    Args:
+        values_CX (`np.ndarray`): what each of `C` clusters adds, of any further shape.
+        resamples (`int`): how often they are drawn.
+        seed (`int`, *optional*, defaults to `0`): seed of the drawing.
+
+    Returns:
+        `np.ndarray`: the sums, `[resamples, ...]`.
+    """
+    clusters = len(values_CX)
+    rng = np.random.default_rng(seed)
+    # how often each cluster is drawn, times what it adds: sums without copying
+    sums = [
+        rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(_BLOCK, resamples - start))
+        @ values_CX.reshape(clusters, -1)
+        for start in range(0, resamples, _BLOCK)
+    ]
+    return np.concatenate(sums).reshape(-1, *values_CX.shape[1:])
 
 
 def bootstrap_interval(
@@ -28,7 +47,8 @@ def bootstrap_interval(
     whole prompts are drawn, so that what belongs together stays together. The percentiles are widened as Student's t is
     wider than the normal distribution ([Hesterberg 2015](https://doi.org/10.1080/00031305.2015.1089789)), because plain
     ones are too narrow on few clusters. Where nothing varies, so that every resample is the same, the Wilson interval
-    is taken, which needs values between 0 and 1.
+    is taken, which needs values between 0 and 1. The order of the values says nothing, so that it does not matter how many
+    processes found them.
 
     Args:
         values (`Sequence[float]`): one number per comparison; NaN where there is none.
@@ -46,9 +66,10 @@ def bootstrap_interval(
         return None
     _, index = np.unique(clusters[known], return_inverse=True)
     sums, counts = np.bincount(index, values[known]), np.bincount(index)
+    of_cluster = np.stack([sums, counts], axis=1)[np.lexsort((sums, counts))]
     n = len(counts)
-    rng = np.random.default_rng(seed)
-    means = np.concatenate([(drawn @ sums) / (drawn @ counts) for drawn in resample_counts(n, rng)])
+    drawn = resampled_sums(of_cluster, _RESAMPLES, seed)
+    means = drawn[:, 0] / drawn[:, 1]
     if np.ptp(means) < 1e-12:
         mean = float(means[0])
         return wilson_interval(mean, n) if 0 <= mean <= 1 else None
@@ -65,3 +86,23 @@ def _t_quantile(degrees: int) -> float:
         return (12.706, 4.303)[degrees - 1]
     terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+
+
+def wilson_interval(rate: float, count: int) -> tuple[float, float]:
+    """
+    95% Wilson score interval of a rate.
+
+    For rates of outcomes that are 0 or 1 and independent. Win rates have ties, and several pictures of a prompt: theirs is
+    [`bootstrap_interval`].
+
+    Args:
+        rate (`float`): the observed rate, 0 to 1.
+        count (`int`): number of independent outcomes, at least 1.
+
+    Returns:
+        `tuple(float, float)`: lower and upper end, within 0 and 1.
+    """
+    z = 1.959964
+    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

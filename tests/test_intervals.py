@@ -1,8 +1,9 @@
+import math
+
 import numpy as np
 import pytest
 
-from arr_trl.evaluation import bootstrap_interval, wilson_interval
-from arr_trl.evaluation.intervals import _t_quantile
+from arr_trl.intervals import _t_quantile, bootstrap_interval, wilson_interval
 
 
 def test_pictures_of_one_prompt_count_as_one_when_they_always_agree():
@@ -53,3 +54,26 @@ def test_one_prompt_says_next_to_nothing():
 @pytest.mark.parametrize(("degrees", "published"), [(1, 12.706), (4, 2.776), (10, 2.228), (30, 2.042), (100, 1.984)])
 def test_quantile_agrees_with_the_tables(degrees, published):
     assert _t_quantile(degrees) == pytest.approx(published, rel=0.01)
+
+
+def test_interval_does_not_depend_on_the_order_in_which_prompts_were_found():
+    rng = np.random.default_rng(2)
+    values, prompts = rng.choice([0, 0.5, 1], size=90), np.repeat(np.arange(30), 3)
+    shuffled = rng.permutation(90)
+    assert bootstrap_interval(values[shuffled], prompts[shuffled]) == bootstrap_interval(values, prompts)
+    assert bootstrap_interval(values, 30 - prompts) == bootstrap_interval(values, prompts)
+
+
+def test_wilson_interval_agrees_with_a_published_example():
+    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263
+    low, high = wilson_interval(81 / 263, 263)
+    assert (low, high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_wilson_interval_covers_the_truth_about_95_times_in_100():
+    count, truth = 40, 0.7
+    covered = 0.0
+    for wins in range(count + 1):
+        low, high = wilson_interval(wins / count, count)
+        covered += math.comb(count, wins) * truth**wins * (1 - truth) ** (count - wins) * (low <= truth <= high)
+    assert covered == pytest.approx(0.95, abs=0.02)
