@@ -110,7 +110,11 @@ def closed_port() -> int:
     (["--judge_order", "any"], "--judge_order: invalid choice: 'any'"),
     (["--eval_funcs", "fractions.Fraction"], "Fraction"),
     (["--resume_from_checkpoint", "no/such"], "resume_from_checkpoint='no/such' is no folder"),
+    (["--resume_from_checkpoint", "latest"], "'latest' names no checkpoint; write `true` for the newest whole one in"),
     (["--reward_funcs", "math.pi"], "3.141592653589793 cannot be called"),
+    (["--optim", "galore_adamw"], "optim='galore_adamw' cannot be used here: You need to install `galore_torch`"),
+    (["--report_to", "mlflow"], "report_to='mlflow' cannot be used here: MLflowCallback requires mlflow to be installed"),
+    (["--lr_scheduler_kwargs", '{"min_lr": 0}'], "lr_scheduler_kwargs has 'min_lr', and the schedule 'linear' takes none"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(tmp_path, capsys, flags, sentence):
     argv = ["rpo", "--config", str(QUICKSTART), "--output_dir", str(tmp_path / "out"), *SMALL, *flags]

@@ -19,6 +19,7 @@ from ..rewards import met_criteria
 from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
+from .inherited import check_inherited
 from .online_config import OnlineConfig
 from .trainable import Model, name_of
 
@@ -49,6 +50,7 @@ def check_arguments(
     Raises:
         `ValueError` or `TypeError`: with a sentence that says what to change; and what a judge's `check` raises.
     """
+    check_inherited(args)
     if args.reward_weights is not None and len(args.reward_weights) != len(reward_funcs):
         raise ValueError(
             f"reward_weights has {len(args.reward_weights)} entries for {len(reward_funcs)} reward functions "
@@ -236,7 +238,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         settings["num_processes"] = processes
     settings |= fixed_fields(args, holds_rollout)
     if holds_rollout:
-        settings["seed"] = args.seed
+        settings |= {"seed": args.seed, "data_seed": args.prompt_seed}
     settings |= {
         "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
             batch * args.gradient_accumulation_steps * processes
