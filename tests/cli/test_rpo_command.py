@@ -37,6 +37,28 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
 
 
+def test_judge_that_breaks_in_the_last_evaluation_takes_nothing_from_what_was_trained(tmp_path, capsys, monkeypatch):
+    (tmp_path / "breaking.py").write_text(
+        "from arr_trl.judges import JudgeFailureError\n"
+        "def reward(prompts, completions, trainer_state, **columns):\n"
+        "    if trainer_state.global_step == 2:\n"
+        "        raise JudgeFailureError('The server is gone.')\n"
+        "    return [float(i % 2) for i in range(len(completions))]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(QUICKSTART.read_text()), "judge_model": None}))
+    out = tmp_path / "out"
+    argv = ["rpo", "--config", str(config), "--output_dir", str(out), *SMALL, "--reward_funcs", "breaking.reward"]
+    assert main(argv) == 1
+    shown = capsys.readouterr()
+    assert "The evaluation failed (JudgeFailureError: The server is gone.)" in shown.err
+    assert "Traceback" not in shown.err
+    for name in ("README.md", "trainer_state.json", "ARR-tiny-flux/pytorch_lora_weights.safetensors"):
+        assert (out / name).is_file()
+    assert not (out / "results.json").exists()
+
+
 def test_evaluation_that_would_be_left_out_is_told(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     changed = {"eval_dataset_split": None, "model_name_or_path": "no/such"}

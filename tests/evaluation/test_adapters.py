@@ -42,11 +42,11 @@ def test_each_adapter_gives_what_was_trained_and_none_gives_the_base(tmp_path):
             assert torch.equal(velocity(policy, model), base if name is None else trained[name])
 
 
-def test_weights_stay_in_float32_on_a_bfloat16_base(tmp_path):
+def test_weights_have_the_precision_of_the_base_as_stock_loading_gives_them(tmp_path):
     trained_adapter(tmp_path / "one")
     transformer = build_pipeline(seed=0).transformer.to(torch.bfloat16)
     model = load_adapters(transformer, parse_adapters([str(tmp_path / "one")]))
-    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
+    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.bfloat16}
 
 
 def test_lora_file_and_folder_of_diffusers_alone_compute_what_the_whole_release_computes(tmp_path):
@@ -65,7 +65,7 @@ def test_lora_file_and_folder_of_diffusers_alone_compute_what_the_whole_release_
         with active(model, source.name):
             torch.testing.assert_close(velocity(policy, model), expected, atol=1e-5, rtol=0)
     model = load_adapters(build_pipeline(seed=0).transformer.to(torch.bfloat16), sources, FluxPipeline)
-    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
+    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.bfloat16}
 
 
 def test_files_of_a_release_are_named_after_its_folder(tmp_path):

@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 from test_adapters import trained_adapter
+from tiny_pipelines import build_flux_kontext
 
 from arr_trl import FluxPolicy, RubricJudge
 from arr_trl.evaluation import Evaluation, Evaluator, InferenceSettings, parse_adapters
+from arr_trl.policies import policy_for
 from arr_trl.release import AdapterCard, write_model_card
 from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts, success
 
@@ -177,3 +179,64 @@ def test_nothing_to_measure_with_is_refused(tmp_path, adapters):
     policy = FluxPolicy(load_pipeline(), max_sequence_length=12)
     with pytest.raises(ValueError, match="There is nothing to compare with"):
         Evaluator(policy, parse_adapters(adapters), ROWS, tmp_path, SETTINGS)
+
+
+def level(prompts, completions, **columns):
+    return [0.5] * len(completions)
+
+
+def edit_rows(color):
+    return [{"prompt": "make it green", "source_image": Image.new("RGB", (64, 64), color)}]
+
+
+def drawn_into(output, condition_size=64, rows=None, pipeline=None):
+    policy = policy_for(pipeline or build_flux_kontext(), max_sequence_length=16, condition_size=condition_size)
+    settings = InferenceSettings(32, 32, 2, 3.5, 1, 0)
+    Evaluator(policy, [], rows or edit_rows("red"), output, settings, reward_funcs=[level]).run()
+    return (output / "images" / "base" / "00000-0.png").read_bytes()
+
+
+def other_weights(pipeline):
+    with torch.no_grad():
+        next(iter(pipeline.transformer.parameters())).flatten()[0].add_(1.0)
+    return pipeline
+
+
+def other_schedule(pipeline):
+    pipeline.scheduler.register_to_config(max_shift=2.0)
+    return pipeline
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    ({"condition_size": 128}, "base"),
+    ({"rows": edit_rows("blue")}, "sources"),
+    ({"pipeline": other_weights(build_flux_kontext())}, "base"),
+    ({"pipeline": other_schedule(build_flux_kontext())}, "base"),
+])  # fmt: skip
+def test_pictures_drawn_from_something_else_are_not_taken_for_these(tmp_path, change, named):
+    drawn_into(tmp_path)
+    with pytest.raises(ValueError, match=rf"were drawn with {named}=.*; choose another `output`"):
+        drawn_into(tmp_path, **change)
+
+
+def test_pictures_of_the_same_base_and_sources_are_taken_up_again(tmp_path):
+    first = drawn_into(tmp_path)
+    (tmp_path / "images" / "base" / "00000-0.png").write_bytes(first)
+    source = tmp_path / "red.png"
+    edit_rows("red")[0]["source_image"].save(source)
+    assert drawn_into(tmp_path, rows=[{"prompt": "make it green", "source_image": str(source)}]) == first
+
+
+@pytest.mark.parametrize("values", [np.array, torch.tensor], ids=["numpy", "torch"])
+def test_rewards_and_truths_of_other_libraries_are_numbers_in_what_is_written(tmp_path, values):
+    def reward(prompts, completions, **columns):
+        return values([0.25] * len(completions))
+
+    def truth(prompts, completions, **columns):
+        return [{"bright": np.bool_(True)} for _ in completions]
+
+    policy = policy_for(build_flux_kontext(), max_sequence_length=16, condition_size=64)
+    settings = InferenceSettings(32, 32, 2, 3.5, 1, 0)
+    Evaluator(policy, [], edit_rows("red"), tmp_path, settings, reward_funcs=[reward], eval_funcs=[truth]).run()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert "0.25" in json.dumps(results["models"])

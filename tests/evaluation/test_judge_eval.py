@@ -1,5 +1,6 @@
 import io
 import json
+import random
 
 import numpy as np
 import pytest
@@ -112,3 +113,58 @@ def test_the_summary_is_printed_and_written(tmp_path):
 
 def test_nothing_measured_is_none():
     assert JudgeEvaluation([JudgeOutcome(None, None, 0, 0, 0, 2)]).summary()["order_consistency"] is None
+
+
+SHARES = (
+    "accuracy_forward",
+    "accuracy_reversed",
+    "accuracy_consistent",
+    "order_consistency",
+    "tie_rate",
+    "invalid_rate",
+)
+
+
+def outcome(forward, reversed_, first=1, decisive=2, ties=0, invalid=0):
+    return JudgeOutcome(forward, reversed_, first, decisive, ties, invalid)
+
+
+def test_pairs_without_a_verdict_do_not_agree_with_themselves():
+    agreeing, disagreeing = [outcome(True, True)] * 5, [outcome(True, False, first=2)] * 5
+    unanswered = [outcome(None, None, first=0, decisive=0, invalid=2)] * 10
+    found = measures(agreeing + disagreeing + unanswered)
+    assert found["order_consistency"] == 0.5
+    assert found["order_consistency_ci"][1] <= 1
+
+
+def random_outcome(generator):
+    answers = [generator.choice([True, False, None, "invalid"]) for _ in range(2)]
+    named = [None if answer == "invalid" else answer for answer in answers]
+    decisive = sum(answer is not None for answer in named)
+    return outcome(*named, generator.randint(0, decisive), decisive, answers.count(None), answers.count("invalid"))
+
+
+def test_every_share_lies_between_nothing_and_all():
+    generator = random.Random(0)
+    for _ in range(100):
+        found = measures([random_outcome(generator) for _ in range(generator.randint(1, 12))])
+        for name in SHARES:
+            if found[name] is not None:
+                assert 0 <= found[f"{name}_ci"][0] <= found[f"{name}_ci"][1] <= 1
+                assert 0 <= found[name] <= 1
+        if found["position_bias"] is not None:
+            assert -0.5 <= found["position_bias"] <= 0.5
+
+
+def test_a_share_grows_with_what_it_measures():
+    some = [outcome(True, False, first=2), outcome(False, False), outcome(None, True, 0, 1, ties=1)]
+    for name, more in (
+        ("accuracy_forward", outcome(True, False, first=2)),
+        ("accuracy_reversed", outcome(False, True, first=0)),
+        ("accuracy_consistent", outcome(True, True)),
+        ("order_consistency", outcome(False, False)),
+        ("tie_rate", outcome(None, None, 0, 0, ties=2)),
+        ("invalid_rate", outcome(None, None, 0, 0, invalid=2)),
+        ("position_bias", outcome(True, False, first=2)),
+    ):
+        assert measures([*some, more])[name] > measures(some)[name], name

@@ -43,8 +43,8 @@ def trainer_for(output_dir, callbacks=(), **overrides) -> ResumableLineTrainer:
         {"x": torch.randn(32, 4, generator=generator).tolist(), "labels": [float(i) for i in range(32)]}
     )
     args = TrainingArguments(
-        str(output_dir), max_steps=6, per_device_train_batch_size=4, save_steps=2, use_cpu=True, bf16=False,
-        learning_rate=0.1, report_to=[], disable_tqdm=True, seed=3, **overrides,
+        str(output_dir), per_device_train_batch_size=4, save_steps=2, use_cpu=True, bf16=False,
+        report_to=[], disable_tqdm=True, seed=3, logging_steps=1, **{"learning_rate": 0.1, "max_steps": 6, **overrides},
     )  # fmt: skip
     return ResumableLineTrainer(model=Line(), args=args, train_dataset=rows, callbacks=list(callbacks))
 
@@ -70,3 +70,28 @@ def test_any_trainer_refuses_a_damaged_checkpoint(tmp_path):
         file.write(b"x")
     with pytest.raises(CheckpointError, match=r"optimizer\.pt is not what was written; resume from .*checkpoint-4"):
         trainer_for(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+def rates(trainer):
+    return [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+
+
+def test_resumed_run_has_the_rate_and_decay_that_it_asks_for(tmp_path):
+    trainer_for(tmp_path, lr_scheduler_type="constant").train()
+    changed = dict(learning_rate=1e-9, weight_decay=0.5, adam_beta2=0.9, adam_epsilon=1e-3)
+    trainer = trainer_for(tmp_path, lr_scheduler_type="constant", **changed)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert rates(trainer) == [0.1] * 4 + [1e-9] * 2
+    before, after = (weights(tmp_path / f"checkpoint-{step}") for step in (4, 6))
+    torch.testing.assert_close(after, before, atol=1e-7, rtol=0)
+    decayed = trainer.optimizer.param_groups[0]
+    assert (decayed["weight_decay"], decayed["betas"][1], decayed["eps"]) == (0.5, 0.9, 1e-3)
+
+
+def test_first_resumed_step_has_the_rate_of_the_new_schedule(tmp_path):
+    trainer_for(tmp_path).train()
+    longer = trainer_for(tmp_path / "longer", max_steps=12)
+    longer.train()
+    trainer = trainer_for(tmp_path, max_steps=12)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert rates(trainer)[4:] == rates(longer)[4:]

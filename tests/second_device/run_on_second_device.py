@@ -40,7 +40,7 @@ from tiny_pipelines import (  # noqa: E402
 )
 
 from arr_trl.policies import policy_class_of  # noqa: E402
-from arr_trl.runtime.memory import BlockOffload  # noqa: E402
+from arr_trl.runtime.block_offload import BlockOffload  # noqa: E402
 from arr_trl.sampling import denoise  # noqa: E402
 
 

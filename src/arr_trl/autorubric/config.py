@@ -9,7 +9,7 @@ from ..judges.prompts import LANGUAGES
 @dataclass
 class AutoRubricConfig:
     """
-    Settings of [`write_rubric`] (Auto-Rubric as Reward, [paper](https://huggingface.co/papers/2605.08354)).
+    Settings of [`AutoRubric.write`] (Auto-Rubric as Reward, [paper](https://huggingface.co/papers/2605.08354)).
 
     Args:
         method (`str`, *optional*, defaults to `"few-shot"`):

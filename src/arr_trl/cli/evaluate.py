@@ -175,6 +175,7 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
 
     from ..data import check_prompts, check_sources, load_prompts, undecoded
     from ..policies import policy_class_of
+    from ..rewards import check_columns
 
     if args.dataset == TINY_SCENES:
         from ..tiny_scenes import prompts
@@ -190,6 +191,7 @@ def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
             data_files=args.data_files,
         )
     check_prompts(rows, args.dataset)
+    check_columns(rows.column_names or next(iter(rows)), args.dataset)
     rows = undecoded(rows)
     if policy_class_of(_base(args)).editing:
         check_sources(rows, args.dataset)

@@ -89,15 +89,20 @@ def train(
         print(trainer.batch_arithmetic())
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    except (CheckpointError, JudgeFailureError, RewardError, RowError, StoreError, StreamError) as error:
+    except (
+        CheckpointError,
+        FloatingPointError,
+        JudgeFailureError,
+        RewardError,
+        RowError,
+        StoreError,
+        StreamError,
+    ) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     try:
-        _write_release(trainer, script_args.dataset_name)
-    except (RewardError, StoreError) as error:  # in the evaluation; what was trained is written already
-        print(f"arr-trl: {error}", file=sys.stderr)
-        return 1
-    except (OSError, SafetensorError) as error:
+        failure = _write_release(trainer, script_args.dataset_name)
+    except (FloatingPointError, OSError, SafetensorError) as error:
         print(
             f"arr-trl: {training_args.output_dir} could not be written to: {error}. The trained adapter is in "
             f"{trainer.last_checkpoint or 'no checkpoint'}.",
@@ -116,22 +121,37 @@ def train(
         print(f"Pushed to {push.commit_url}")
     # a process that leaves the group open may abort while it exits, which its launcher takes for a failure
     trainer.accelerator.end_training()
-    return 0
+    return 0 if failure is None else 1
 
 
 def _on_the_hub(names: list[str]) -> list[str]:
     return [name for name in names if name not in (TINY_SCENES, TINY_SCENES_EDIT) and not Path(name).exists()]
 
 
-def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> None:
-    training_args = trainer.args
+def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exception | None:
+    """
+    Write the adapter, what an evaluation found, and the card.
+
+    Returns:
+        `Exception`: what ended the evaluation, which takes nothing from what was trained; `None` if nothing did.
+    """
+    training_args, failure = trainer.args, None
     trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
     if trainer.eval_dataset is not None:
-        trainer.evaluate()
+        trainer.evaluation = None  # an earlier one was of other weights
+        try:
+            trainer.evaluate()
+        except Exception as error:  # a judge that broke, or whatever functions of users raise
+            failure = error
+            print(
+                f"arr-trl: The evaluation failed ({type(error).__name__}: {error}) The trained adapter and its card are "
+                "written without it; `arr-trl evaluate` measures it later.",
+                file=sys.stderr,
+            )
     trainer.save_state()
     trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
     if not trainer.is_world_process_zero():
-        return
+        return failure
     written = [trainer.adapter_folder.name, "README.md"]
     if trainer.evaluation is not None:
         from ..evaluation import print_table
@@ -140,6 +160,7 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> None:
         print_table(trainer.evaluation)
         written += ["samples.png", "results.json"]
     print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
+    return failure
 
 
 def _check_given(script_args: TrainArguments, training_args: "FlowConfig") -> None:

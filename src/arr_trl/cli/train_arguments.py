@@ -1,5 +1,6 @@
 """The options that every trainer's command shares, and what they make: rewards, prompts, the adapter."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,6 +222,9 @@ def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "Lo
             raise ValueError(f"`adapter_path` names an adapter with a configuration of its own; leave out {given[0]}.")
         return None
     settings = {"lora_r": 16, "lora_alpha": 32} | {name: getattr(script_args, name) for name in given}
+    targets = settings.get("lora_target_modules")
+    if targets is not None and len(targets) == 1 and not re.fullmatch(r"[\w.]+", targets[0]):
+        settings["lora_target_modules"] = targets[0]  # `all-linear`, or a pattern for whole names
     return LoraConfig(
         **{name if name == "lora_alpha" else name.removeprefix("lora_"): v for name, v in settings.items()}
     )

@@ -6,6 +6,7 @@ from .images import (
     check_sources,
     decode_sources,
     load_image,
+    sources_digest,
     undecoded,
 )
 from .load import load_prompts
@@ -32,5 +33,6 @@ __all__ = [
     "load_prompt_set",
     "load_prompts",
     "read_prompt_set",
+    "sources_digest",
     "undecoded",
 ]

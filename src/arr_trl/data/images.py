@@ -1,9 +1,10 @@
 """Pictures as columns hold them, made into what policies and judges look at: RGB, upright, whole."""
 
+import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import requests
 from datasets import Dataset, IterableDataset
 from PIL import Image, ImageOps
 from tenacity import retry, retry_if_not_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from ..digests import image_digest
 
 
 # What policies, judges and reward functions call the picture that an instruction edits.
@@ -126,6 +129,17 @@ def decode_sources(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 f"The row with the prompt {row['prompt']!r} has a `{SOURCE_COLUMN}` that cannot be used: {error}"
             ) from error
     return decoded
+
+
+def sources_digest(rows: Iterable[dict[str, Any]]) -> str:
+    """A digest of the pixels of all sources, whatever they are kept as; one row is decoded at a time."""
+    digest = hashlib.sha256()
+    for row in rows:
+        source = decode_sources([row])[0].get(SOURCE_COLUMN)
+        for image in source if isinstance(source, list) else [] if source is None else [source]:
+            digest.update(image_digest(image).encode())
+        digest.update(b";")
+    return digest.hexdigest()[:16]
 
 
 def _anchor(row: dict[str, Any], folder: str) -> dict[str, Any]:

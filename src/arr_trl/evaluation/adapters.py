@@ -98,7 +98,7 @@ def load_adapters(
     pipeline_class: type[DiffusionPipeline] | None = None,
 ) -> PeftModel | torch.nn.Module:
     """
-    Put adapters on a network. Their weights stay in float32 whatever the precision of the base, as in training.
+    Put adapters on a network, in its precision, as the pipeline's own `load_lora_weights` does for who uses them.
 
     Args:
         transformer (`torch.nn.Module`): the pipeline's network; it is changed.
@@ -129,6 +129,8 @@ def load_adapters(
                 f"The adapter {source.where} does not fit the base: {len(missing)} of its weights are missing and "
                 f"{len(unexpected)} belong nowhere, such as {[*missing, *unexpected][0]}."
             )
+        for weight in weights_of(model, name):
+            weight.data = weight.data.to(transformer.dtype)
     return model.eval()
 
 
@@ -148,10 +150,14 @@ def active(model: torch.nn.Module, name: str | None) -> Iterator[None]:
 def weights_digest(model: torch.nn.Module, name: str) -> str:
     """A digest of an adapter's weights: another one when it has been trained further."""
     digest = hashlib.sha256()
-    for key, parameter in model.named_parameters():
-        if f".{_module_name(name)}." in key:
-            digest.update(parameter.detach().cpu().float().numpy().tobytes())
+    for weight in weights_of(model, _module_name(name)):
+        digest.update(weight.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def weights_of(model: torch.nn.Module, name: str) -> Iterator[torch.nn.Parameter]:
+    """The weights of an adapter, by its name as PEFT has it."""
+    return (parameter for key, parameter in model.named_parameters() if f".{name}." in key.partition(".lora_")[2])
 
 
 def _module_name(name: str) -> str:

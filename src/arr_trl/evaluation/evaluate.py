@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data import SOURCE_COLUMN, decode_sources
+from ..data import SOURCE_COLUMN, decode_sources, sources_digest
 from ..folders import replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
 from ..policies import FlowPolicy
@@ -106,20 +106,23 @@ class Evaluator:
 
         # without the flag accelerate takes processes on CPUs for strangers
         self._state = PartialState(cpu=not torch.accelerator.is_available())
+        base = policy.fingerprint()
         model = load_adapters(policy.pipeline.transformer, adapters, policy.pipeline_class)
         policy.to(self._state.device)
         self._drawn_with = {
             **policy.call_kwargs(settings.height, settings.width),
             "dtype": str(policy.dtype).removeprefix("torch."),
         }
-        facts = {
-            "base_model": Path(self.base_model).name,
-            **self._drawn_with,
-            "prompts": hashlib.sha256("\0".join(row["prompt"] for row in rows).encode()).hexdigest()[:16],
-            **{f"adapter {source.name}": weights_digest(model, source.name) for source in adapters},
-        }
         images = self.output / "images"
         if self._state.is_main_process:
+            facts = {
+                "base_model": Path(self.base_model).name,
+                "base": base,
+                **self._drawn_with,
+                "prompts": hashlib.sha256("\0".join(row["prompt"] for row in rows).encode()).hexdigest()[:16],
+                **({"sources": sources_digest(rows)} if policy.editing else {}),
+                **{f"adapter {source.name}": weights_digest(model, source.name) for source in adapters},
+            }
             check_settings(images, settings, facts)
         self._state.wait_for_everyone()
         self.folder = PictureFolder(images, policy, model, settings, batch_size)

@@ -42,12 +42,13 @@ class JudgeOutcome:
         return self.forward is True and self.reversed is True
 
 
-# What is measured: for one pair, what it adds to the numerator and to the denominator.
+# What is measured: for one pair, what it adds to the numerator and to the denominator. A pair that does not count adds to
+# neither.
 _MEASURES = {
     "accuracy_forward": lambda o: (o.forward is True, 1),
     "accuracy_reversed": lambda o: (o.reversed is True, 1),
     "accuracy_consistent": lambda o: (o.right_in_both, 1),
-    "order_consistency": lambda o: (o.forward == o.reversed, o.invalid == 0),
+    "order_consistency": lambda o: (o.forward == o.reversed and o.invalid == 0, o.invalid == 0),
     "position_bias": lambda o: (o.first - 0.5 * o.decisive, o.decisive),
     "tie_rate": lambda o: (o.ties, 2),
     "invalid_rate": lambda o: (o.invalid, 2),

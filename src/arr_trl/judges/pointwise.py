@@ -59,22 +59,29 @@ class PointwiseMode:
         )
 
     def verdict(self, readings: list[PointwiseReading], rubric: Rubric) -> Verdict:
-        """Candidates are ranked by score; the margin is the lead of the best."""
+        """
+        Candidates are ranked by score; the margin is the lead of the best. Where essential criteria decide before others
+        no single number says as much, and the ranks stand alone.
+        """
         by_criterion = [tuple(r.criteria[i] for r in readings) for i in range(len(rubric.criteria))]
         if self.decide == "ranks":
             scores = tuple(r.score for r in readings)
             ranks = mean_ranks(list(scores))
+            lead = _lead(list(scores))
         else:
             sums = weighted_scores(by_criterion, rubric)
             total = sum(c.weight for c in rubric.criteria)
-            scores = tuple(sum(both) / total for both in sums)
             ranks = mean_ranks(sums)
-        leading = sorted(scores, reverse=True)
+            one_kind = len({c.essential for c in rubric.criteria}) == 1
+            scores = tuple(sum(both) / total for both in sums) if one_kind else None
+            # of the sums that decide: those over essential criteria, the others where those are level
+            essential = _lead([both[0] for both in sums])
+            lead = (essential or _lead([both[1] for both in sums if both[0] == max(sums)[0]])) / total
         return Verdict(
             winner=best(ranks),
             ranks=ranks,
             scores=scores,
-            margin=max(0.0, leading[0] - leading[1]),
+            margin=lead,
             criteria=tuple(
                 CriterionResult(number, best(mean_ranks(list(points))))
                 for number, points in enumerate(by_criterion, start=1)
@@ -82,6 +89,12 @@ class PointwiseMode:
             reason=readings[0].reason,
             candidates=len(ranks),
         )
+
+
+def _lead(scores: list[float]) -> float:
+    """By how much the best is ahead of the next."""
+    first, second = sorted(scores, reverse=True)[:2]
+    return first - second
 
 
 @lru_cache(maxsize=64)

@@ -35,3 +35,22 @@ def rpo_advantages(
         advantages = advantages - (positive_reward - negative_reward) / 2
     decided_P = ~rewards.isnan().any(1) & (rewards != rewards[:, :1]).any(1)
     return torch.where(decided_P[:, None], advantages, torch.nan)
+
+
+def combine_rewards(rewards_NF: torch.Tensor, num_generations: int, weights_F: torch.Tensor) -> torch.Tensor:
+    """
+    Weighted sum over reward functions. A function that failed on one candidate is left out for the whole prompt, since
+    the others could not be compared with it; without any function left the prompt is NaN.
+
+    Args:
+        rewards_NF (`torch.Tensor`): `[P·n, F]`, the candidates of a prompt adjacent, NaN where a function gave none.
+        num_generations (`int`): candidates per prompt, n.
+        weights_F (`torch.Tensor`): weight of each function.
+
+    Returns:
+        `torch.Tensor`: `[P, n]`.
+    """
+    rewards_PNF = rewards_NF.view(-1, num_generations, len(weights_F))
+    missing_PF = rewards_PNF.isnan().any(1)
+    total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights_F).sum(-1)
+    return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)

@@ -1,4 +1,4 @@
-"""Losses on the ratio of two policies, and the divergence from a reference: log-probabilities and means in, `[R, K]` out."""
+"""Losses on the ratio of two policies, and the divergence from a reference: log-probabilities, means or velocities in."""
 
 import torch
 
@@ -10,13 +10,13 @@ def ppo_clip_loss(
     Clipped surrogate loss per transition, max(-Aρ, -A·clip(ρ, 1-ε, 1+ε)).
 
     Args:
-        log_prob (`torch.Tensor`): `[B]`, with gradient.
-        old_log_prob (`torch.Tensor`): `[B]`, of the policy that sampled.
-        advantages (`torch.Tensor`): `[B]`.
+        log_prob (`torch.Tensor`): of any shape, such as `[R, K]`, with gradient.
+        old_log_prob (`torch.Tensor`): of the same shape, of the policy that sampled.
+        advantages (`torch.Tensor`): of the same shape.
         epsilon (`float`): clip range. Log-probabilities are means over dimensions, so ρ moves little: see the docs.
 
     Returns:
-        `tuple(torch.Tensor, torch.Tensor)`: loss `[B]` and ratio ρ `[B]`.
+        `tuple(torch.Tensor, torch.Tensor)`: loss and ratio ρ, of the same shape.
     """
     ratio = torch.exp(log_prob - old_log_prob)
     loss = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon))

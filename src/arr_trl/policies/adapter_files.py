@@ -4,8 +4,10 @@ trained further or compared with the base.
 """
 
 import json
+import re
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -27,9 +29,27 @@ ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
 _PEFT_PREFIX = "base_model.model."
 
 
+# What a LoRA file of diffusers can say, and what does not change what an adapter computes. A field of a later PEFT is not
+# among them, so that what nobody has looked at is refused unless it is left alone.
+_HELD = (
+    *("r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"),
+    *("use_rslora", "use_dora", "lora_bias", "layers_to_transform", "layers_pattern"),
+    *("lora_dropout", "init_lora_weights", "eva_config"),
+    *(
+        "task_type",
+        "peft_type",
+        "peft_version",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+    ),
+)
+
+
 def check_lora_config(config: PeftConfig) -> None:
     """
-    Refuse, before training, an adapter that stock diffusers could not load.
+    Refuse, before training, an adapter that stock diffusers could not load, or that would learn nothing.
 
     Args:
         config (`peft.PeftConfig`):
@@ -42,14 +62,27 @@ def check_lora_config(config: PeftConfig) -> None:
         raise ValueError(
             f"`peft_config` is a {type(config).__name__}; diffusers loads LoRA adapters, so pass a `peft.LoraConfig`."
         )
-    if config.r < 1:
-        raise ValueError(f"The LoRA rank r={config.r} has to be at least 1.")
-    for name, allowed in (("modules_to_save", None), ("bias", "none"), ("trainable_token_indices", None)):
-        found = getattr(config, name)
-        if found != allowed and found:
+    for name, values in (
+        ("r", [config.r]),
+        ("rank_pattern", (config.rank_pattern or {}).values()),
+        ("lora_alpha", [config.lora_alpha]),
+        ("alpha_pattern", (config.alpha_pattern or {}).values()),
+    ):
+        least = 1 if name in ("r", "rank_pattern") else 0
+        if any(value < least or value == 0 for value in values):
+            named = f"The LoRA rank r={config.r}" if name == "r" else f"{name}={getattr(config, name)!r}"
             raise ValueError(
-                f"`{name}={found!r}` in `peft_config` trains weights that a diffusers LoRA file cannot hold; "
-                f"leave it at {allowed!r}."
+                f"{named} has to be at least 1."
+                if least
+                else f"{named} scales an adapter to nothing, or turns it round; it has to be greater than 0."
+            )
+    default = LoraConfig()
+    for field in fields(config):
+        found, usual = getattr(config, field.name, None), getattr(default, field.name, None)
+        if field.name not in _HELD and found != usual and found:
+            raise ValueError(
+                f"`{field.name}={found!r}` in `peft_config` trains or computes what a diffusers LoRA file cannot hold; "
+                f"leave it at {usual!r}."
             )
     if config.init_lora_weights not in (True, False, "gaussian", "orthogonal", "eva"):
         raise ValueError(
@@ -153,6 +186,11 @@ def _find(path: str, token: str | None, setting: str) -> Path:
     """PEFT's configuration file where there is one, else the LoRA file."""
     local = Path(path)
     if local.is_file():
+        if local.suffix not in (".safetensors", ".json"):
+            raise ValueError(
+                f"{setting}={path} is no .safetensors file, and other forms may run code when they are read; convert it, "
+                "for example with `safetensors.torch.save_file(torch.load(path, weights_only=True), ...)`."
+            )
         return local.with_name(CONFIG_FILE) if local.name in (CONFIG_FILE, PEFT_WEIGHTS_FILE) else local
     if local.is_dir():
         for name in (CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE):
@@ -198,7 +236,7 @@ def _read_diffusers(
     with safe_open(file, "pt") as opened:
         header = opened.metadata() or {}
     metadata = json.loads(header.get("lora_adapter_metadata", "{}"))
-    raw = load_file(file)
+    raw = _renamed(load_file(file), path)
     prefix = pipeline_class.transformer_name + "."
     # the pipeline drops these when it is not asked for them, and not every pipeline can be asked
     alphas = {name: raw.pop(name).item() for name in list(raw) if name.startswith(prefix) and name.endswith(".alpha")}
@@ -215,14 +253,61 @@ def _read_diffusers(
         settings = {name.removeprefix(prefix): value for name, value in metadata.items()}
         return LoraConfig(**{name: value for name, value in settings.items() if name in known}), weights
     ranks = {name.split(".lora_")[0]: len(weight) for name, weight in weights.items() if ".lora_A." in name}
-    rank = Counter(ranks.values()).most_common(1)[0][0]
     scales = {module: alphas.get(f"{prefix}{module}.alpha", float(r)) for module, r in ranks.items()}
-    alpha = Counter(scales.values()).most_common(1)[0][0]
-    config = LoraConfig(
+    return _config_of(ranks, scales, weights, path), weights
+
+
+def _renamed(raw: dict[str, torch.Tensor], path: str) -> dict[str, torch.Tensor]:
+    """The weights by the names that diffusers' own conversion takes, or the reason why it would not do them justice."""
+    for name in raw:
+        if name.startswith(_PEFT_PREFIX):
+            raise ValueError(
+                f"The adapter {path} has PEFT's weights without its {CONFIG_FILE}, which alone says alpha; put both into a "
+                "folder, and give the folder."
+            )
+        if "dora_scale" in name:
+            raise ValueError(
+                f"The adapter {path} is DoRA as kohya's scripts write it, whose scales diffusers drops; convert it to PEFT's "
+                "form, or use another adapter."
+            )
+    for old, new in ((".lora.down.", ".lora_A."), (".lora.up.", ".lora_B.")):
+        raw = {name.replace(old, new): weight for name, weight in raw.items()}
+    return raw
+
+
+def _config_of(
+    ranks: dict[str, int], alphas: dict[str, float], weights: dict[str, torch.Tensor], path: str
+) -> LoraConfig:
+    """A configuration that gives each module of a file its own rank and alpha, and other modules none."""
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
+    dora, bias = (
+        {name.rpartition(ending)[0].removesuffix(".") for name in weights if name.endswith(ending)}
+        for ending in (".lora_magnitude_vector", "lora_B.bias")
+    )
+    for found, what in ((dora, "DoRA"), (bias, "a bias")):
+        if found and found != ranks.keys():
+            raise ValueError(
+                f"The adapter {path} has {what} in {len(found)} of its {len(ranks)} modules; PEFT knows all or none."
+            )
+    return LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=sorted(ranks),
-        rank_pattern={module: r for module, r in ranks.items() if r != rank},
-        alpha_pattern={module: scale for module, scale in scales.items() if scale != alpha},
+        target_modules=_exactly(ranks),
+        # anchored: PEFT takes a key for every module whose name ends with it
+        rank_pattern={f"^{re.escape(module)}": r for module, r in ranks.items() if r != rank},
+        alpha_pattern={f"^{re.escape(module)}": a for module, a in alphas.items() if a != alpha},
+        use_dora=bool(dora),
+        lora_bias=bool(bias),
     )
-    return config, weights
+
+
+def _exactly(modules: Iterable[str]) -> list[str] | str:
+    """
+    Targets that are these modules and no others. PEFT takes a name of a list for every module whose name ends with it, as
+    FLUX's `proj_out` for that of each single block, and a pattern for whole names.
+    """
+    modules = sorted(modules)
+    if all("." in module for module in modules):
+        return modules
+    return "|".join(re.escape(module) for module in modules)

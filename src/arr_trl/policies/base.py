@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..digests import image_digest
 from .batching import Conditioning
-from .cache import EncodingCache, encoders_of
+from .cache import EncodingCache, encoders_of, pipeline_of
 from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
 from .placement import move_pipeline
 from .sources import source_images
@@ -141,8 +141,19 @@ class FlowPolicy(ABC):
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
-        """Pictures of packed latents `[B, L, C]`."""
-        return self.pipeline.image_processor.postprocess(self.to_pixels(latents, height, width), output_type="pil")
+        """
+        Pictures of packed latents `[B, L, C]`.
+
+        Raises:
+            `FloatingPointError`: when the autoencoder made something else of them.
+        """
+        pixels = self.to_pixels(latents, height, width)
+        if not pixels.isfinite().all():
+            raise FloatingPointError(
+                f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers (NaN or "
+                "infinite). Where it is in float16, load it in bfloat16 or float32."
+            )
+        return self.pipeline.image_processor.postprocess(pixels, output_type="pil")
 
     @torch.no_grad()
     def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
@@ -184,9 +195,15 @@ class FlowPolicy(ABC):
 
     def keep_encodings(self, folder: str | os.PathLike) -> None:
         """From now on read from `folder` what these encoders made of a row in an earlier run, and write there the rest."""
-        settings = {name: v for name, v in vars(self).items() if v is None or type(v) in (str, int, float)}
-        encoders = encoders_of(self.pipeline, type(self).__name__, settings, self.device)
+        encoders = encoders_of(self.pipeline, type(self).__name__, self._settings(), self.device)
         self.cache.keep_on_disk(Path(folder) / encoders, self.device)
+
+    def fingerprint(self) -> str:
+        """Another one where anything differs that pictures follow from, beside rows, size, steps, guidance and noise."""
+        return pipeline_of(self.pipeline, type(self).__name__, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: v for name, v in vars(self).items() if v is None or type(v) in (str, int, float)}
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         """What the pipeline's own `__call__` needs, besides size and guidance, to draw what this policy draws."""

@@ -106,9 +106,21 @@ def encoders_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str,
     """
     versions = [version(name) for name in ("arr_trl", "diffusers", "transformers")]
     digest = hashlib.sha256(repr((policy, settings, device.type, versions)).encode())
-    for component, module in pipeline.components.items():
-        if isinstance(module, torch.nn.Module) and component != pipeline.transformer_name:
-            for name, weight in module.state_dict().items():
-                first = weight.detach().flatten()[:16].float().tolist()
-                digest.update(repr((component, name, tuple(weight.shape), str(weight.dtype), first)).encode())
+    names = [name for name in pipeline.components if name != pipeline.transformer_name]
+    return _with_weights(digest, pipeline, names)
+
+
+def pipeline_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str, Any]) -> str:
+    """Tells what draws a policy's pictures from all else: its settings, schedule, and weights as in [`encoders_of`]."""
+    schedule = sorted((name, str(value)) for name, value in pipeline.scheduler.config.items() if name[0] != "_")
+    digest = hashlib.sha256(repr((policy, settings, type(pipeline.scheduler).__name__, schedule)).encode())
+    return _with_weights(digest, pipeline, list(pipeline.components))
+
+
+def _with_weights(digest, pipeline: DiffusionPipeline, names: list[str]) -> str:
+    modules = {name: pipeline.components[name] for name in names}
+    for component, module in modules.items():
+        for name, weight in module.state_dict().items() if isinstance(module, torch.nn.Module) else ():
+            first = weight.detach().flatten()[:16].float().tolist()
+            digest.update(repr((component, name, tuple(weight.shape), str(weight.dtype), first)).encode())
     return digest.hexdigest()[:16]

@@ -6,7 +6,8 @@ that names the function. Trainers, evaluation and commands read it here and nowh
 import asyncio
 import inspect
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,57 @@ from trl.trainer.utils import get_callable_name
 
 RewardFunc = Callable[..., list[float | None]]
 
+# What functions are given beside the columns of the dataset; `self` is where a judge is a method.
+ARGUMENTS = ("prompts", "completions", "num_generations", "trainer_state", "log_extra", "log_metric", "self")
+
 
 class RewardError(ValueError):
     """A reward function returned something that is not one reward per picture."""
 
 
+def check_columns(names: Iterable[str], dataset: str) -> None:
+    """
+    Refuse columns that would take the place of what the protocol itself gives to a function.
+
+    Args:
+        names (`Iterable[str]`): columns of the dataset.
+        dataset (`str`): what it is called in the error.
+
+    Raises:
+        `ValueError`: when one has such a name.
+    """
+    taken = [name for name in names if name in ARGUMENTS]
+    if taken:
+        raise ValueError(
+            f"{dataset} has a column {taken[0]!r}, and reward functions get something else under this name; rename the "
+            f"column, for example with `rename_column({taken[0]!r}, 'my_{taken[0]}')`"
+            + (", or name it as `prompt_column` if it holds the prompts." if taken[0] == "prompts" else ".")
+        )
+
+
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list]:
-    """The rows as keyword arguments of a function: the prompts, and the dataset's other columns by name."""
+    """
+    The rows as keyword arguments of a function: the prompts, and the dataset's other columns by name.
+
+    Raises:
+        `ValueError`: when a column has the name of something else that functions are given; see [`check_columns`].
+    """
+    check_columns(rows[0], "The dataset")
     return {"prompts" if name == "prompt" else name: [row[name] for row in rows] for name in rows[0]}
 
 
 def call(func: Callable, /, **arguments: Any) -> Any:
     """What a function returns, waited for where it is async."""
     output = func(**arguments)
-    return asyncio.run(_wait_for(output)) if inspect.isawaitable(output) else output
+    if not inspect.isawaitable(output):
+        return output
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_wait_for(output))
+    # inside a loop, as in a cell of a notebook: this thread's is busy with us
+    with ThreadPoolExecutor(1, thread_name_prefix="arr_trl-reward") as pool:
+        return pool.submit(asyncio.run, _wait_for(output)).result()
 
 
 async def _wait_for(output: Awaitable) -> Any:

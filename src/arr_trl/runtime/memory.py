@@ -1,10 +1,11 @@
 """
-How a base that is larger than the device is kept, and what it computes in: frozen weights in fewer bits or in the memory
-of the host, the adapter in the base's precision, compiled blocks.
+What a base and its adapter are kept and computed in: frozen weights in fewer bits, the adapter in the base's precision,
+compiled blocks. For weights in the memory of the host see block_offload.py.
 """
 
-from contextlib import nullcontext
-from functools import cache, partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from peft.tuners.lora import Linear
@@ -52,83 +53,6 @@ def leave_out_of_ddp(model: torch.nn.Module) -> None:
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
 
 
-class BlockOffload:
-    """
-    Keep the frozen weights of a transformer's blocks in the host's memory and load each block before its forward, while
-    the one before it computes. Two blocks are on the device at a time. Adapters, buffers and all that is not in a block
-    stay there. To be made when adapters have been added; moving the transformer afterwards moves no offloaded weight.
-
-    Group offloading of diffusers is made for inference. In training its weights leave before the backward that needs
-    them, or with gradient checkpointing come for the recomputation and stay. Here a block leaves when the next one
-    comes, in both directions. A backward keeps weights it has saved of its own block, because checkpointing saves
-    references of its own, so the transformer has to checkpoint its blocks.
-
-    Args:
-        transformer (`torch.nn.Module`): a transformer of diffusers; its blocks are of the classes it does not split.
-        device (`torch.device`): where the blocks compute.
-
-    Raises:
-        ValueError: a weight is of a class that cannot be moved in place, as quantized ones are; or there are no blocks.
-    """
-
-    def __init__(self, transformer: torch.nn.Module, device: torch.device):
-        names = transformer._no_split_modules or ()
-        self.blocks = [module for module in transformer.modules() if type(module).__name__ in names]
-        if not self.blocks:
-            raise ValueError(
-                f"offload_blocks cannot find the blocks of {type(transformer).__name__}, whose `_no_split_modules` names "
-                "their classes in other transformers. Leave it out."
-            )
-        self.device = device
-        self._stream = None if device.type == "cpu" else torch.Stream(device)
-        self._on_device: set[int] = set()
-        self._last = 0
-        self._home = []  # for each block its frozen parameters and where they live
-        for i, block in enumerate(self.blocks):
-            frozen = [p for p in block.parameters() if not p.requires_grad]
-            for parameter in frozen:
-                if type(parameter.data) is not torch.Tensor:
-                    raise ValueError(
-                        f"offload_blocks cannot move weights of class {type(parameter.data).__name__}. Use it with a "
-                        'base that is not quantized or base_precision="fp8", or leave it out.'
-                    )
-            self._home.append([(p, self._keep(p.data)) for p in frozen])
-            self._unload(i)
-            block.register_forward_pre_hook(partial(self._enter, i))
-
-    def _keep(self, weight: torch.Tensor) -> torch.Tensor:
-        # pinned memory is what copies can overlap with computing from
-        return weight if self._stream is None else weight.cpu().pin_memory()
-
-    @torch.no_grad()
-    def _enter(self, i: int, block: torch.nn.Module, args: tuple) -> None:
-        # recomputation for a backward takes the blocks in descending order, from the last
-        following = (i + 1 if i == self._last + 1 or i == 0 else i - 1) % len(self.blocks)
-        self._last = i
-        for other in self._on_device - {i, following}:
-            self._unload(other)
-        if i not in self._on_device:
-            self._load(i)
-        if self._stream is not None:
-            torch.accelerator.current_stream(self.device).wait_stream(self._stream)
-        if following not in self._on_device:
-            self._load(following)
-
-    def _load(self, i: int) -> None:
-        if self._stream is not None:
-            # memory of a block that has left may still be read by what is queued
-            self._stream.wait_stream(torch.accelerator.current_stream(self.device))
-        with nullcontext() if self._stream is None else self._stream:
-            for parameter, home in self._home[i]:
-                parameter.data = home.to(self.device, non_blocking=True)
-        self._on_device.add(i)
-
-    def _unload(self, i: int) -> None:
-        for parameter, home in self._home[i]:
-            parameter.data = torch.empty(0, dtype=home.dtype, device=self.device)
-        self._on_device.discard(i)
-
-
 def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """
     Let a half-precision base compute as its pipeline does, and its float32 adapter with it. To be used instead of
@@ -136,7 +60,7 @@ def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> Non
 
     PEFT widens the input of a layer to float32 for its adapter, and makes three passes over its output to add what the
     adapter gives. At FLUX.1-dev's size both together take as long as a third of the matrix products
-    (`benchmarks/roofline.py`). Here the adapter's weights are rounded when they are used, and one product adds to the
+    (`benchmarks/estimate.py`). Here the adapter's weights are rounded when they are used, and one product adds to the
     output.
 
     Args:
@@ -151,7 +75,25 @@ def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> Non
             layer.base_precision = dtype
 
 
+@contextmanager
+def computing_as_released(model: torch.nn.Module) -> Iterator[None]:
+    """
+    Inside, an adapter computes as it will for who loads it: diffusers rounds its weights to the base's precision, as here,
+    and the sum once more. The pictures of an evaluation are then theirs to the bit.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, _InBasePrecision)]
+    for layer in layers:
+        layer.as_released = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.as_released = False
+
+
 class _InBasePrecision:
+    as_released = False
+
     def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """`x` is `[..., in_features]`, the output `[..., out_features]`."""
         if self.disable_adapters or self.merged:
@@ -160,7 +102,11 @@ class _InBasePrecision:
         for name in self.active_adapters:
             if name in self.lora_A:
                 down, up = (matrices[name].weight.to(x.dtype) for matrices in (self.lora_A, self.lora_B))
-                hidden = linear(self.lora_dropout[name](x), down) * self.scaling[name]
+                hidden = linear(self.lora_dropout[name](x), down)
+                if self.as_released:
+                    output = output + linear(hidden, up) * self.scaling[name]
+                    continue
+                hidden = hidden * self.scaling[name]
                 output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.t()).view_as(output)
         return output
 

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,14 @@ import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import TrainerState, TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import HubStrategy, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
 from ..data import StreamError
-from ..folders import replacing_files
-from ..release import ADAPTER_FILES, Push, push_to_hub
-from .background_push import BackgroundPush, create_repo, push_folder, stage
 from .checkpoints import (
-    PUSHING,
     WRITING,
     CheckpointError,
     check_settings,
@@ -31,39 +29,42 @@ from .checkpoints import (
     seal,
     write_failure,
 )
+from .finite import not_finite
 from .interruption import InterruptionCallback, TrainingInterrupted
-from .sharding import load_adapter, load_optimizer_state_dict, optimizer_state_dict, trainable_state_dict
+from .release_pushes import ReleasePushes
+from .sharding import load_adapter, load_optimizer_state_dict, local_part, optimizer_state_dict, trainable_state_dict
 
 
 logger = logging.getLogger(__name__)
 
+# What a configuration says of an optimizer, beside the learning rate; the rest of a group is state.
+_HYPERPARAMETERS = ("betas", "eps", "momentum", "weight_decay")
 
-class ResumableTrainer:
+
+class ResumableTrainer(ReleasePushes):
     """
     A mixin for any [`~transformers.Trainer`], named before it. What differs, in short:
 
     - A checkpoint appears in one step, sealed; a damaged one is refused. `resume_from_checkpoint` also takes `True` (the
       newest whole one, or the beginning) and a checkpoint on the Hub.
     - SIGTERM and SIGINT end training after the current step, with a checkpoint.
+    - A loss, gradient or weight that is not a finite number ends it before the optimizer's step, with a checkpoint of
+      the last finite weights.
     - Prompts that cannot be read further end it with a checkpoint too, and so does whatever else is raised, as far as
       the processes of the run can agree on it.
     - Only releases are pushed (see [`~arr_trl.release.push_to_hub`]), never the whole folder; a push that fails is
       logged, and training goes on.
 
-    What is released is an adapter: with `push_to_hub` the configuration has `adapter_subfolder`, where the trainer saves
-    it, and `create_model_card` writes the card. A trainer that releases something else says so in `_release_checkpoint`
-    and `_push_release`.
     """
 
     # What `args.resume_from_checkpoint` names, where a subclass looked for it before it loaded anything.
     _resumable: Path | None = None
 
     def __init__(self, *args, **kwargs):
-        self._writing: Path | None = None  # while a checkpoint is written: the folder beside its place
         self.last_checkpoint: Path | None = None  # the one written last, or resumed from
         self._saved_step = 0
+        self._losses_are_finite: torch.Tensor | None = None  # of the micro-steps since the last optimizer step
         self._step_began: tuple[int, dict] = (-1, {})  # an optimizer step, and the state in which it began
-        self._push = BackgroundPush()
         super().__init__(*args, **kwargs)
         self._interruption = InterruptionCallback(self._largest)
         self.add_callback(self._interruption)
@@ -89,6 +90,7 @@ class ResumableTrainer:
             [`CheckpointError`]: when the checkpoint cannot be used, or one cannot be written.
             [`TrainingInterrupted`]: when SIGTERM or SIGINT ended training; a checkpoint is written then.
             [`StreamError`]: when the prompts cannot be read further; a checkpoint is written then.
+            `FloatingPointError`: when something is no finite number any more; a checkpoint of what was is written then.
         """
         # once: it is read as a whole; a second training looks again, since there may be a newer one
         self.last_checkpoint, self._resumable = self._resumable, None
@@ -150,7 +152,10 @@ class ResumableTrainer:
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         if self._step_began[0] != self.state.global_step:
             self._step_began = (self.state.global_step, self._owner_state())
-        return super().training_step(*args, **kwargs)
+        loss = super().training_step(*args, **kwargs)
+        finite = loss.isfinite()  # looked at once for each optimizer step: asking a device makes it wait
+        self._losses_are_finite = finite if self._losses_are_finite is None else self._losses_are_finite & finite
+        return loss
 
     def _save_before_raising(self, error: Exception) -> None:
         """
@@ -162,7 +167,8 @@ class ResumableTrainer:
         step, state = self._step_began
         if step == self.state.global_step:  # in the middle of a step: it is begun anew on resume
             self._restore_owner_state(state)
-        self._save_unless_saved()
+        with suppress(FloatingPointError):  # what was trained is no number any more: the checkpoint before is the last
+            self._save_unless_saved()
         logger.error(
             "Training stopped after step %d (%s: %s). %s",
             self.state.global_step,
@@ -172,6 +178,31 @@ class ResumableTrainer:
             if self.last_checkpoint
             else "Nothing was trained yet.",
         )
+
+    def _get_grad_norm(self, *args, **kwargs):
+        # the last thing before the optimizer's step; a scaler of float16 leaves out steps that overflow by itself
+        grad_norm = super()._get_grad_norm(*args, **kwargs)
+        finite, self._losses_are_finite = self._losses_are_finite, None
+        if grad_norm is not None and self.accelerator.scaler is None:
+            finite = torch.as_tensor(grad_norm).isfinite() & finite
+        failure = None if finite.all() else not_finite("loss or gradient norm", self.state.global_step + 1)
+        self._stop_together(failure, "A loss of another process is not finite.")
+        return grad_norm
+
+    def _check_weights(self) -> None:
+        """Refuse to write weights that are not numbers, to a checkpoint or to the release."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        broken = any(not weight.isfinite().all() for weight in map(local_part, trained))
+        if self._largest(int(broken)):
+            raise not_finite("trained weights", self.state.global_step)
+
+    def _stop_together(self, failure: Exception | None, of_another: str) -> None:
+        """End the run on all processes when one of them failed."""
+        if self._largest(int(failure is not None)):
+            failure = failure or RuntimeError(of_another)
+            if self.accelerator.num_processes > 1:  # `train` keeps what was trained for one
+                self._save_before_raising(failure)
+            raise failure
 
     def _run_epoch(self, *args, **kwargs):
         if self.state.global_step >= self.state.max_steps:
@@ -215,6 +246,7 @@ class ResumableTrainer:
     def _save_checkpoint(self, model, trial) -> None:
         output_dir = Path(super()._get_output_dir(trial))
         folder = output_dir / checkpoint_name(self.state.global_step)
+        self._check_weights()
         error = None
         self._writing = output_dir / WRITING
         try:
@@ -262,10 +294,24 @@ class ResumableTrainer:
             return
         load_adapter(self.model, load_file(os.path.join(resume_from_checkpoint, ADAPTER_SAFE_WEIGHTS_NAME)))
 
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        self._asked_for = [
+            {"lr": group.get("initial_lr", group["lr"])} | {k: group[k] for k in _HYPERPARAMETERS if k in group}
+            for group in optimizer.param_groups
+        ]
+        return optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not self.accelerator.is_fsdp2:
-            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
             return
+        if self.accelerator.is_fsdp2:
+            self._load_whole_optimizer(checkpoint)
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        take_hyperparameters(self.optimizer, self.lr_scheduler, self._asked_for)
+
+    def _load_whole_optimizer(self, checkpoint: str) -> None:
         files = [os.path.join(checkpoint, name) for name in (OPTIMIZER_NAME, SCHEDULER_NAME)]
         if not all(os.path.isfile(file) for file in files):
             return  # `save_only_model` left out the rollouts, too, and who reads them says so
@@ -284,19 +330,10 @@ class ResumableTrainer:
                 name = checkpoint_name(self.state.global_step)
                 self.state.save_to_json(str(self._writing / name / TRAINER_STATE_NAME))
 
-    # Releases
-
-    def _check_repositories(self, args: TrainingArguments) -> None:
-        """Create what the run pushes to, or find out that it cannot be written to, before anything is loaded."""
-        if args.push_to_hub and args.process_index == 0:
-            repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
-            args.hub_model_id = create_repo(repo_id, args.hub_private_repo, args.hub_token)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        self.hub_model_id = self.args.hub_model_id  # `_check_repositories` has made it
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the adapter; with `push_to_hub`, also push the release."""
+        if self._writing is None:
+            self._check_weights()
         if not _internal_call:
             self._push.wait()  # it reads these files
         if self.is_fsdp_enabled:
@@ -308,117 +345,26 @@ class ResumableTrainer:
             if self.is_world_process_zero():
                 self._push.attempt(self._push_release, "Model save")
 
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        subfolder: str | None = None,
-        **kwargs,
-    ) -> Push | None:
-        """
-        Save the adapter, write the card, and push both to `hub_model_id`, beside the adapters that are there.
 
-        Args:
-            commit_message (`str`, *optional*, defaults to `"End of training"`):
-                First line of the commit message.
-            blocking (`bool`, *optional*, defaults to `True`):
-                Wait for the end of the push; without it a failure is only logged.
-            token (`str`, *optional*):
-                Token with write permission; `hub_token` or the one that is logged in by default.
-            revision (`str`, *optional*):
-                Branch to commit to; `hub_revision` by default.
-            private (`bool`, *optional*):
-                Visibility of a repository that has to be created; `hub_private_repo` by default.
-            subfolder (`str`, *optional*):
-                Folder of the adapter in the repository; `adapter_subfolder` by default.
-            kwargs (*optional*):
-                Arguments of `create_model_card`.
+def take_hyperparameters(
+    optimizer: torch.optim.Optimizer, scheduler: LRScheduler, asked_for: list[dict[str, Any]]
+) -> None:
+    """
+    Let a run that resumes have the settings of its own configuration, and of the optimizer's state what was estimated. A
+    state brings along the learning rate, weight decay and the like that it was saved with, which would be used without
+    a word; and its rate is that of the old schedule for a step more.
 
-        Returns:
-            [`~arr_trl.release.Push`]: what was sent; `None` in the background and on the other processes.
-
-        Raises:
-            [`~arr_trl.release.PushError`]: when the Hub refuses or cannot be reached. The files are kept.
-        """
-        self._push.wait()
-        if subfolder is not None:
-            self.args.adapter_subfolder = subfolder
-        self.save_model(_internal_call=True)
-        self.create_model_card(**kwargs)
-        if not self.is_world_process_zero():
-            return None
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        arguments = (commit_message, token, revision, private)
-        if not blocking:
-            self._push.start(self._push_release, *arguments)
-            return None
-        push = self._push_release(*arguments)
-        self._push.failure = None
-        return push
-
-    def _push_release(
-        self,
-        commit_message: str | None,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-    ) -> Push:
-        args = self.args
-        return push_to_hub(
-            args.output_dir,
-            self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name,
-            subfolder=args.adapter_subfolder,
-            private=args.hub_private_repo if private is None else private,
-            token=token or args.hub_token,
-            revision=revision or args.hub_revision,
-            commit_message=commit_message,
-        )
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        args = self.args
-        if self._writing is not None:  # it is called again when the checkpoint is in its place
-            return
-        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
-            return
-        if self._push.busy:
-            if not args.hub_always_push:
-                return
-            self._push.wait()
-        self.callback_handler.on_push_begin(args, self.state, self.control)
-        checkpoint = Path(checkpoint_folder)
-        self._release_checkpoint(checkpoint)
-        self.create_model_card()
-        message = f"Training in progress, step {self.state.global_step}"
-        if args.hub_strategy == HubStrategy.EVERY_SAVE:
-            self._push.start(self._push_release, message)
-            return
-        staged = Path(args.output_dir) / PUSHING / checkpoint.name
-        stage(checkpoint, staged)
-        path_in_repo = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
-        self._push.start(self._push_with_checkpoint, message, staged, path_in_repo)
-
-    def _release_checkpoint(self, checkpoint: Path) -> None:
-        """Bring what is released to the state of a checkpoint; copied, since gathering weights anew takes all processes."""
-        with replacing_files(Path(self.args.output_dir) / self.args.adapter_subfolder, ADAPTER_FILES) as written:
-            for name in ADAPTER_FILES:
-                shutil.copy2(checkpoint / name, written / name)
-
-    def _push_with_checkpoint(self, commit_message: str, staged: Path, path_in_repo: str) -> None:
-        args = self.args
-        try:
-            repo_id = self._push_release(commit_message).repo_id
-            message = f"{commit_message}, checkpoint"
-            push_folder(staged, repo_id, path_in_repo, message, args.hub_token, args.hub_revision)
-        finally:
-            shutil.rmtree(staged.parent, ignore_errors=True)
-
-    def _finish_current_push(self) -> None:
-        self._push.wait()
-
-    @property
-    def push_failure(self) -> str | None:
-        """What went wrong with the last push that Trainer made by itself; `None` when it succeeded."""
-        return self._push.failure
+    Args:
+        optimizer (`torch.optim.Optimizer`): the optimizer, its state loaded.
+        scheduler (`torch.optim.lr_scheduler.LRScheduler`): its scheduler, its state loaded. One that follows what it
+            measures, such as `ReduceLROnPlateau`, keeps the rate that it has found.
+        asked_for (`list[dict]`): `lr` and other settings of each group, as they were before.
+    """
+    for group, asked in zip(optimizer.param_groups, asked_for, strict=True):
+        group.update({name: value for name, value in asked.items() if name != "lr"})
+    if not isinstance(scheduler, LambdaLR):
+        return
+    scheduler.base_lrs = [asked["lr"] for asked in asked_for]
+    for group, rate, schedule in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = rate, rate * schedule(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]

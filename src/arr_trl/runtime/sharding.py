@@ -88,6 +88,11 @@ def load_adapter(model: PeftModel, weights: dict[str, torch.Tensor]) -> None:
         shards[name].copy_(_shard(weight, shards[name]))
 
 
+def local_part(weight: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a weight."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
 @torch.no_grad()
 def whole_weight(weight: torch.nn.Parameter) -> torch.Tensor:
     """A weight on the CPU, gathered where FSDP2 or ZeRO-3 has sharded it. Called by all processes."""

@@ -2,26 +2,23 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from peft import LoraConfig, PeftConfig
+from peft import PeftConfig
 from PIL import Image
 
 from ..data import check_prompts, check_sources, decode_sources, load_image
 from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, policy_class_of
-from ..release import check_lora_config, public_name
-from ..rewards import met_criteria
-from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
+from ..release import check_lora_config
+from ..rewards import check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
 from .inherited import check_inherited
 from .online_config import OnlineConfig
-from .trainable import Model, name_of
+from .trainable import Model
 
 
 def check_arguments(
@@ -61,9 +58,15 @@ def check_arguments(
             raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
     if train_dataset is None:
         raise ValueError(f"{trainer} needs a `train_dataset` with a `prompt` column.")
-    check_prompts(train_dataset, "train_dataset")
-    if eval_dataset is not None:
-        check_prompts(eval_dataset, "eval_dataset")
+    if isinstance(eval_dataset, IterableDataset):
+        raise ValueError(
+            "eval_dataset is a stream, and every evaluation draws all of it again; take some rows of it, for example with "
+            "`Dataset.from_list(list(stream.take(64)))`."
+        )
+    for dataset, name in ((train_dataset, "train_dataset"), (eval_dataset, "eval_dataset")):
+        if dataset is not None:
+            check_prompts(dataset, name)
+            check_columns(dataset.column_names or next(iter(dataset)), name)
     for func in reward_funcs:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
@@ -187,74 +190,3 @@ def _check_best_metric(args: FlowConfig, reward_funcs: list[Callable], eval_func
             f"metric_for_best_model={args.metric_for_best_model!r} is nothing that an evaluation of this run measures; "
             f"use one of {', '.join(names)}."
         )
-
-
-def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> Path | None:
-    """
-    The checkpoint that `resume_from_checkpoint` names, if any.
-
-    Raises:
-        [`CheckpointError`]: when it names none that this run could go on from.
-    """
-    folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
-    if folder is not None:
-        settings = fixed_settings(args, peft_config, name_of(model))
-        if args.guidance_scale is None:  # the family's, which is known when the model is loaded
-            del settings["guidance_scale"]
-        check_settings(folder, settings)
-    return folder
-
-
-# What PEFT writes beside what an adapter computes, and what only its first weights depended on.
-_NOT_OF_THE_ADAPTER = (
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "init_lora_weights",
-    "lora_dropout",
-    "peft_type",
-    "peft_version",
-    "revision",
-    "task_type",
-)
-
-
-def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_rollout: bool = True) -> dict[str, Any]:
-    """
-    What the optimizer's state and a rollout in a checkpoint are of, as far as it is known: the base, the adapter, the
-    global batch, and the fields of the configuration that say so.
-
-    Args:
-        args ([`FlowConfig`]): the configuration.
-        lora (`peft.LoraConfig`): the adapter.
-        base_model (`str`): the base.
-        holds_rollout (`bool`, *optional*, defaults to `True`):
-            Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
-            the global batch has to stay, and how many processes share it does not.
-    """
-    batch, processes, zero = args.per_device_train_batch_size, args.world_size, args.deepspeed_plugin
-    settings = {}
-    if holds_rollout or zero is not None:  # DeepSpeed saves a part of the optimizer for each process
-        settings["num_processes"] = processes
-    settings |= fixed_fields(args, holds_rollout)
-    if holds_rollout:
-        settings |= {"seed": args.seed, "data_seed": args.prompt_seed}
-    settings |= {
-        "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
-            batch * args.gradient_accumulation_steps * processes
-        ),
-        "zero_stage": None if zero is None else zero.zero_stage,
-        "optim": args.optim.removesuffix("_fused"),  # whose state is the same
-        "base_model": public_name(base_model)[0],
-    }
-    if isinstance(args, OnlineConfig):
-        settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
-            batch * args.steps_per_generation * processes
-        )
-        settings["window_size"] = args.points_per_candidate
-    of_lora = {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
-    for name, value in lora.to_dict().items():
-        if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value is None):  # the family's, not known yet
-            continue
-        settings[of_lora.get(name, f"peft_config.{name}")] = sorted(value) if isinstance(value, set | list) else value
-    return settings

@@ -101,11 +101,16 @@ class FlowConfig(_BaseConfig):
 
     _VALID_DICT_FIELDS = [*_BaseConfig._VALID_DICT_FIELDS, "model_init_kwargs"]
 
-    # Overridden defaults: LoRA's usual rate, and columns that reward functions need.
+    # Overridden defaults: LoRA's usual rate, columns that reward functions need, and a loss that is no number stays one.
     learning_rate: float = field(default=5e-5, metadata={"help": "The initial learning rate for AdamW."})
     remove_unused_columns: bool = field(
         default=False,
         metadata={"help": "Whether to drop the columns that the model's forward does not take. The prompt is one."},
+    )
+
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Log other losses in place of those that are not finite. Here they end training."},
     )
 
     model_init_kwargs: dict[str, Any] | str | None = field(

@@ -21,18 +21,21 @@ from trl.trainer.base_trainer import _BaseTrainer
 from ..data import decode_sources, undecoded
 from ..evaluation import EvaluationResults
 from ..judges import JudgeFuture, JudgeReward
+from ..objectives import combine_rewards
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
 from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
 from ..runtime import ResumableTrainer
+from ..runtime.memory import computing_as_released
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
 from .card import adapter_card
-from .checks import check_arguments, check_family, check_placement, check_resuming, fixed_settings
+from .checks import check_arguments, check_family, check_placement
 from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
 from .flow_config import FlowConfig
-from .frozen import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .resume_settings import check_resuming, fixed_settings
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
 
@@ -43,27 +46,8 @@ logger = logging.getLogger(__name__)
 class FlowTrainer(ResumableTrainer, _BaseTrainer):
     """
     Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
-    what is released. A subclass gives `compute_loss`, and what its rows become before it.
-
-    Args:
-        model (`str`, [`~diffusers.DiffusionPipeline`] or [`FlowPolicy`]):
-            What is trained: a model id on the Hub, a local folder, a pipeline, or a policy for one.
-        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
-            Functions in the reward protocol that evaluation, and where there are rollouts training, asks.
-        args ([`FlowConfig`]):
-            Configuration.
-        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt`, and a `source_image` where the pipeline edits.
-        eval_dataset ([`~datasets.Dataset`], *optional*):
-            Rows on which the trained model is compared with the base, under fixed noise.
-        eval_funcs (`Callable` or `list[Callable]`, *optional*):
-            Ground truths; each returns one `dict[str, bool]` per image.
-        peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter. Not with `adapter_path`, whose adapter has a configuration of its own.
-        callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
-            Callbacks to customise the training loop.
-        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
-            Optimizer and learning-rate scheduler.
+    what is released. A subclass gives `compute_loss`, and what its rows become before it. See
+    [`RPOTrainer`] for the arguments.
     """
 
     _tag_names = ["arr_trl"]
@@ -162,6 +146,12 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         # TRL's reads `model.config.model_type`, which diffusers' models do not have; ours sends nothing.
         return
 
+    def batch_arithmetic(self) -> str:
+        """What an optimizer step consists of, in words."""
+        args, processes = self.args, self.accelerator.num_processes
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+        return f"One optimizer step: {rows} rows" + (f" on {processes} devices." if processes > 1 else ".")
+
     def _count_forward(self, module, args, kwargs) -> None:
         # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
         self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))
@@ -223,15 +213,9 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self.metric_totals[name] += value
 
     def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
-        """
-        Weighted sum over reward functions, `[P, n]`. A function that failed on one candidate is left out for the whole
-        prompt, since the others could not be compared with it; without any function left the prompt is NaN.
-        """
-        weights = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
-        rewards_PNF = rewards_NF.view(-1, num_generations, len(self.reward_funcs))
-        missing_PF = rewards_PNF.isnan().any(1)
-        total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights).sum(-1)
-        return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)
+        """Weighted sum over reward functions, `[P, n]`; see [`~arr_trl.objectives.combine_rewards`]."""
+        weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
+        return combine_rewards(rewards_NF, num_generations, weights_F)
 
     # Evaluation
 
@@ -264,11 +248,10 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         rows = decode_sources([dataset[place] for place in places])
         with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        with computing_as_released(self.model):
+            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
-        self._mode = "eval"
-        rewards_PN = self._compared(rows, base, trained)
-        logged = self._flush_metrics()
+        rewards_PN, logged = self._measured_together(rows, base, trained)
         checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
         self.evaluation = results_of(
             rewards_PN[:counted].tolist(),
@@ -289,6 +272,21 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _measured_together(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """What judges say of base and trained, and what was logged of it. One process that fails ends all of them."""
+        self._mode, failure = "eval", None
+        try:
+            rewards_PN = self._compared(rows, base, trained)
+        except Exception as error:  # whatever the functions of users raise
+            failure = error
+        if self._largest(int(failure is not None)):
+            self._mode = "train"
+            self._metrics["eval"].clear()
+            raise failure or RuntimeError("The evaluation of another process failed.")
+        return rewards_PN, self._flush_metrics()
 
     def _compared(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
@@ -320,8 +318,9 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log({**logs, **self._flush_metrics()}, start_time)
 
-    def _logging_due(self) -> bool:
-        return self.state.global_step % max(int(self.args.logging_steps), 1) == 0
+    def _log_follows(self) -> bool:
+        """Whether what is measured in this step is logged at its end, and not with those of the steps after it."""
+        return (self.state.global_step + 1) % self.state.logging_steps == 0
 
     def _flush_metrics(self) -> dict[str, float]:
         """The means, over all processes, of what was measured since the last time."""

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from ..data import SOURCE_COLUMN, RepeatSampler, RepeatStream, RowError, decode_sources
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
+from ..runtime.finite import not_finite
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .checks import check_enough_prompts, check_guidance
 from .completions import CompletionsRepo, log_completions
@@ -119,10 +120,6 @@ class OnlineTrainer(FlowTrainer):
         """
         raise NotImplementedError
 
-    def batch_arithmetic(self) -> str:
-        """What one rollout and one optimizer step consist of, in words."""
-        raise NotImplementedError
-
     # Data
 
     def get_train_dataloader(self) -> DataLoader:
@@ -209,7 +206,7 @@ class OnlineTrainer(FlowTrainer):
         chunk = self.args.rollout_batch_size or len(rows)
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
-        images, parts, decode_s = [], [], 0.0
+        images, parts, decode_s, failure = [], [], 0.0, None
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
@@ -218,8 +215,15 @@ class OnlineTrainer(FlowTrainer):
                 if latents.device.type != "cpu":
                     torch.accelerator.synchronize()  # decoding would wait for the latents in any case
             decoding_at = time.perf_counter()
-            with record_function("rollout/decode"):
-                decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            if not latents.isfinite().all():
+                failure = not_finite("latents", self.state.global_step + 1)
+                continue  # with the other chunks: the other processes draw theirs
+            try:
+                with record_function("rollout/decode"):
+                    decoded = self.policy.decode(latents, self.args.height, self.args.width)
+            except FloatingPointError as error:
+                failure = error
+                continue
             decode_s += time.perf_counter() - decoding_at
             part["prompt"] += start
             # judges read these while the next chunk is sampled
@@ -227,6 +231,7 @@ class OnlineTrainer(FlowTrainer):
                 judging[judge].append(judge.submit(judge_rows_of(some, decoded, n)))
             images += decoded
             parts.append(part)
+        self._stop_together(failure, "What another process drew is not finite.")
         self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
         self._metrics["train"]["rollout/decode_s"].append(decode_s)
         return Sampled(rows, images, parts, judging, random)
@@ -270,14 +275,6 @@ class OnlineTrainer(FlowTrainer):
         self._stop_together(failure, "A row of another process cannot be used.")
         return rows
 
-    def _stop_together(self, failure: Exception | None, of_another: str) -> None:
-        """End the run on all processes when one of them failed."""
-        if self._largest(int(failure is not None)):
-            failure = failure or RuntimeError(of_another)
-            if self.accelerator.num_processes > 1:  # `train` keeps what was trained for one
-                self._save_before_raising(failure)
-            raise failure
-
     def _log_rollout(
         self,
         rows: list[dict[str, Any]],
@@ -296,7 +293,7 @@ class OnlineTrainer(FlowTrainer):
             )
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
-        if self.args.log_completions and self._logging_due():
+        if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
             self._log_completions(
                 rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}

@@ -14,13 +14,16 @@ from transformers import PretrainedConfig, set_seed
 from ..chat.local import whole_weights
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
 from ..release import load_weights, read_adapter
-from ..runtime.memory import BlockOffload, compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
+from ..runtime.block_offload import BlockOffload
+from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
 from ..runtime.sharding import is_left_out, set_precision
 from .flow_config import FlowConfig
-from .frozen import REFERENCE, add_frozen_copy
+from .frozen_adapters import REFERENCE, add_frozen_copy
 
 
 logger = logging.getLogger(__name__)
+
+ALL_LINEAR = "all-linear"
 
 # A model id on the Hub or a local folder, a pipeline, or a policy for one.
 Model = str | os.PathLike | DiffusionPipeline | FlowPolicy
@@ -92,6 +95,9 @@ def with_adapter(
             component.requires_grad_(False)
     if peft_config.target_modules is None:
         peft_config.target_modules = list(policy.target_modules)
+    elif peft_config.target_modules == ALL_LINEAR:  # PEFT knows it for models of transformers alone
+        linear = {name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
+        peft_config.target_modules = sorted(linear)
     if args.gradient_checkpointing:
         # diffusers' own switch: Trainer calls a method that only transformers' models have
         transformer.enable_gradient_checkpointing()

@@ -59,7 +59,7 @@ class TrajectoryTrainer(OnlineTrainer):
 
         metrics = self._metrics["train"]
         # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
-        if args.beta > 0 or self._logging_due():
+        if args.beta > 0 or self._log_follows():
             # rows come in random order, so the first of them are a random subset
             some = slice(math.ceil(args.kl_fraction * len(latents)))
             if "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout

@@ -1,0 +1,84 @@
+"""What a run that resumes has to have in common with the one that wrote the checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+
+from ..release import public_name
+from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
+from .flow_config import FlowConfig
+from .online_config import OnlineConfig
+from .trainable import ALL_LINEAR, Model, name_of
+
+
+def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> Path | None:
+    """
+    The checkpoint that `resume_from_checkpoint` names, if any.
+
+    Raises:
+        [`CheckpointError`]: when it names none that this run could go on from.
+    """
+    folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
+    if folder is not None:
+        settings = fixed_settings(args, peft_config, name_of(model))
+        if args.guidance_scale is None:  # the family's, which is known when the model is loaded
+            del settings["guidance_scale"]
+        check_settings(folder, settings)
+    return folder
+
+
+# What PEFT writes beside what an adapter computes, and what only its first weights depended on.
+_NOT_OF_THE_ADAPTER = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "init_lora_weights",
+    "lora_dropout",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+)
+
+
+def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_rollout: bool = True) -> dict[str, Any]:
+    """
+    What the optimizer's state and a rollout in a checkpoint are of, as far as it is known: the base, the adapter, the
+    global batch, and the fields of the configuration that say so.
+
+    Args:
+        args ([`FlowConfig`]): the configuration.
+        lora (`peft.LoraConfig`): the adapter.
+        base_model (`str`): the base.
+        holds_rollout (`bool`, *optional*, defaults to `True`):
+            Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
+            the global batch has to stay, and how many processes share it does not.
+    """
+    batch, processes, zero = args.per_device_train_batch_size, args.world_size, args.deepspeed_plugin
+    settings = {}
+    if holds_rollout or zero is not None:  # DeepSpeed saves a part of the optimizer for each process
+        settings["num_processes"] = processes
+    settings |= fixed_fields(args, holds_rollout)
+    if holds_rollout:
+        settings |= {"seed": args.seed, "data_seed": args.prompt_seed}
+    settings |= {
+        "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
+            batch * args.gradient_accumulation_steps * processes
+        ),
+        "zero_stage": None if zero is None else zero.zero_stage,
+        "optim": args.optim.removesuffix("_fused"),  # whose state is the same
+        "base_model": public_name(base_model)[0],
+        "adapter_path": None if args.adapter_path is None else public_name(args.adapter_path)[0],
+    }
+    if isinstance(args, OnlineConfig):
+        settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
+            batch * args.steps_per_generation * processes
+        )
+        settings["window_size"] = args.points_per_candidate
+    of_lora = {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
+    for name, value in lora.to_dict().items():
+        if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value in (None, ALL_LINEAR)):  # not known yet
+            continue
+        settings[of_lora.get(name, f"peft_config.{name}")] = sorted(value) if isinstance(value, set | list) else value
+    return settings
