@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import arr_trl
+import arr_trl.evaluation
+import arr_trl.release
+from arr_trl.judges import VerdictStore
+from arr_trl.release import ADAPTER_FILES, AdapterCard, write_model_card
+from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.tiny_scenes import build_edit_pipeline, build_pipeline, pretrain_edit
 
 
@@ -42,8 +46,64 @@ def test_import_and_help_stay_light():
     assert not heavy & loaded_by(f"exec({help_text!r})")
 
 
-def test_reading_what_a_judge_was_asked_needs_no_torch():
-    assert "torch" not in loaded_by("import arr_trl.cli.judge; from arr_trl.judges import VerdictStore")
+HEAVY = {"torch", "transformers", "diffusers", "datasets", "trl", "peft", "accelerate"}
+
+
+def loaded_by_command(*argv: str | Path) -> set[str]:
+    return loaded_by(f"from arr_trl.cli.main import main; assert main({[str(word) for word in argv]}) == 0")
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("release")
+    (folder / "ARR-one").mkdir()
+    for name in ADAPTER_FILES:
+        (folder / "ARR-one" / name).write_bytes(b"")
+    card = AdapterCard(
+        subfolder="ARR-one", base_model="user/base", pipeline_class="FluxPipeline", prompt="a red circle", lora_r=2,
+        lora_alpha=4, target_modules=("to_q",),
+    )  # fmt: skip
+    write_model_card(folder, card)
+    return folder
+
+
+def test_a_push_needs_neither_torch_nor_the_libraries_of_models(release):
+    assert not HEAVY & loaded_by_command("push", release, "--repo_id", "user/adapters", "--dry_run")
+
+
+def test_the_card_of_a_repository_is_merged_without_torch(release):
+    code = (
+        "from arr_trl.release.card_sections import merge_section, read_sections; from pathlib import Path; "
+        f"readme = Path({str(release / 'README.md')!r}).read_text(); merge_section(readme, *read_sections(readme), 'adapters')"
+    )
+    assert not HEAVY & loaded_by(code)
+
+
+def test_reading_what_a_judge_was_asked_needs_no_torch(tmp_path):
+    VerdictStore(tmp_path / "judge.sqlite").put([])
+    assert not HEAVY & loaded_by_command("judge", "log", tmp_path / "judge.sqlite")
+
+
+def test_a_rubric_is_shown_and_shared_without_torch(tmp_path):
+    rubric = Rubric(name="colors", criteria=[Criterion(text="Both colors that the caption names appear.")])
+    rubric.save(tmp_path / "rubric.json")
+    for argv in (
+        ["show", tmp_path / "rubric.json"],
+        ["push", tmp_path / "rubric.json", "--repo_id", "user/r", "--dry_run"],
+    ):
+        assert not HEAVY & loaded_by_command("rubric", *argv)
+
+
+def test_versions_are_told_with_torch_alone():
+    assert HEAVY & loaded_by_command("env") == {"torch"}  # which says what devices it sees
+
+
+def test_names_that_are_imported_late_are_all_there():
+    for package in (arr_trl.evaluation, arr_trl.release):
+        for name in package.__all__:
+            assert callable(getattr(package, name)) or isinstance(getattr(package, name), tuple), name
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            package.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("name", arr_trl.__all__)

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from arr_trl.data import check_source
-from arr_trl.data.hub import hub_problem
+from arr_trl.hub_errors import hub_problem
 
 
 @pytest.fixture
