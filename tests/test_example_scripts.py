@@ -35,6 +35,6 @@ def test_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch):
     assert "STEPS, PAIRS, HELD_OUT = 100, 64, 120" in numbers.source
     numbers.source = numbers.source.replace("100, 64, 120", "1, 2, 3")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    client.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "outputs" / "notebook" / "evaluation" / "report.html").is_file()
     assert notebook.cells[-1].outputs[-1].data["image/png"]

@@ -34,13 +34,22 @@ def modules() -> dict[Module, Path]:
     return {path.relative_to(SOURCE).with_suffix("").parts: path for path in sorted(SOURCE.rglob("*.py"))}
 
 
+def imported_later(tree: ast.AST) -> list[ast.ImportFrom]:
+    """What a package hands on from files that it imports at the first use, see `arr_trl/lazy.py`."""
+    tables = [table for table in ast.walk(tree) if isinstance(table, ast.Dict)]
+    called = any(isinstance(node, ast.Name) and node.id == "from_files" for node in ast.walk(tree))
+    pairs = [(k.value, v.value) for table in tables for k, v in zip(table.keys, table.values, strict=True) if called]
+    return [ast.parse(f"from {file} import {name}").body[0] for name, file in pairs]
+
+
 def imported_by(module: Module, path: Path, known: dict[Module, Path]) -> set[Module]:
     """
     Modules of the package that a file imports, wherever in it, for types alone or not. What a package's `__init__` hands
     on is taken for the package.
     """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in [*ast.walk(tree), *imported_later(tree)]:
         if isinstance(node, ast.Import):
             found |= {tuple(alias.name.split(".")[1:]) for alias in node.names if alias.name.startswith("arr_trl.")}
         if not isinstance(node, ast.ImportFrom):

@@ -33,7 +33,7 @@ def test_pairs_are_streamed_from_the_hub_with_their_commit(hub, tmp_path):
     (tmp_path / "home").mkdir()
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
     command = [sys.executable, "-m", "arr_trl.cli.main", *GENERATE]
-    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=300).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=1800).returncode == 0
     rubric = Rubric.load(tmp_path / "rubric.json")
     assert rubric.provenance.dataset == "user/pairs"
     assert rubric.provenance.dataset_revision == hub.repos["dataset", "user/pairs"].branches["main"]

@@ -44,7 +44,7 @@ def test_ctrl_c_ends_a_process_whose_judge_hangs(waiting):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         try:
-            shown = process.communicate(timeout=60)[1]  # one attempt of five lasts 120 s
+            shown = process.communicate(timeout=100)[1]  # one attempt of five lasts 120 s
         finally:
             process.kill()
     assert process.returncode == -signal.SIGINT, shown

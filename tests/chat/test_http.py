@@ -25,7 +25,7 @@ def ask(text="Hello", image=None, **settings):
 
 
 def model_at(server, **settings):
-    return HTTPChatModel("judge", server.url, **{"backoff_s": 0.01, "timeout_s": 5.0, **settings})
+    return HTTPChatModel("judge", server.url, **{"backoff_s": 0.01, **settings})
 
 
 def test_replies_come_back_in_the_order_of_the_requests():
@@ -54,7 +54,13 @@ def test_images_are_sent_as_png_no_larger_than_asked():
 
 
 def test_no_more_than_max_concurrency_requests_are_in_flight_over_all_threads():
-    with OpenAIServer(respond=lambda n, b: Answer("ok"), latency_s=0.02) as server:
+    together = threading.Barrier(3)  # nobody is answered before three have asked
+
+    def respond(number, body):
+        together.wait(timeout=120)
+        return Answer("ok")
+
+    with OpenAIServer(respond=respond, latency_s=0.02) as server:
         model = model_at(server, max_concurrency=3)
         threads = [threading.Thread(target=model.complete, args=([ask()] * 6,)) for _ in range(3)]
         for thread in threads:
@@ -99,7 +105,7 @@ def test_retry_after_is_waited_for():
         start = time.perf_counter()
         (reply,) = model_at(server).complete([ask()])
     assert reply.text == "ok"
-    assert 0.3 <= time.perf_counter() - start < 2
+    assert 0.3 <= time.perf_counter() - start < 60  # which a busy machine keeps to, too
 
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for():
@@ -112,7 +118,7 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for():
 @pytest.mark.parametrize(
     ("answer", "kind", "tries"),
     [
-        (Answer(hang_s=1.0), "timeout", 2),
+        (Answer(hang_s=60), "timeout", 2),
         (Answer(reset=True), "connection", 2),
         (Answer(status=500, body=b""), "server", 2),
         (Answer(status=429, body=b""), "rate_limit", 2),
@@ -129,7 +135,7 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for():
 )
 def test_a_lasting_fault_becomes_a_typed_failure(answer, kind, tries):
     with OpenAIServer(respond=lambda number, body: answer) as server:
-        patience = {"timeout_s": 0.3} if answer.hang_s else {}
+        patience = {"timeout_s": 1.0} if answer.hang_s else {}
         (reply,) = model_at(server, max_retries=1, **patience).complete([ask()])
     assert reply.failure.kind == kind
     assert len(server.requests) == tries
@@ -258,12 +264,12 @@ def test_check_accepts_a_model_that_answers():
         (Answer(status=404, body=b'{"error": {"message": "no model"}}'), ValueError, "a model named 'judge'"),
         (Answer(status=400, body=b"strange"), ValueError, "status 400: strange"),
         (Answer(status=503, body=b""), ConnectionError, "status 503"),
-        (Answer(hang_s=1.0), ConnectionError, "did not answer within 0.3 s"),
+        (Answer(hang_s=60), ConnectionError, "did not answer within 1 s"),
     ],
 )
 def test_check_says_what_is_wrong(answer, error, words):
     with OpenAIServer(respond=lambda n, b: answer) as server, pytest.raises(error, match=words):
-        model_at(server, **({"timeout_s": 0.3} if answer.hang_s else {})).check()
+        model_at(server, **({"timeout_s": 1.0} if answer.hang_s else {})).check()
     assert len(server.requests) == 1
 
 

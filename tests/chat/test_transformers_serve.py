@@ -52,7 +52,7 @@ def url(folder):
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while True:
             assert server.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server did not come up"

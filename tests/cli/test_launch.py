@@ -116,6 +116,6 @@ def test_launcher_that_is_told_to_end_waits_for_the_step_and_its_checkpoint(tmp_
             assert run.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)
         run.send_signal(signal.SIGTERM)
-        assert run.wait(120) == 128 + signal.SIGTERM
+        assert run.wait(600) == 128 + signal.SIGTERM
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-1"]
     assert "Traceback" not in (tmp_path / "log").read_text()

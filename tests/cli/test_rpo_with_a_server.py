@@ -77,7 +77,7 @@ def test_a_second_ctrl_c_ends_a_run_whose_judge_hangs(tmp_path):
             assert hangs.poll() is None
         hangs.send_signal(signal.SIGINT)
         try:
-            shown, _ = hangs.communicate(timeout=60)  # one attempt of five lasts 120 s
+            shown, _ = hangs.communicate(timeout=100)  # one attempt of five lasts 120 s
         finally:
             hangs.kill()
     assert hangs.returncode == 130, shown

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from arr_trl.data import check_source
-from arr_trl.data.hub import hub_problem
+from arr_trl.hub_errors import hub_problem
 
 
 @pytest.fixture
@@ -72,3 +72,17 @@ def test_what_the_hub_answered_is_told_also_where_it_is_the_cause_of_another_err
 ])  # fmt: skip
 def test_every_error_has_a_sentence_that_says_what_to_do(error, sentence):
     assert re.search(sentence, hub_problem(error, "user/name"))
+
+
+def test_cache_that_cannot_be_written_to_is_told_where_something_has_to_be_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/proc/nowhere/hub")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    with pytest.raises(OSError, match=r"/proc/nowhere/hub cannot be written to \(.*\); choose another `HF_HOME`"):
+        check_source("user/model", "model_name_or_path", "model")
+    (tmp_path / "models--user--model").mkdir()
+    check_source(
+        "user/model", "model_name_or_path", "model", cache_dir=tmp_path
+    )  # it is there, in a cache to read from
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    check_source("user/model", "model_name_or_path", "model")
+    check_source(str(tmp_path), "model_name_or_path", "model")

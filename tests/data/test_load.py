@@ -8,6 +8,15 @@ from PIL import Image
 from arr_trl.data import load_prompts
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cache_of_datasets_that_cannot_be_written_to_is_one_sentence(tmp_path, monkeypatch, streaming):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a red circle"}\n')
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", "/proc/nowhere/datasets")
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    with pytest.raises(OSError, match=r"/proc/nowhere/datasets cannot be written to \(.*\); choose another `HF_HOME`"):
+        load_prompts(str(tmp_path / "prompts.jsonl"), streaming=streaming)
+
+
 PROMPTS = ["a red circle", "a blue square", "a green triangle"]
 
 

@@ -29,7 +29,7 @@ FAULTS = [
     verdict([1, 2, 3]),
     Answer(status=429, headers={"Retry-After": "0"}, body=b"{}"),
     Answer(status=500, body=b"oops"),
-    Answer(hang_s=1.0),
+    Answer(hang_s=60),
     Answer(reset=True),
     Answer(status=404, body=b'{"error": {"message": "no such model"}}'),
     Answer(status=401, body=b"{}"),
@@ -66,7 +66,7 @@ class FaultyForSome:
 
 
 def train(pipeline, tmp_path, server, max_steps, **settings):
-    model = HTTPChatModel("judge", server.url, backoff_s=0.01, timeout_s=0.4, max_retries=1, max_concurrency=1)
+    model = HTTPChatModel("judge", server.url, backoff_s=0.01, timeout_s=2, max_retries=1, max_concurrency=1)
     judge = RubricJudge(rubric=zero_shot_rubric(), model=model, order="fixed", **settings)
     args = RPOConfig(
         output_dir=str(tmp_path / "out"),

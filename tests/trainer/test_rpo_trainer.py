@@ -194,6 +194,24 @@ def test_same_seed_gives_the_same_adapter_and_another_seed_does_not(flux_pipelin
     assert not all(torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_data_seed_orders_the_prompts_and_nothing_else_does(flux_pipeline, tmp_path, streamed):
+    def order(**seeds):
+        seen = []
+
+        def note(prompts, completions, **columns):
+            seen.extend(prompts[::2])
+            return alternating(prompts, completions)
+
+        dataset = Dataset.from_dict({"prompt": PROMPTS})
+        dataset = dataset.to_iterable_dataset() if streamed else dataset
+        trainer_for(copy.deepcopy(flux_pipeline), tmp_path, note, dataset, max_steps=4, **seeds).train()
+        return seen
+
+    assert order(seed=1, data_seed=5) == order(seed=2, data_seed=5) == order(seed=5)
+    assert order(seed=5, data_seed=6) != order(seed=5)
+
+
 def test_rewards_of_several_functions_are_weighted_and_one_that_failed_is_left_out(flux_pipeline, tmp_path):
     def weak(prompts, completions, **columns):
         return [0.4, 0.0, None, 0.0]

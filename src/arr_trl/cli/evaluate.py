@@ -108,6 +108,10 @@ def run(argv: list[str]) -> int:
             raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
         check_limit(args.limit)
         check_writable(args.output, "output")
+        if args.model == TINY_SCENES:
+            from ..tiny_scenes import use_one_thread
+
+            use_one_thread()
         store = args.judge_store or Path(args.output) / "judge.sqlite"
         judge = build_judge(args, store, order="both") if args.judge_model else None
         reward_funcs = import_functions(args.reward_funcs)

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import logging as transformers_logging
-
 from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
@@ -67,11 +65,13 @@ def run(argv: list[str]) -> int:
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     return (_eval if args.command == "eval" else _log)(argv[1:])
 
 
 def _eval(argv: list[str]) -> int:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     from trl import TrlParser
 
     parser = TrlParser((JudgeEvalArguments,), prog="arr-trl judge eval", description="Measure a judge.")

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.utils import logging as transformers_logging
-
 from .arguments import explained, parse
 from .checks import check_file
 from .rubric_arguments import GenerateArguments, VerifyArguments, ZeroShotArguments
@@ -26,7 +24,6 @@ def run(argv: list[str]) -> int:
     for name, (_, help_text) in _COMMANDS.items():
         commands.add_parser(name, help=help_text, add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     return _COMMANDS[args.command][0](argv[1:])
 
 
@@ -204,6 +201,9 @@ def _push(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str], command: str, *classes: type) -> tuple:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users
     from trl import TrlParser
 
     parser = TrlParser(classes, prog=f"arr-trl rubric {command}", description=_COMMANDS[command][1])

@@ -76,6 +76,11 @@ def train(
         with explained(CheckpointError):
             script_args, training_args = parse(parser, argv)
             _check_given(script_args, training_args)
+            is_tiny = script_args.model_name_or_path in (TINY_SCENES, TINY_SCENES_EDIT)
+            if is_tiny:
+                from ..tiny_scenes import use_one_thread
+
+                use_one_thread()
             rewards = load_rewards(script_args, training_args)
             datasets = load_datasets(script_args, training_args)
             trainer = trainer_class(
@@ -87,6 +92,10 @@ def train(
             )
     if trainer.is_world_process_zero():
         print(trainer.batch_arithmetic())
+        if is_tiny:
+            from ..tiny_scenes import how_long
+
+            print(how_long(training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     except (

@@ -193,7 +193,7 @@ def load_prompt_datasets(script_args: TrainArguments, training_args: "FlowConfig
             script_args.dataset_streaming,
             data_files=script_args.data_files,
             weights=script_args.dataset_weights,
-            seed=training_args.seed,
+            seed=training_args.prompt_seed,
         ),
         "eval_dataset": load(eval_names, eval_split) if eval_split else None,
     }

@@ -1,11 +1,7 @@
-"""
-The Hub, in words: names that lead nowhere, looked at before a client spends half a minute on retries, and what an error of
-the client means.
-"""
+"""Names on the Hub that lead nowhere, looked at before a client spends half a minute on retries."""
 
+import os
 import socket
-from collections.abc import Iterator
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,16 +9,16 @@ from urllib.request import getproxies
 
 from datasets import config
 from huggingface_hub import constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # what the HTTP library of huggingface_hub raises, whichever it is
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..folders import check_writable
+from ..hub_errors import unreachable
 
-def check_source(name: str, setting: str, kind: Literal["model", "dataset"]) -> None:
+
+def check_source(
+    name: str, setting: str, kind: Literal["model", "dataset"], cache_dir: str | os.PathLike | None = None
+) -> None:
     """
     Find out that a name leads nowhere: that it is no path, and can be no repository, or none that can be had without a
     connection.
@@ -31,9 +27,11 @@ def check_source(name: str, setting: str, kind: Literal["model", "dataset"]) -> 
         name (`str`): local path or id on the Hub.
         setting (`str`): what the user wrote it as, for the error.
         kind (`str`): `"model"` or `"dataset"`.
+        cache_dir (`str` or `os.PathLike`, *optional*): the cache, where it is not that of the client.
 
     Raises:
         `FileNotFoundError`: when there is no such path and no such repository.
+        `OSError`: when it could be a model, nothing of it is in the cache, and the cache cannot be written to.
         `ConnectionError`: when it could be a repository, the Hub is out of reach, and nothing of it is in the cache.
     """
     if Path(name).exists():
@@ -45,16 +43,51 @@ def check_source(name: str, setting: str, kind: Literal["model", "dataset"]) -> 
             f"{setting}={name!r}: there is nothing at this path, and it cannot be the id of a repository on the Hub, "
             "such as user/name; check it."
         ) from None
-    cached = Path(constants.HF_HUB_CACHE, f"{kind}s--{name.replace('/', '--')}")
-    prepared = Path(config.HF_DATASETS_CACHE, name.replace("/", "___"))
-    if cached.exists() or (kind == "dataset" and prepared.exists()):
+    if _is_cached(name, kind, cache_dir):
         return
+    if kind == "model":  # a dataset may be streamed
+        check_cache(name, cache_dir)
     problem = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _unreachable()
     if problem is not None:
         raise ConnectionError(
             f"{setting}={name!r}: there is nothing at this path, and {problem}, so it cannot be looked for on the Hub; "
             "check the path or the connection."
         )
+
+
+def check_cache(name: str, cache_dir: str | os.PathLike | None = None) -> None:
+    """
+    Find out that what is downloaded could not be kept.
+
+    Args:
+        name (`str`): id of a model on the Hub.
+        cache_dir (`str` or `os.PathLike`, *optional*): the cache, where it is not that of the client.
+
+    Raises:
+        `OSError`: when nothing of the model is in the cache, and the cache cannot be written to.
+    """
+    if _is_cached(name, "model", cache_dir):  # by somebody else, in a cache that is for reading
+        return
+    if cache_dir is None:
+        check_writable(constants.HF_HUB_CACHE, "HF_HUB_CACHE" if "HF_HUB_CACHE" in os.environ else "HF_HOME")
+    else:
+        check_writable(cache_dir, "cache_dir")
+
+
+def check_dataset_cache() -> None:
+    """
+    Find out that `datasets` could not begin: it writes to its cache whatever it reads, streams and local files too.
+
+    Raises:
+        `OSError`: when the cache cannot be written to.
+    """
+    check_writable(config.HF_DATASETS_CACHE, "HF_DATASETS_CACHE" if "HF_DATASETS_CACHE" in os.environ else "HF_HOME")
+
+
+def _is_cached(name: str, kind: str, cache_dir: str | os.PathLike | None) -> bool:
+    if Path(cache_dir or constants.HF_HUB_CACHE, f"{kind}s--{name.replace('/', '--')}").exists():
+        return True
+    return kind == "dataset" and Path(config.HF_DATASETS_CACHE, name.replace("/", "___")).exists()
 
 
 def _unreachable() -> str | None:
@@ -67,66 +100,3 @@ def _unreachable() -> str | None:
     except OSError as error:
         return unreachable(error)
     return None
-
-
-def unreachable(error: BaseException) -> str:
-    """That there is no connection, and why."""
-    return f"{constants.ENDPOINT} cannot be reached ({error})"
-
-
-def hub_problem(error: BaseException, repo_id: str) -> str:
-    """
-    Why a repository could not be written to and what to do, in a sentence or two that go on after a colon.
-
-    Args:
-        error (`BaseException`): what `huggingface_hub` raised.
-        repo_id (`str`): the repository.
-    """
-    response = response_of(error)
-    if response is None:
-        if no_answer(error) or isinstance(error, ConnectionError):
-            return f"{unreachable(error)}. Check the network and `HF_ENDPOINT`."
-        return f"{error}."
-    status = response.status_code
-    if status == 401:
-        return "the Hub does not know your token. Log in with `hf auth login`, or set `HF_TOKEN` to a valid token."
-    if status == 403:
-        return (
-            f"your token may not write there. Use a token with write permission for {repo_id.split('/')[0]}, or a "
-            "repository of your own."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return "the branch does not exist there. Check `revision`."
-    if status == 404:
-        return "there is no such repository, or your token cannot see it. Check `repo_id` and the token's permissions."
-    if status in (409, 412):
-        return "others kept committing to it. Wait until they are done."
-    if status == 429:
-        wait = asked_to_wait(response)
-        return f"the Hub asks for fewer requests. Wait {f'{wait:.0f} seconds' if wait else 'a few minutes'}."
-    if status >= 500:
-        return f"the Hub failed with status {status}. Wait a few minutes; see https://status.huggingface.co."
-    return f"the Hub refused with status {status}: {response.headers.get('x-error-message') or error}."
-
-
-def response_of(error: BaseException):
-    """The Hub's answer, if an error has one."""
-    return next((e.response for e in _causes(error) if isinstance(e, HfHubHTTPError)), None)
-
-
-def no_answer(error: BaseException) -> bool:
-    """Whether nothing came, or a web page in place of an answer."""
-    return response_of(error) is None and any(isinstance(e, HTTPError | JSONDecodeError) for e in _causes(error))
-
-
-def asked_to_wait(response) -> float:
-    """Seconds until the Hub wants to be asked again."""
-    seconds = response.headers.get("retry-after", "")
-    return float(seconds) if seconds.isdigit() else 0.0
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from: a failed upload of one file is wrapped by huggingface_hub."""
-    while error is not None:
-        yield error
-        error = error.__cause__

@@ -7,7 +7,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
-from .hub import check_source
+from .hub import check_dataset_cache, check_source
 from .images import SOURCE_COLUMN, anchored
 from .prompt_sets import find_prompt_set, load_prompt_set
 
@@ -58,6 +58,7 @@ def load_prompts(
     Raises:
         `FileNotFoundError`: when a local file or a dataset on the Hub does not exist.
         `ConnectionError`: when the Hub is out of reach.
+        `OSError`: when the cache of datasets cannot be written to.
         `ValueError`: when a local file has an ending that cannot be read, a column is not there, or the weights do not
             fit the names.
     """
@@ -93,6 +94,7 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
             raise ValueError(f"{path} does not end in {', '.join(_BUILDERS)}, the formats that prompts are read from.")
         if path.stat().st_size == 0:
             raise ValueError(f"{path} is empty; it needs at least one row with a `prompt`.")
+        check_dataset_cache()
         try:
             return load_dataset(_BUILDERS[path.suffix], data_files=name, split=split, streaming=streaming)
         except (DatasetGenerationError, ArrowInvalid, StopIteration) as error:
@@ -102,6 +104,7 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
             ) from error
     if data_files is None:  # with them the name may be that of a format
         check_source(name, "dataset_name", "dataset")
+    check_dataset_cache()
     return load_dataset(name, config, data_files=data_files, split=split, streaming=streaming)
 
 

@@ -14,6 +14,7 @@ from datasets import load_dataset
 from PIL import Image
 from pyarrow import ArrowInvalid
 
+from .hub import check_dataset_cache
 from .images import load_image
 from .prompt_sets import find_prompt_set, read_prompt_set
 
@@ -82,6 +83,7 @@ def load_preferences(
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
         return read_preferences(_rows_of_file(path), path.parent)
+    check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
     for column, feature in (rows.features or {}).items():
         if isinstance(feature, ImageFeature):  # decoded here, where a broken file is one row and not the end
@@ -139,6 +141,7 @@ class _Scored:
 
 def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str]:
     if path.suffix == ".parquet":
+        check_dataset_cache()
         try:
             rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         except (ArrowInvalid, StopIteration) as error:

@@ -1,16 +1,30 @@
 from ..intervals import bootstrap_interval, wilson_interval
-from .adapters import AdapterSource, load_adapters, parse_adapters
+from ..lazy import from_files
 from .bradley_terry import Strength, bradley_terry
-from .evaluate import Evaluator
-from .grid import save_samples
-from .pictures import InferenceSettings, draw
-from .pixels import pixel_distance, pixel_diversity
-from .report import write_report
 from .results import EvaluationResults, SuccessRates, print_table, success_rates
-from .summary import Evaluation, print_evaluation
-from .win_rate import WinRate, win_rate_from_rewards, win_rate_from_verdicts
 
 
+# the others need torch or a judge; a file that is called like a name of its own, `bradley_terry`, cannot wait
+__getattr__ = from_files(
+    __name__,
+    {
+        "AdapterSource": ".adapters",
+        "Evaluation": ".summary",
+        "Evaluator": ".evaluate",
+        "InferenceSettings": ".pictures",
+        "WinRate": ".win_rate",
+        "draw": ".pictures",
+        "load_adapters": ".adapters",
+        "parse_adapters": ".adapters",
+        "pixel_distance": ".pixels",
+        "pixel_diversity": ".pixels",
+        "print_evaluation": ".summary",
+        "save_samples": ".grid",
+        "win_rate_from_rewards": ".win_rate",
+        "win_rate_from_verdicts": ".win_rate",
+        "write_report": ".report",
+    },
+)
 __all__ = [
     "AdapterSource",
     "Evaluation",

@@ -10,14 +10,8 @@ import torch
 from diffusers import DiffusionPipeline
 from peft import PeftModel
 
-from ..policies.adapter_files import (
-    ADAPTER_FILES,
-    CONFIG_FILE,
-    DIFFUSERS_WEIGHTS_FILE,
-    PEFT_WEIGHTS_FILE,
-    read_files,
-    set_weights,
-)
+from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
+from ..policies.adapter_files import read_files, set_weights
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..adapter_names import CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
+from ..data.hub import check_cache
 
-CONFIG_FILE = "adapter_config.json"
-PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
-DIFFUSERS_WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
+
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -199,6 +198,7 @@ def _find(path: str, token: str | None, setting: str) -> Path:
             "folder, or the file."
         )
     user, name, *inside = path.split("/") if path.count("/") else (path, "")
+    check_cache(f"{user}/{name}")
     try:
         if inside and inside[-1].endswith(".safetensors") and inside[-1] != PEFT_WEIGHTS_FILE:
             return Path(hf_hub_download(f"{user}/{name}", "/".join(inside), token=token))

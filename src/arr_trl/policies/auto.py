@@ -46,7 +46,7 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
         return type(model)
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
-    check_source(str(model), "model_name_or_path", "model")
+    check_source(str(model), "model_name_or_path", "model", init_kwargs.get("cache_dir"))
     name = DiffusionPipeline.load_config(model, **file_kwargs(init_kwargs)).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")

@@ -1,9 +1,24 @@
-from ..policies.adapter_files import ADAPTER_FILES, check_lora_config, load_weights, read_adapter
-from .adapter import public_name, save_adapter
-from .model_card import AdapterCard, base_license, record_results, training_settings, write_model_card
+from ..adapter_names import ADAPTER_FILES
+from ..lazy import from_files
 from .push import Push, PushError, push_to_hub
 
 
+# the others need torch, and a push does not
+__getattr__ = from_files(
+    __name__,
+    {
+        "AdapterCard": ".model_card",
+        "base_license": ".model_card",
+        "check_lora_config": "..policies.adapter_files",
+        "load_weights": "..policies.adapter_files",
+        "public_name": ".adapter",
+        "read_adapter": "..policies.adapter_files",
+        "record_results": ".model_card",
+        "save_adapter": ".adapter",
+        "training_settings": ".model_card",
+        "write_model_card": ".model_card",
+    },
+)
 __all__ = [
     "ADAPTER_FILES",
     "AdapterCard",

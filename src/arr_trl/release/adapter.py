@@ -13,14 +13,9 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
+from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
 from ..folders import replacing_files
-from ..policies.adapter_files import (
-    ADAPTER_FILES,
-    CONFIG_FILE,
-    DIFFUSERS_WEIGHTS_FILE,
-    PEFT_WEIGHTS_FILE,
-    check_lora_config,
-)
+from ..policies.adapter_files import check_lora_config
 
 
 # Fields of LoraConfig, besides rank, alpha and targets, that change what the weights compute. diffusers rebuilds the

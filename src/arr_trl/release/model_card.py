@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from huggingface_hub import ModelCard, constants
 
+from ..adapter_names import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE
 from ..evaluation.results import EvaluationResults
 from ..folders import replacing
 from ..intervals import wilson_interval
 from ..rubrics import Rubric
-from .adapter import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, public_name
+from .adapter import public_name
 from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section, read_sections
 
 

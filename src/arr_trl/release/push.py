@@ -12,8 +12,8 @@ from huggingface_hub.errors import HFValidationError, HTTPError, RemoteEntryNotF
 from huggingface_hub.utils import validate_repo_id
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from ..data.hub import asked_to_wait, hub_problem, no_answer, response_of
-from ..policies.adapter_files import ADAPTER_FILES
+from ..adapter_names import ADAPTER_FILES
+from ..hub_errors import asked_to_wait, hub_problem, no_answer, response_of
 from .card_sections import CardSection, merge_section, read_sections
 
 

@@ -13,6 +13,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..hub_errors import hub_problem
+
 
 RUBRIC_FILE = "rubric.json"
 _TAG = "arr-trl-rubric"  # tells a card of ours from any other
@@ -90,8 +92,6 @@ def upload(
         operations = [CommitOperationAdd(name, content.encode()) for name, content in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=f"Upload {RUBRIC_FILE}")
     except (HTTPError, OSError) as error:
-        from ..data.hub import hub_problem  # not before: data/ imports torch, which a rubric does without
-
         raise RubricHubError(f"Could not push the rubric to {repo_id}: {hub_problem(error, repo_id)}") from error
     return Upload(repo_id, files, commit.commit_url)
 

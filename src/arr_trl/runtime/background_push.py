@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
-from ..data.hub import hub_problem, response_of
+from ..hub_errors import hub_problem, response_of
 from ..release import PushError
 
 

@@ -29,6 +29,8 @@ WRITING, PUSHING = ".writing", ".pushing"
 # `HfArgumentParser` hands to argparse.
 ALWAYS, ROLLOUT = "resume: always", "resume: rollout"
 
+_NEWEST = ("auto", "last", "latest", "newest")  # what users of other trainers write for `true`
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or cannot be used; the message says what to do."""
@@ -124,6 +126,11 @@ def find_checkpoint(
                 )
             return None
     else:
+        if str(resume_from).lower() in _NEWEST and not Path(resume_from).is_dir():
+            raise CheckpointError(
+                f"resume_from_checkpoint={str(resume_from)!r} names no checkpoint; write `true` for the newest whole one "
+                f"in {output_dir}, or give a folder."
+            )
         folder = Path(resume_from) if Path(resume_from).is_dir() else _download(str(resume_from), token)
         problem = damage(folder)
         if problem is not None:

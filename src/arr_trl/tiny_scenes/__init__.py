@@ -4,6 +4,7 @@ from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
 from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
+from .threads import how_long, use_one_thread
 from .world import edit_prompts, edit_success, prompts, success
 
 
@@ -25,6 +26,7 @@ __all__ = [
     "edit_prompts",
     "edit_success",
     "edits",
+    "how_long",
     "load_edit_pipeline",
     "load_pipeline",
     "preferences",
@@ -32,4 +34,5 @@ __all__ = [
     "read",
     "render",
     "success",
+    "use_one_thread",
 ]

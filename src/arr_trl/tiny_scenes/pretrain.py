@@ -17,6 +17,7 @@ from diffusers import FluxPipeline
 from .flow_matching import Phase, encode, to_tensor, train_flow, train_vae
 from .pipeline import MAX_SEQUENCE_LENGTH, build_pipeline
 from .scenes import COLORS, CRITERIA, OPPOSITE, SHAPES, SIZE, Caption, all_captions, captions, check, read, render
+from .threads import use_one_thread
 
 
 # How often a part of a caption is wrong in pre-training, at noise 1.
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--shorten", type=int, default=1, help="divide all steps by this, to try the script out")
     args = parser.parse_args()
 
+    use_one_thread()
     started = time.time()
     pipeline = build_pipeline(seed=0)
     for number, phase in enumerate(PHASES):

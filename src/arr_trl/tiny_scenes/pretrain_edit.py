@@ -38,6 +38,7 @@ from .edits import (
 )
 from .flow_matching import Phase, encode, to_tensor, train_flow, train_vae
 from .scenes import COLORS, SHAPES, read
+from .threads import use_one_thread
 
 
 # How often the picture of an instruction shows another edit, or none, and how often it changes something besides.
@@ -264,6 +265,7 @@ def main() -> None:
     parser.add_argument("--shorten", type=int, default=1, help="divide steps and pictures by this, to try it out")
     args = parser.parse_args()
 
+    use_one_thread()
     started = time.time()
     pipeline = build_edit_pipeline(seed=0)
     for number, phase in enumerate(PHASES):

@@ -16,6 +16,7 @@ from ..release import check_lora_config
 from ..rewards import check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
+from .inherited import check_inherited
 from .online_config import OnlineConfig
 from .trainable import Model
 
@@ -46,6 +47,7 @@ def check_arguments(
     Raises:
         `ValueError` or `TypeError`: with a sentence that says what to change; and what a judge's `check` raises.
     """
+    check_inherited(args)
     if args.reward_weights is not None and len(args.reward_weights) != len(reward_funcs):
         raise ValueError(
             f"reward_weights has {len(args.reward_weights)} entries for {len(reward_funcs)} reward functions "

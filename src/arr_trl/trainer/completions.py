@@ -18,9 +18,9 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from ..data import SOURCE_COLUMN
-from ..data.hub import hub_problem
 from ..evaluation import save_samples
 from ..folders import replacing
+from ..hub_errors import hub_problem
 from ..release import PushError
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush

@@ -333,6 +333,11 @@ class FlowConfig(_BaseConfig):
             )
 
     @property
+    def prompt_seed(self) -> int:
+        """Seed of the order of the prompts: `data_seed`, and `seed` where there is none."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
     def policy_kwargs(self) -> dict[str, Any]:
         """Settings of the policy that were given; the family has its own for the others."""
         names = ("max_sequence_length", "condition_size", "negative_prompt", "max_cached_prompts")

@@ -130,7 +130,7 @@ class OnlineTrainer(FlowTrainer):
                 self._global_prompts(),
                 self.args.steps_per_rollout,
                 self.args.shuffle_dataset,
-                self.args.seed,
+                self.args.prompt_seed,
                 self.args.shuffle_buffer_size,
             )
             if self.last_checkpoint is not None:
@@ -150,7 +150,7 @@ class OnlineTrainer(FlowTrainer):
             self._global_prompts(),
             self.args.steps_per_rollout,
             self.args.shuffle_dataset,
-            self.args.seed,
+            self.args.prompt_seed,
         )
 
     def _global_prompts(self) -> int:

@@ -61,7 +61,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         settings["num_processes"] = processes
     settings |= fixed_fields(args, holds_rollout)
     if holds_rollout:
-        settings["seed"] = args.seed
+        settings |= {"seed": args.seed, "data_seed": args.prompt_seed}
     settings |= {
         "per_device_train_batch_size × gradient_accumulation_steps × num_processes": (
             batch * args.gradient_accumulation_steps * processes
