@@ -56,6 +56,13 @@ def test_quantile_agrees_with_the_tables(degrees, published):
     assert _t_quantile(degrees) == pytest.approx(published, rel=0.01)
 
 
+def test_interval_of_a_few_prompts_is_as_wide_as_students():
+    for prompts, quantile in ((8, 2.365), (12, 2.201)):  # of 7 and 11 degrees, published
+        values = np.random.default_rng(0).normal(size=prompts)
+        low, high = bootstrap_interval(values)
+        assert (high - low) / 2 == pytest.approx(quantile * values.std(ddof=1) / np.sqrt(prompts), rel=0.05)
+
+
 def test_interval_does_not_depend_on_the_order_in_which_prompts_were_found():
     rng = np.random.default_rng(2)
     values, prompts = rng.choice([0, 0.5, 1], size=90), np.repeat(np.arange(30), 3)

@@ -128,6 +128,11 @@ def test_order_depends_on_seed_and_epoch_only(tmp_path):
     assert first[:ROWS] != first[ROWS:]
 
 
+def test_rows_of_a_single_file_come_in_another_order_in_every_epoch(tmp_path):
+    prompts = used(loaders(stream(shards(tmp_path, 1), repeat_count=1), None, 1, 0, 6)[0], 1, 20)
+    assert prompts[:ROWS] != prompts[ROWS:]
+
+
 def test_unshuffled_stream_keeps_its_order(tmp_path):
     prompts = used(loaders(stream(shards(tmp_path, 1), shuffle=False), None, 1, 0, 6)[0], 3, 20)
     assert prompts == [f"prompt {i}" for i in range(ROWS)] * 2

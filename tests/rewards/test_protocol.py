@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from arr_trl.rewards import read_rewards
+from arr_trl.rewards import met_criteria, read_rewards, reward_list
 from arr_trl.trainer import RewardError
 
 
@@ -17,6 +17,7 @@ from arr_trl.trainer import RewardError
 )
 def test_numbers_of_any_kind_are_rewards_and_none_is_missing(output):
     assert torch.equal(read_rewards(output, "f", 3).nan_to_num(-1), torch.tensor([1.0, -1.0, 0.5]))
+    assert reward_list(output, "f", 3) == [1.0, None, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,18 @@ def test_numbers_of_any_kind_are_rewards_and_none_is_missing(output):
 def test_anything_else_is_told_with_the_name_of_the_function(output, sentence):
     with pytest.raises(RewardError, match=sentence):
         read_rewards(output, "f", 2)
+
+
+def test_criteria_of_all_functions_are_found_in_each_picture():
+    def sharp(prompts, completions, **columns):
+        return [{"sharp": image == 1} for image in completions]
+
+    async def right(prompts, completions, style, **columns):
+        triples = zip(prompts, completions, style, strict=True)
+        return [{"right": prompt == image, "oil": s == "oil"} for prompt, image, s in triples]
+
+    rows = [{"prompt": 1, "style": "oil"}, {"prompt": 1, "style": "ink"}]
+    assert met_criteria([sharp, right], rows, [1, 2]) == [
+        {"sharp": True, "right": True, "oil": True},
+        {"sharp": False, "right": False, "oil": False},
+    ]

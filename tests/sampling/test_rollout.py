@@ -76,6 +76,21 @@ def test_stored_log_probabilities_are_those_of_the_stored_steps(policy):
     torch.testing.assert_close(kept["log_prob"][filled], expected[filled], atol=1e-5, rtol=1e-5)
 
 
+def test_each_noisy_step_of_each_candidate_carries_the_noise_drawn_for_it(policy):
+    initial, steps = noise(policy)
+    kept = sample(policy, initial, steps).rows
+    conditioning = {name: tensor[kept["prompt"]] for name, tensor in policy.encode(ROWS, 32, 32).items()}
+    with torch.no_grad():
+        velocity = policy.velocity(policy.pipeline.transformer, kept["latents"], kept["sigma"], conditioning, 3.5)
+    mean, std = transition(kept["latents"], velocity, kept["sigma"], kept["sigma_next"], 0.7, "flow")
+    sigmas = policy.sigmas(STEPS, 32, 32).tolist()
+    for row, slot in (kept["candidate"] >= 0).nonzero().tolist():
+        step = sigmas.index(kept["sigma"][row].item()) - START
+        carried = (kept["next_latents"][row, slot] - mean[row]) / std[row]
+        expected = steps[kept["prompt"][row], kept["candidate"][row, slot], step]
+        torch.testing.assert_close(carried, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_rollout_never_waits_for_the_device(policy):
     # tensors on the meta device have no values: reading one, which on a GPU means waiting for it, raises
     initial, steps = noise(policy)

@@ -18,6 +18,7 @@ from tiny_pipelines import build_qwen_image
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.data import RowError
 from arr_trl.evaluation import InferenceSettings, draw
+from arr_trl.judges import JudgeReward, JudgeStats, Verdict
 
 
 INSTRUCTIONS = [
@@ -115,6 +116,33 @@ def test_reward_functions_get_the_source_of_every_candidate_as_a_picture(edit_pi
         zip(INSTRUCTIONS, [(40, 32), (32, 64), (32, 32), (64, 32)], strict=True)
     )
     assert all(image.mode == "RGB" for image in seen.values())
+
+
+class Remembering(JudgeReward):
+    """Prefers the second candidate, and knows by which source of which size each instruction was judged."""
+
+    def __init__(self):
+        super().__init__(max_failure_rate=None, failure_window=1)
+        self.seen = []
+
+    def check(self):
+        pass
+
+    def _compare(self, rows):
+        self.seen += [(row.prompt, row.source_image.size) for row in rows]
+        return [Verdict(winner=1, ranks=(2.0, 1.0)) for _ in rows], JudgeStats()
+
+
+def test_judge_sees_the_source_of_each_row_in_training_and_in_evaluation(edit_pipeline, tmp_path):
+    sizes = [(40, 32), (32, 64), (32, 32), (64, 32)]
+    dataset = edits(*[picture(*size, seed) for seed, size in enumerate(sizes)])
+    judge, expected = Remembering(), sorted(zip(INSTRUCTIONS, sizes, strict=True))
+    trainer = trainer_for(edit_pipeline, tmp_path, judge, dataset, eval_dataset=dataset, max_steps=2)
+    trainer.train()
+    assert sorted(judge.seen) == expected
+    judge.seen.clear()
+    trainer.evaluate()
+    assert sorted(judge.seen) == expected
 
 
 def test_sheet_card_and_completions_show_the_source(edit_pipeline, tmp_path):
