@@ -1,4 +1,5 @@
 from .ensemble import EnsembleJudge
+from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward, JudgeRow, JudgeStats
 from .rubric_judge import RubricJudge
 from .store import StoredAnswer, StoreError, VerdictStore
@@ -13,6 +14,7 @@ __all__ = [
     "JudgeReward",
     "JudgeRow",
     "JudgeStats",
+    "MeanOf",
     "RubricJudge",
     "StoreError",
     "StoredAnswer",

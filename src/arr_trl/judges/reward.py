@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .mean import MeanOf
 from .verdict import Verdict
 
 
@@ -292,7 +293,7 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
         ("judge/latency_s", stats.latencies_s),
     ):
         if values:
-            metrics[name] = sum(values) / len(values)
+            metrics[name] = MeanOf(values)
     return metrics
 
 
