@@ -172,6 +172,14 @@ class ResumableTrainer:
             else "Nothing was trained yet.",
         )
 
+    def _stop_together(self, failure: Exception | None, of_another: str) -> None:
+        """End the run on all processes when one of them failed."""
+        if self._largest(int(failure is not None)):
+            failure = failure or RuntimeError(of_another)
+            if self.accelerator.num_processes > 1:  # `train` keeps what was trained for one
+                self._save_before_raising(failure)
+            raise failure
+
     def _run_epoch(self, *args, **kwargs):
         if self.state.global_step >= self.state.max_steps:
             # the checkpoint was the last one: Trainer would train a step more (transformers 5.23)
@@ -302,10 +310,9 @@ class ResumableTrainer:
             self._save(output_dir, state_dict=trainable_state_dict(self.model))
         else:
             super().save_model(output_dir, _internal_call=True)
-        if self.args.push_to_hub and not _internal_call and output_dir in (None, self.args.output_dir):
-            self.create_model_card()
-            if self.is_world_process_zero():
-                self._push.attempt(self._push_release, "Model save")
+        released = not _internal_call and output_dir in (None, self.args.output_dir)
+        if self.args.push_to_hub and released and self.is_world_process_zero():
+            self._push.attempt(self._write_card_and_push, "Model save")
 
     def push_to_hub(
         self,
@@ -376,6 +383,10 @@ class ResumableTrainer:
             commit_message=commit_message,
         )
 
+    def _write_card_and_push(self, commit_message: str) -> None:
+        self.create_model_card()
+        self._push_release(commit_message)
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         args = self.args
         if self._writing is not None:  # it is called again when the checkpoint is in its place
@@ -386,8 +397,12 @@ class ResumableTrainer:
             if not args.hub_always_push:
                 return
             self._push.wait()
+        self._push.attempt(self._start_push, Path(checkpoint_folder))
+
+    def _start_push(self, checkpoint: Path) -> None:
+        """Write the release and its card, and begin to push them beside training."""
+        args = self.args
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        checkpoint = Path(checkpoint_folder)
         self._release_checkpoint(checkpoint)
         self.create_model_card()
         message = f"Training in progress, step {self.state.global_step}"
