@@ -4,8 +4,10 @@ from .images import (
     RowError,
     check_image,
     check_sources,
+    decode_columns,
     decode_sources,
     load_image,
+    read_rows,
     undecoded,
 )
 from .load import load_prompts
@@ -26,11 +28,13 @@ __all__ = [
     "check_prompts",
     "check_source",
     "check_sources",
+    "decode_columns",
     "decode_sources",
     "find_prompt_set",
     "load_image",
     "load_prompt_set",
     "load_prompts",
     "read_prompt_set",
+    "read_rows",
     "undecoded",
 ]

@@ -18,9 +18,9 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 
-from ..data import decode_sources, undecoded
+from ..data import decode_columns, decode_sources, read_rows
 from ..evaluation import EvaluationResults
-from ..judges import JudgeFuture, JudgeReward
+from ..judges import JudgeFuture, JudgeReward, MeanOf
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
 from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
@@ -28,7 +28,7 @@ from ..runtime import ResumableTrainer
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
-from .card import adapter_card
+from .card import adapter_card, first_prompt
 from .checks import check_arguments, check_family, check_placement, check_resuming, fixed_settings
 from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
 from .flow_config import FlowConfig
@@ -43,27 +43,8 @@ logger = logging.getLogger(__name__)
 class FlowTrainer(ResumableTrainer, _BaseTrainer):
     """
     Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
-    what is released. A subclass gives `compute_loss`, and what its rows become before it.
-
-    Args:
-        model (`str`, [`~diffusers.DiffusionPipeline`] or [`FlowPolicy`]):
-            What is trained: a model id on the Hub, a local folder, a pipeline, or a policy for one.
-        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
-            Functions in the reward protocol that evaluation, and where there are rollouts training, asks.
-        args ([`FlowConfig`]):
-            Configuration.
-        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Rows with a `prompt`, and a `source_image` where the pipeline edits.
-        eval_dataset ([`~datasets.Dataset`], *optional*):
-            Rows on which the trained model is compared with the base, under fixed noise.
-        eval_funcs (`Callable` or `list[Callable]`, *optional*):
-            Ground truths; each returns one `dict[str, bool]` per image.
-        peft_config ([`~peft.LoraConfig`], *optional*):
-            The adapter. Not with `adapter_path`, whose adapter has a configuration of its own.
-        callbacks (`list` of [`~transformers.TrainerCallback`], *optional*):
-            Callbacks to customise the training loop.
-        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
-            Optimizer and learning-rate scheduler.
+    what is released. A subclass gives `compute_loss`, and what its rows become before it. See
+    [`RPOTrainer`] for the arguments.
     """
 
     _tag_names = ["arr_trl"]
@@ -84,8 +65,8 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
     ):
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
+        self._only_judges = all(isinstance(f, JudgeReward) for f in self.reward_funcs)  # which take no other columns
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
-        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
         peft_config, start = adapter_to_train(model, args, peft_config)
 
         self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
@@ -152,6 +133,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
         self._extra_logs = defaultdict(list)
         self._dataset_names: list[str] = []
+        self._card_prompt = first_prompt(self.train_dataset if self.eval_dataset is None else self.eval_dataset)
         self.evaluation: EvaluationResults | None = None
         # of the whole training, also when it was interrupted
         self._train_seconds: float | None = None
@@ -219,7 +201,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._extra_logs[column].extend(values)
 
     def _log_metric(self, name: str, value: float) -> None:
-        self._metrics[self._mode][name].append(value)
+        self._metrics[self._mode][name] += value.values if isinstance(value, MeanOf) else [value]
         self.metric_totals[name] += value
 
     def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -260,18 +242,19 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             )
         started = time.perf_counter()
         places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
-        dataset = undecoded(dataset)
-        rows = decode_sources([dataset[place] for place in places])
+        rows, failure = [], None
+        try:
+            rows = decode_sources(read_rows(dataset, places))
+        except Exception as error:  # the others wait for this process
+            failure = error
+        self._stop_together(failure, "A row of another process cannot be evaluated on.")
         with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
         trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
-        self._mode = "eval"
-        rewards_PN = self._compared(rows, base, trained)
-        logged = self._flush_metrics()
-        checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
+        rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
         self.evaluation = results_of(
-            rewards_PN[:counted].tolist(),
+            rewards_PN.tolist(),
             checks if self.eval_funcs else None,
             base_model=self.base_model,
             adapter=self.args.adapter_subfolder,
@@ -289,6 +272,23 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _measured(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset
+    ) -> tuple[torch.Tensor, list[list[dict[str, bool]]], dict[str, float]]:
+        """Rewards `[P, 2]` and criteria of base and trained, and what all processes measured of their comparisons."""
+        self._mode, failure = "eval", None
+        rewards_PN, checks = torch.empty(0, 2), [[], []]
+        try:
+            if rows:  # with fewer rows than processes some have none that counts
+                given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
+                rewards_PN = self._compared(given, base, trained)
+                checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
+        except Exception as error:  # whatever the functions of users raise: the others wait for this process
+            failure = error
+            self._mode = "train"
+        self._stop_together(failure, "The functions that another process evaluates with failed.")
+        return rewards_PN, checks, self._flush_metrics()
 
     def _compared(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
@@ -393,7 +393,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             self.reward_funcs,
             self.state.log_history,
             self.accelerator.num_processes,
-            prompt=next(iter(self.train_dataset if self.eval_dataset is None else self.eval_dataset))["prompt"],
+            prompt=self._card_prompt,
             datasets=self._dataset_names,
             results=self.evaluation,
             train_seconds=self._train_seconds,
