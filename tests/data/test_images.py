@@ -11,7 +11,17 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from arr_trl.data import RowError, check_image, check_sources, decode_sources, load_image, load_prompts, undecoded
+from arr_trl.data import (
+    RowError,
+    check_image,
+    check_sources,
+    decode_columns,
+    decode_sources,
+    load_image,
+    load_prompts,
+    read_rows,
+    undecoded,
+)
 
 
 RED, WHITE = (200, 30, 40), (255, 255, 255)
@@ -168,3 +178,30 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path, streaming):
     )
     (row,) = decode_sources(list(undecoded(dataset)))
     assert row["source_image"].size == (16, 12)
+
+
+def with_masks():
+    masks = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 100, 200)]
+    features = {"prompt": datasets.Value("string"), "source_image": datasets.Image(), "mask": datasets.Image()}
+    rows = {"prompt": list("abc"), "source_image": masks, "mask": masks}
+    return Dataset.from_dict(rows, features=datasets.Features(features)), masks
+
+
+def test_rows_are_read_as_they_are_stored_and_decoded_as_the_dataset_does_it():
+    dataset, masks = with_masks()
+    stored = read_rows(dataset, [2, 0])
+    assert [row["prompt"] for row in stored] == ["c", "a"]
+    assert all(row[name]["bytes"].startswith(b"\x89PNG") for row in stored for name in ("source_image", "mask"))
+    decoded = decode_columns(stored, dataset)
+    assert [row["mask"].tobytes() for row in decoded] == [masks[2].tobytes(), masks[0].tobytes()]
+    assert decoded[0]["source_image"] == stored[0]["source_image"]  # that of `decode_sources`
+
+
+def test_columns_and_transforms_that_a_user_chose_stay_so():
+    dataset, masks = with_masks()
+    (row,) = read_rows(dataset.with_format(columns=["prompt", "mask"]), [1])
+    assert sorted(row) == ["mask", "prompt"]
+    assert decode_columns([row], dataset)[0]["mask"].tobytes() == masks[1].tobytes()
+    own = dataset.with_transform(lambda batch: {"prompt": batch["prompt"], "size": [m.size for m in batch["mask"]]})
+    rows = read_rows(own, [1])
+    assert decode_columns(rows, own) == rows == [{"prompt": "b", "size": (32, 32)}]

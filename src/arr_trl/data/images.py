@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,47 @@ def anchored(dataset: Dataset | IterableDataset, folder: Path) -> Dataset | Iter
 
 
 def undecoded(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
-    """The dataset with its sources as they are stored, so that a broken one is a sentence and not the loader's end."""
+    """
+    The dataset with its sources as they are stored, so that a broken one is a sentence and not the loader's end; a stream
+    with all pictures as they are stored.
+    """
+    if isinstance(dataset, IterableDataset):
+        stored = dataset.decode(False) if dataset.features else dataset
+        return dataset if stored.features == dataset.features else stored
     feature = (dataset.features or {}).get(SOURCE_COLUMN)
     if isinstance(feature, datasets.Image):
         return dataset.cast_column(SOURCE_COLUMN, datasets.Image(decode=False))
     if isinstance(getattr(feature, "feature", None), datasets.Image):
         return dataset.cast_column(SOURCE_COLUMN, datasets.List(datasets.Image(decode=False)))
     return dataset
+
+
+def read_rows(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
+    """
+    Rows of a dataset with everything in them as it is stored: to decode pictures is for whoever looks at them, with
+    [`decode_sources`] and [`decode_columns`]. Rows of a dataset that has a format or a transform of its own are as that
+    makes them.
+    """
+    if dataset.format["type"] is not None:
+        return undecoded(dataset).__getitems__(list(places))
+    stored = dataset.with_format("arrow", columns=dataset.format["columns"])
+    return stored[list(places)].to_pylist()
+
+
+def decode_columns(rows: list[dict[str, Any]], dataset: Dataset | IterableDataset) -> list[dict[str, Any]]:
+    """
+    The rows as functions of users get them: what is in them beside `source_image` decoded as `datasets` does it.
+
+    Args:
+        rows (`list[dict]`): rows as [`read_rows`] or [`RepeatStream`] gives them.
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): where they are from, as the user gave it.
+    """
+    formatted = isinstance(dataset, Dataset) and dataset.format["type"] is not None
+    if dataset.features is None or formatted:
+        return rows
+    beside = {name: feature for name, feature in dataset.features.items() if name != SOURCE_COLUMN}
+    decode = datasets.Features(beside).decode_example
+    return [{**row, **decode({name: row[name] for name in beside if name in row})} for row in rows]
 
 
 def check_sources(dataset: Dataset | IterableDataset, name: str, check: Callable[[Any], Any] = check_image) -> None:

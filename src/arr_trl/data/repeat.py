@@ -2,7 +2,8 @@
 Hands the trainer the prompts of one rollout once for every micro-step that trains on it.
 
 Trainer asks its dataloader for a batch at each micro-step, while a rollout lasts for many of them. So the prompts of a
-rollout come again that many times in a row, on all ranks together, before the next ones do. Only the first is used.
+rollout come again that many times in a row, on all ranks together, before the next ones do. Only the first is used: so
+what comes are places in a dataset, and rows of a stream with everything as it is stored.
 """
 
 from collections.abc import Iterator

@@ -17,6 +17,7 @@ from typing import Any
 import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
+from .images import undecoded
 from .prompts import is_prompt
 
 
@@ -53,7 +54,9 @@ class RepeatStream(IterableDataset):
     an epoch, and a rollout may hold the last rows of one epoch and the first of the next.
 
     Every rank reads the whole stream and accelerate slices it. So does every worker, which hands on its share of the
-    batches: prompts are small, and pictures are decoded only where they are handed on.
+    batches: prompts are small, and pictures are handed on as they are stored, since most batches are not looked at.
+
+    The stream is a copy of `rows`, so that whoever reads those does not move its position.
 
     Args:
         rows (`datasets.IterableDataset`): the rows.
@@ -73,10 +76,7 @@ class RepeatStream(IterableDataset):
         seed: int,
         block_size: int,
     ):
-        features = rows.features or {}
-        self.pictures = any(isinstance(feature, datasets.Image) for feature in features.values())
-        self.features = features
-        self.rows = rows.decode(False) if self.pictures else rows
+        self.rows = copy.deepcopy(undecoded(rows))
         self.chunk_size = chunk_size
         self.repeat_count = repeat_count
         self.shuffle = shuffle
@@ -102,7 +102,7 @@ class RepeatStream(IterableDataset):
             for batch in range(number * self.repeat_count, (number + 1) * self.repeat_count):
                 # torch takes batches from its workers in turn
                 if worker is None or batch % worker.num_workers == worker.id:
-                    yield from map(self._decoded, chunk)
+                    yield from chunk
 
     def state_dict(self, chunk: int) -> dict[str, Any] | None:
         """
@@ -196,9 +196,6 @@ class RepeatStream(IterableDataset):
                 f"The prompts cannot be read further than block {position.block} of epoch {position.epoch} "
                 f"({self.block_size} rows each): {type(error).__name__}: {error}"
             ) from error
-
-    def _decoded(self, row: Row) -> Row:
-        return self.features.decode_example(row) if self.pictures else row
 
 
 def _fingerprint(chunk: list[Row]) -> str:

@@ -1,4 +1,5 @@
 from .ensemble import EnsembleJudge
+from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
 from .row import JudgeRow
 from .rubric_judge import RubricJudge
@@ -15,6 +16,7 @@ __all__ = [
     "JudgeReward",
     "JudgeRow",
     "JudgeStats",
+    "MeanOf",
     "RubricJudge",
     "StoreError",
     "StoredAnswer",

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..rubrics import Rubric
+from .mean import MeanOf
 from .row import JudgeRow, judge_rows
 from .stats import JudgeStats
 from .verdict import Verdict
@@ -221,7 +222,7 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
         ("judge/latency_s", stats.latencies_s),
     ):
         if values:
-            metrics[name] = sum(values) / len(values)
+            metrics[name] = MeanOf(values)
     return metrics
 
 

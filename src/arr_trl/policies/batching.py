@@ -3,7 +3,10 @@
 from collections.abc import Callable
 
 import torch
+from torch import distributed
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import pad
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 
 # Batch-first tensors that the transformer needs beside latents and noise level. Those that shapes follow from, such as
@@ -52,6 +55,7 @@ def trim(embeds: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 def in_groups(
     function: Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor],
+    model: torch.nn.Module,
     keys: torch.Tensor,
     latents: torch.Tensor,
     sigma: torch.Tensor,
@@ -63,8 +67,13 @@ def in_groups(
     For transformers that take one set of position ids for the whole batch: rows whose pictures differ in shape cannot
     share a forward.
 
+    Processes that gather sharded weights do so together, in every forward, so that all need as many of them: who has fewer
+    groups than another calls `function` for its first row until it has caught up. Nothing depends on what comes of it, and
+    with gradient its backward, which gathers weights as well, adds exactly 0.
+
     Args:
         function (`Callable`): from `latents`, `sigma` and `conditioning` of a group to one output row for each.
+        model (`torch.nn.Module`): the network that `function` calls once, wrapped or not.
         keys (`torch.Tensor`): `[B, ...]`, integers, on the CPU.
         latents (`torch.Tensor`): `[B, L, C]`.
         sigma (`torch.Tensor`): `[B]`.
@@ -73,14 +82,38 @@ def in_groups(
     Returns:
         `torch.Tensor`: `B` rows.
     """
+
+    def of_rows(rows: list[int]) -> torch.Tensor:
+        index = torch.tensor(rows)
+        inputs = select({"latents": latents, "sigma": sigma}, index)
+        return function(*inputs.values(), select(conditioning, index))
+
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, key in enumerate(keys.flatten(1).tolist()):
         groups.setdefault(tuple(key), []).append(i)
+    missing = _most_of_all(len(groups), latents.device) - len(groups) if _gathers_weights(model) else 0
     if len(groups) == 1:
-        return function(latents, sigma, conditioning)
-    outputs = [
-        function(*select({"latents": latents, "sigma": sigma}, rows).values(), select(conditioning, rows))
-        for rows in map(torch.tensor, groups.values())
-    ]
-    order = torch.tensor([i for rows in groups.values() for i in rows]).argsort()
-    return torch.cat(outputs)[order.to(latents.device, non_blocking=True)]
+        outputs = function(latents, sigma, conditioning)
+    else:
+        order = torch.tensor([i for rows in groups.values() for i in rows]).argsort()
+        outputs = torch.cat([of_rows(rows) for rows in groups.values()])
+        outputs = outputs[order.to(latents.device, non_blocking=True)]
+    for _ in range(missing):
+        unused = of_rows([0])
+        if outputs.requires_grad:
+            outputs = outputs + 0 * unused.sum()
+    return outputs
+
+
+def _gathers_weights(model: torch.nn.Module) -> bool:
+    """Whether a forward of the network is one of several processes together: FSDP2 or ZeRO-3."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return False
+    return is_deepspeed_zero3_enabled() or any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def _most_of_all(number: int, device: torch.device) -> int:
+    """The largest of the numbers that all processes call this with."""
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)

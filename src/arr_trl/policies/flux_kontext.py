@@ -116,4 +116,4 @@ class FluxKontextPolicy(FluxPolicy):
             velocity = super(FluxKontextPolicy, self).velocity(model, both, sigma, conditioning, guidance_scale)
             return velocity[:, : latents.shape[1]]
 
-        return in_groups(of_one_shape, conditioning["source_size"], latents, sigma, conditioning)
+        return in_groups(of_one_shape, model, conditioning["source_size"], latents, sigma, conditioning)

@@ -125,7 +125,9 @@ class QwenImagePolicy(FlowPolicy):
             conditional, combined = predictions[: len(latents)], guided(predictions, guidance_scale)
             return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
 
-        return in_groups(of_one_shape, conditioning["shapes"], latents, sigma, conditioning)
+        if not self.editing:  # there are no sources, and the target is the same for all rows
+            return of_one_shape(latents, sigma, conditioning)
+        return in_groups(of_one_shape, model, conditioning["shapes"], latents, sigma, conditioning)
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         latents = self.pipeline._unpack_latents(latents, height, width, self.pipeline.vae_scale_factor)

@@ -37,13 +37,16 @@ class BackgroundPush:
             self._running.result()
 
     def attempt(self, push: Callable[..., None], *args) -> None:
-        """Push in this thread; a failure is logged and kept."""
+        """Push in this thread. Whatever fails is logged and kept: one process pushes, and the others train on."""
+        self.failure = None
         try:
             push(*args)
-            self.failure = None
         except PushError as error:
             self.failure = str(error)
-            logger.error("%s Training is not affected.", error)
+        except Exception as error:  # disks, callbacks, the libraries that write the card and send files
+            self.failure = f"The push failed ({type(error).__name__}: {error}); the next save tries again."
+        if self.failure is not None:
+            logger.error("%s Training is not affected.", self.failure)
 
 
 def create_repo(repo_id: str, private: bool | None, token: str | None, kind: str = "model") -> str:

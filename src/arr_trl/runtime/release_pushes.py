@@ -104,6 +104,10 @@ class ReleasePushes:
             commit_message=commit_message,
         )
 
+    def _write_card_and_push(self, commit_message: str) -> None:
+        self.create_model_card()
+        self._push_release(commit_message)
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         args = self.args
         if self._writing is not None:  # it is called again when the checkpoint is in its place
@@ -114,8 +118,12 @@ class ReleasePushes:
             if not args.hub_always_push:
                 return
             self._push.wait()
+        self._push.attempt(self._start_push, Path(checkpoint_folder))
+
+    def _start_push(self, checkpoint: Path) -> None:
+        """Write the release and its card, and begin to push them beside training."""
+        args = self.args
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        checkpoint = Path(checkpoint_folder)
         self._release_checkpoint(checkpoint)
         self.create_model_card()
         message = f"Training in progress, step {self.state.global_step}"

@@ -340,10 +340,9 @@ class ResumableTrainer(ReleasePushes):
             self._save(output_dir, state_dict=trainable_state_dict(self.model))
         else:
             super().save_model(output_dir, _internal_call=True)
-        if self.args.push_to_hub and not _internal_call and output_dir in (None, self.args.output_dir):
-            self.create_model_card()
-            if self.is_world_process_zero():
-                self._push.attempt(self._push_release, "Model save")
+        released = not _internal_call and output_dir in (None, self.args.output_dir)
+        if self.args.push_to_hub and released and self.is_world_process_zero():
+            self._push.attempt(self._write_card_and_push, "Model save")
 
 
 def take_hyperparameters(

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 
 from ..judges import JudgeReward
@@ -75,6 +76,13 @@ def adapter_card(
         **base_license(name_of(policy)),
         **facts,
     )
+
+
+def first_prompt(dataset: Dataset | IterableDataset) -> str:
+    """
+    The prompt that the card shows. Read before training: whoever reads a stream moves it, and a network may be gone later.
+    """
+    return next(iter(dataset.select_columns("prompt")))["prompt"]
 
 
 def _hardware(num_processes: int) -> str:

@@ -8,7 +8,7 @@ from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from PIL import Image
 
-from ..data import check_prompts, check_sources, decode_sources, load_image
+from ..data import check_prompts, check_sources, decode_columns, decode_sources, load_image, read_rows, undecoded
 from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, policy_class_of
@@ -58,6 +58,7 @@ def check_arguments(
             raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
     if train_dataset is None:
         raise ValueError(f"{trainer} needs a `train_dataset` with a `prompt` column.")
+    train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
     if isinstance(eval_dataset, IterableDataset):
         raise ValueError(
             "eval_dataset is a stream, and every evaluation draws all of it again; take some rows of it, for example with "
@@ -137,11 +138,12 @@ def check_family(
     if eval_dataset is not None:
         # with an empty picture: the mistakes of `eval_funcs` would show after training only
         blank = Image.new("RGB", (args.width, args.height), "white")
-        met_criteria(eval_funcs, decode_sources([next(iter(eval_dataset))]), [blank])
+        first = decode_sources(read_rows(eval_dataset, [0]))
+        met_criteria(eval_funcs, decode_columns(first, eval_dataset) if eval_funcs else first, [blank])
     if policy_class_of(model, **(args.model_init_kwargs or {})).editing:
-        check_sources(train_dataset, "train_dataset")
+        check_sources(undecoded(train_dataset), "train_dataset")
         if eval_dataset is not None:
-            check_sources(eval_dataset, "eval_dataset", load_image)  # all of it is going to be read
+            check_sources(undecoded(eval_dataset), "eval_dataset", load_image)  # all of it is going to be read
 
 
 def check_enough_prompts(args: OnlineConfig, train_dataset: Dataset | IterableDataset) -> None:

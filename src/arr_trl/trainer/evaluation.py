@@ -78,6 +78,15 @@ def results_of(
     return EvaluationResults(base=base, trained=trained, **vars(judged) | facts)
 
 
+def means_over_processes(metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of every metric over all values of all processes; NaN is no value, and a metric without any is left out."""
+    collected: dict[str, list[float]] = {}
+    for of_process in gather_object([dict(metrics)]):
+        for name, values in of_process.items():
+            collected.setdefault(name, []).extend(value for value in values if not math.isnan(value))
+    return {name: sum(values) / len(values) for name, values in collected.items() if values}
+
+
 def metrics_of(results: EvaluationResults, logged: Mapping[str, float]) -> dict[str, float]:
     """What is logged of an evaluation; `logged` is what the reward functions said themselves."""
     metrics = {

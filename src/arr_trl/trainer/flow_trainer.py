@@ -1,7 +1,6 @@
 """What every trainer of a flow-matching pipeline does: load it, put an adapter on it, evaluate, log, write the release."""
 
 import logging
-import math
 import os
 import time
 from collections import defaultdict
@@ -18,9 +17,9 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 
-from ..data import decode_sources, undecoded
+from ..data import decode_columns, decode_sources, read_rows
 from ..evaluation import EvaluationResults
-from ..judges import JudgeFuture, JudgeReward
+from ..judges import JudgeFuture, JudgeReward, MeanOf
 from ..objectives import combine_rewards
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
@@ -30,9 +29,9 @@ from ..runtime.memory import computing_as_released
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
-from .card import adapter_card
+from .card import adapter_card, first_prompt
 from .checks import check_arguments, check_family, check_placement
-from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
+from .evaluation import draw_rows, means_over_processes, metrics_of, results_of, save_sheet, share_of
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
 from .resume_settings import check_resuming, fixed_settings
@@ -68,8 +67,8 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
     ):
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
+        self._only_judges = all(isinstance(f, JudgeReward) for f in self.reward_funcs)  # which take no other columns
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
-        train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
         peft_config, start = adapter_to_train(model, args, peft_config)
 
         self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
@@ -136,6 +135,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
         self._extra_logs = defaultdict(list)
         self._dataset_names: list[str] = []
+        self._card_prompt = first_prompt(self.train_dataset if self.eval_dataset is None else self.eval_dataset)
         self.evaluation: EvaluationResults | None = None
         # of the whole training, also when it was interrupted
         self._train_seconds: float | None = None
@@ -209,7 +209,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._extra_logs[column].extend(values)
 
     def _log_metric(self, name: str, value: float) -> None:
-        self._metrics[self._mode][name].append(value)
+        self._metrics[self._mode][name] += value.values if isinstance(value, MeanOf) else [value]
         self.metric_totals[name] += value
 
     def _combine_rewards(self, rewards_NF: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -244,17 +244,20 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             )
         started = time.perf_counter()
         places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
-        dataset = undecoded(dataset)
-        rows = decode_sources([dataset[place] for place in places])
+        rows, failure = [], None
+        try:
+            rows = decode_sources(read_rows(dataset, places))
+        except Exception as error:  # the others wait for this process
+            failure = error
+        self._stop_together(failure, "A row of another process cannot be evaluated on.")
         with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
         with computing_as_released(self.model):
             trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
-        rewards_PN, logged = self._measured_together(rows, base, trained)
-        checks = [met_criteria(self.eval_funcs, rows, images)[:counted] for images in (base, trained)]
+        rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
         self.evaluation = results_of(
-            rewards_PN[:counted].tolist(),
+            rewards_PN.tolist(),
             checks if self.eval_funcs else None,
             base_model=self.base_model,
             adapter=self.args.adapter_subfolder,
@@ -273,20 +276,23 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measured_together(
-        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """What judges say of base and trained, and what was logged of it. One process that fails ends all of them."""
+    def _measured(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset
+    ) -> tuple[torch.Tensor, list[list[dict[str, bool]]], dict[str, float]]:
+        """Rewards `[P, 2]` and criteria of base and trained, and what all processes measured of their comparisons."""
         self._mode, failure = "eval", None
+        rewards_PN, checks = torch.empty(0, 2), [[], []]
         try:
-            rewards_PN = self._compared(rows, base, trained)
-        except Exception as error:  # whatever the functions of users raise
+            if rows:  # with fewer rows than processes some have none that counts
+                given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
+                rewards_PN = self._compared(given, base, trained)
+                checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
+        except Exception as error:  # whatever the functions of users raise: the others wait for this process
             failure = error
-        if self._largest(int(failure is not None)):
-            self._mode = "train"
             self._metrics["eval"].clear()
-            raise failure or RuntimeError("The evaluation of another process failed.")
-        return rewards_PN, self._flush_metrics()
+            self._mode = "train"
+        self._stop_together(failure, "The functions that another process evaluates with failed.")
+        return rewards_PN, checks, self._flush_metrics()
 
     def _compared(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
@@ -324,12 +330,9 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
 
     def _flush_metrics(self) -> dict[str, float]:
         """The means, over all processes, of what was measured since the last time."""
-        collected = defaultdict(list)
-        for metrics in gather_object([dict(self._metrics[self._mode])]):
-            for name, values in metrics.items():
-                collected[name] += [value for value in values if not math.isnan(value)]
+        means = means_over_processes(self._metrics[self._mode])
         self._metrics[self._mode].clear()
-        return {name: sum(values) / len(values) for name, values in collected.items() if values}
+        return means
 
     # Training and saving
 
@@ -392,7 +395,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             self.reward_funcs,
             self.state.log_history,
             self.accelerator.num_processes,
-            prompt=next(iter(self.train_dataset if self.eval_dataset is None else self.eval_dataset))["prompt"],
+            prompt=self._card_prompt,
             datasets=self._dataset_names,
             results=self.evaluation,
             train_seconds=self._train_seconds,

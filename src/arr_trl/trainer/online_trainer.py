@@ -15,7 +15,15 @@ from PIL import Image
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Sampler
 
-from ..data import SOURCE_COLUMN, RepeatSampler, RepeatStream, RowError, decode_sources
+from ..data import (
+    SOURCE_COLUMN,
+    RepeatSampler,
+    RepeatStream,
+    RowError,
+    decode_columns,
+    decode_sources,
+    read_rows,
+)
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
@@ -123,7 +131,8 @@ class OnlineTrainer(FlowTrainer):
     # Data
 
     def get_train_dataloader(self) -> DataLoader:
-        dataset = self.train_dataset
+        # places: of all micro-steps that get those of a rollout, one reads the rows
+        dataset = self.train_dataset if self._streams() else range(len(self.train_dataset))
         if isinstance(dataset, IterableDataset):
             dataset = self._stream = RepeatStream(
                 dataset,
@@ -179,10 +188,10 @@ class OnlineTrainer(FlowTrainer):
         scale = self.args.guidance_scale
         return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
 
-    def _prepare_inputs(self, rows: list[dict[str, Any]]) -> Buffer:
+    def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
-            sampled = self._sample(rows)
+            sampled = self._sample(self._usable(batch))
             if not self.args.pipelined_judge:
                 self._buffered_inputs = self._score(sampled)
             else:
@@ -198,7 +207,6 @@ class OnlineTrainer(FlowTrainer):
     def _sample(self, rows: list[dict[str, Any]]) -> Sampled:
         """Candidates of the rows, which judges begin to read."""
         n = self.args.num_generations
-        rows = self._usable(rows)
         number = self._step // self.args.steps_per_rollout
         random = random_at(self.args.seed, number)
         plan = self._plan_rollout(random)
@@ -244,7 +252,8 @@ class OnlineTrainer(FlowTrainer):
         rows, images, failure = sampled.rows, sampled.images, None
         try:
             with record_function("rollout/reward"):
-                rewards_NF = self._calculate_rewards(rows, images, self.args.num_generations, sampled.judging)
+                given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
+                rewards_NF = self._calculate_rewards(given, images, self.args.num_generations, sampled.judging)
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
@@ -262,16 +271,18 @@ class OnlineTrainer(FlowTrainer):
         buffer = join_buffers(sampled.parts, advantages_PN)
         return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
 
-    def _usable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows with their sources decoded, once it is known that all of them can be encoded."""
-        failure = None
+    def _usable(self, batch: list[int] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of a batch with their sources decoded, once it is known that all of them can be encoded."""
+        rows, failure = [], None
         try:
-            rows = decode_sources(rows)
+            rows = decode_sources(batch if self._streams() else read_rows(self.train_dataset, batch))
             chunk = self.args.rollout_batch_size or len(rows)
             for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
                 self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
         except ValueError as error:
             failure = RowError(str(error))
+        except Exception as error:  # whatever disks, networks and encoders raise: the others wait for an answer
+            failure = error
         self._stop_together(failure, "A row of another process cannot be used.")
         return rows
 
@@ -284,7 +295,7 @@ class OnlineTrainer(FlowTrainer):
     ) -> None:
         metrics = self._metrics["train"]
         for i, name in enumerate(self.reward_func_names):
-            metrics[f"rewards/{name}/mean"].append(rewards_NF[:, i].nanmean().item())
+            metrics[f"rewards/{name}/mean"] += rewards_NF[~rewards_NF[:, i].isnan(), i].tolist()
             metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
         if rewards_NF.isnan().all():
             logger.warning(
