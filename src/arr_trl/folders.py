@@ -1,7 +1,11 @@
-"""Whether a folder can be written to. Commands and the trainer ask it first, so that it imports nothing heavy."""
+"""
+Whether a folder can be written to, and what one in the Hub's cache is called. Commands and the trainer ask it first, so
+that it imports nothing heavy.
+"""
 
 import os
 import tempfile
+from pathlib import Path
 
 
 def check_writable(folder: str | os.PathLike, setting: str) -> None:
@@ -23,3 +27,13 @@ def check_writable(folder: str | os.PathLike, setting: str) -> None:
         raise OSError(
             f"The folder {folder} cannot be written to ({error.strerror}); choose another `{setting}`."
         ) from error
+
+
+def hub_name(source: str) -> str:
+    """
+    What a model or dataset is called: `user/name` for a snapshot folder in the Hub's cache, whose last part is a hash that
+    says nothing (`.../models--user--name/snapshots/<hash>`), and anything else as it is.
+    """
+    snapshots = Path(source).resolve().parent
+    kind, *name = snapshots.parent.name.split("--")
+    return "/".join(name) if snapshots.name == "snapshots" and kind in ("models", "datasets") and name else source

@@ -14,6 +14,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
+from ..folders import hub_name
+
 
 CONFIG_FILE = "adapter_config.json"
 PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
@@ -58,12 +60,13 @@ def check_lora_config(config: PeftConfig) -> None:
 
 def public_name(source: str | os.PathLike) -> tuple[str, bool]:
     """
-    How a model or dataset may be named in public: the id of a Hub repository as it is, a local path by its last part.
+    How a model or dataset may be named in public: the id of a Hub repository as it is, a snapshot of one in the Hub's cache
+    by that id, any other local path by its last part.
 
     Returns:
         `tuple(str, bool)`: the name, and whether it is local.
     """
-    text = os.fspath(source)
+    text = hub_name(os.fspath(source))
     if not Path(text).exists():
         try:
             validate_repo_id(text)
