@@ -1,4 +1,7 @@
-"""Folders that are written to. Commands and the trainer ask here first, so that it imports nothing heavy."""
+"""
+Folders that are written to, and what one in the Hub's cache is called. Commands and the trainer ask here first, so that it
+imports nothing heavy.
+"""
 
 import os
 import tempfile
@@ -60,3 +63,13 @@ def replacing_files(folder: str | os.PathLike, names: Sequence[str]) -> Iterator
         yield Path(written)
         for name in names:
             os.replace(Path(written, name), folder / name)
+
+
+def hub_name(source: str) -> str:
+    """
+    What a model or dataset is called: `user/name` for a snapshot folder in the Hub's cache, whose last part is a hash that
+    says nothing (`.../models--user--name/snapshots/<hash>`), and anything else as it is.
+    """
+    snapshots = Path(source).resolve().parent
+    kind, *name = snapshots.parent.name.split("--")
+    return "/".join(name) if snapshots.name == "snapshots" and kind in ("models", "datasets") and name else source

@@ -54,13 +54,19 @@ def _refuse(message: str) -> None:
 
 
 def _check_values(parser: "TrlParser", path: str) -> None:
-    """Hold numbers and switches of a YAML file to the types of their options: argparse looks at text alone."""
+    """
+    Hold numbers, switches and choices of a YAML file to those of their options: argparse looks at the command line alone.
+    """
     with open(path, encoding="utf-8") as file:
         content = yaml.safe_load(file)
-    actions = {action.dest: action for action in parser._actions if action.type is not None}
+    actions = {action.dest: action for action in parser._actions}
     for name, value in content.items() if isinstance(content, dict) else ():
         action = actions.get(name)
-        if action is None or action.type is str or value is None:
+        if action is None or value is None:
+            continue
+        if action.choices and not isinstance(value, list) and value not in action.choices:
+            raise ValueError(f"{path}: {name}: {value!r} has to be one of {', '.join(map(str, action.choices))}.")
+        if action.type in (None, str):
             continue
         many = action.nargs not in (None, "?")
         # by name, since transformers and TRL have a `string_to_bool` each

@@ -213,9 +213,9 @@ def _base(args: EvaluateArguments) -> str:
 def _policy(args: EvaluateArguments):
     import torch
 
-    from ..policies import load_policy
+    from ..policies import load_policy, read_dtype
 
-    dtype = getattr(torch, args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
+    dtype = read_dtype(args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
     names = ("max_sequence_length", "condition_size", "negative_prompt")
     policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return load_policy(_base(args), {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)

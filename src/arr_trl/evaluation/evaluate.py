@@ -17,9 +17,9 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data import SOURCE_COLUMN, decode_sources, sources_digest
-from ..folders import replacing
+from ..folders import hub_name, replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
-from ..policies import FlowPolicy
+from ..policies import FlowPolicy, check_adaptable
 from ..rewards import call, columns_of, get_callable_name, met_criteria, reward_list
 from .adapters import AdapterSource, load_adapters, weights_digest
 from .pictures import BASE, InferenceSettings, PictureFolder, check_settings
@@ -88,6 +88,7 @@ class Evaluator:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} has to be at least 1.")
         settings = settings or InferenceSettings()
+        check_adaptable(policy.pipeline)
         policy.check_sizes({"height": settings.height, "width": settings.width}, policy.size_multiple)
         self.rows = rows
         self.output = Path(output)
@@ -98,7 +99,7 @@ class Evaluator:
         self.reward_funcs = reward_funcs
         self.eval_funcs = eval_funcs
         self.batch_size = batch_size
-        self.base_model = base_model or str(policy.pipeline.name_or_path or type(policy.pipeline).__name__)
+        self.base_model = hub_name(base_model or str(policy.pipeline.name_or_path or type(policy.pipeline).__name__))
         self.pairs: list[PairRecord] = []
         self.pictures: list[PictureRecord] = []
         self.stats = JudgeStats()

@@ -1,9 +1,11 @@
-from .auto import POLICIES, load_policy, policy_class_of, policy_for
+from .auto import POLICIES, check_model, load_policy, policy_class_of, policy_for
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, select
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
+from .handed_over import check_adaptable
+from .loading import read_dtype, read_dtypes
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -23,9 +25,13 @@ __all__ = [
     "QwenImagePolicy",
     "StableDiffusion3Policy",
     "ZImagePolicy",
+    "check_adaptable",
+    "check_model",
     "concatenate",
     "load_policy",
     "policy_class_of",
     "policy_for",
+    "read_dtype",
+    "read_dtypes",
     "select",
 ]

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -13,6 +14,8 @@ from .files import file_kwargs
 from .flux import FluxPolicy
 from .flux2 import Flux2KleinPolicy, Flux2Policy
 from .flux_kontext import FluxKontextPolicy
+from .handed_over import check_adaptable, check_hooks, check_pipeline
+from .loading import check_files
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -40,17 +43,40 @@ def policy_class_of(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, *
     Raises:
         `TypeError`: when no policy knows the pipeline.
         `OSError`: when there is nothing at `model`, or the Hub is out of reach.
-        `ValueError`: when there is no pipeline at `model`.
+        `ValueError`: when there is no pipeline at `model`, or it is a single file.
     """
     if isinstance(model, FlowPolicy):
         return type(model)
     if not isinstance(model, str | os.PathLike):
         return _policy_class(type(model).__name__)
+    if Path(model).is_file() or Path(model).suffix in (".safetensors", ".gguf", ".ckpt", ".sft"):
+        raise ValueError(
+            f"{model} is a single file, and a model is a folder with a model_index.json or an id on the Hub. Load a "
+            "checkpoint with the `from_single_file` of its pipeline, and pass the pipeline or a folder that it was saved to."
+        )
     check_source(str(model), "model_name_or_path", "model", init_kwargs.get("cache_dir"))
     name = DiffusionPipeline.load_config(model, **file_kwargs(init_kwargs)).get("_class_name")
     if name is None:
         raise ValueError(f"{model} is not a pipeline of diffusers: its model_index.json names no class.")
     return _policy_class(name)
+
+
+def check_model(model: str | os.PathLike | DiffusionPipeline | FlowPolicy, **init_kwargs: Any) -> None:
+    """
+    Refuse a model that could not be trained as what it is handed over as: of a model id or a folder by its configuration
+    files, of a pipeline by what it carries.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change; and what [`policy_class_of`] raises.
+    """
+    policy_class = policy_class_of(model, **init_kwargs)
+    if isinstance(model, str | os.PathLike):
+        check_files(str(model), policy_class, init_kwargs)
+        return
+    pipeline = model.pipeline if isinstance(model, FlowPolicy) else model
+    check_pipeline(pipeline, policy_class.may_lack)
+    check_adaptable(pipeline)
+    check_hooks(pipeline)
 
 
 def policy_for(pipeline: DiffusionPipeline, **policy_kwargs: Any) -> FlowPolicy:
@@ -75,7 +101,7 @@ def load_policy(
 ) -> FlowPolicy:
     """
     Load a pipeline from the Hub or a folder as a policy. Its class, the sizes of pictures and the names of the policy's
-    arguments are checked from the configuration files before any weights are read.
+    arguments, its components and its scheduler are checked from the configuration files before any weights are read.
 
     Args:
         model (`str`): model id or local folder.
@@ -87,11 +113,12 @@ def load_policy(
         `TypeError`: when no policy knows the pipeline.
         `OSError`: when there is nothing at `model`, or the Hub is out of reach.
         `ValueError`:
-            when there is no pipeline at `model`, it cannot make pictures of these sizes, or the family has no such
-            argument.
+            when there is no pipeline at `model`, it cannot make pictures of these sizes, the family or `from_pretrained`
+            has no such argument, a component is missing, or its scheduler's steps are not Euler's.
     """
     policy_class = policy_class_of(model, **init_kwargs)
     _check_arguments(policy_class, policy_kwargs or {})
+    init_kwargs = check_files(model, policy_class, init_kwargs)
     vae_config = AutoencoderKL.load_config(model, subfolder="vae", **file_kwargs(init_kwargs))
     policy_class.check_sizes(sizes, policy_class.size_multiple_of(vae_config))
     pipeline = policy_class.load_pipeline(model, **init_kwargs)

@@ -13,6 +13,7 @@ from PIL import Image
 from ..digests import image_digest
 from .batching import Conditioning
 from .cache import EncodingCache, encoders_of, pipeline_of
+from .handed_over import check_pipeline
 from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
 from .placement import move_pipeline
 from .sources import source_images
@@ -30,6 +31,9 @@ class FlowPolicy(ABC):
         max_sequence_length (`int`, *optional*):
             Text tokens per prompt, as in the pipeline's `__call__`, whose default families have; `None` cuts nothing.
         max_cached_prompts (`int`, *optional*, defaults to `1024`): how many encoded prompts are kept in memory.
+
+    Raises:
+        `ValueError`: when the pipeline lacks a component, or its scheduler's steps are not Euler's.
     """
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
@@ -42,6 +46,9 @@ class FlowPolicy(ABC):
     default_num_inference_steps: int = 30
     distilled_num_inference_steps: ClassVar[int] = 4
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
+    may_lack: ClassVar[
+        tuple[str, ...]
+    ] = ()  # components that may be `None` though the pipeline does not call them optional
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
     # The scale at which classifier-free guidance is off; `None` where the scale is an input of the network.
@@ -51,6 +58,7 @@ class FlowPolicy(ABC):
     def __init__(
         self, pipeline: DiffusionPipeline, max_sequence_length: int | None = None, max_cached_prompts: int = 1024
     ):
+        check_pipeline(pipeline, self.may_lack)
         self.pipeline = pipeline
         self.max_sequence_length = max_sequence_length
         self._device: torch.device | None = None

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from ..folders import hub_name
+
 
 logger = logging.getLogger(__name__)
 # Of a model's name, as words of it: not of `Z-Image-De-Turbo`, nor of `hyperreal`.
@@ -41,7 +43,7 @@ def warn_of_cut_prompts(prompts: Mapping[str, int], max_sequence_length: int, pi
 
 def named_distilled(model: str | None) -> bool:
     """Whether a model id or the last part of a path says that the model was distilled to few steps."""
-    return DISTILLED.search(PurePath(model or "").name) is not None
+    return DISTILLED.search(PurePath(hub_name(model or "")).name) is not None
 
 
 def warn_of_distillation(model: str) -> None:

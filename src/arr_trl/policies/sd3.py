@@ -31,6 +31,7 @@ class StableDiffusion3Policy(FlowPolicy):
 
     pipeline_class = StableDiffusion3Pipeline
     cfg_off_scale = 1.0
+    may_lack = ("text_encoder_3", "tokenizer_3")  # T5 may be left out to save memory
     # The cards say 3.5 and 28 (large) and 4.5 and 40 (medium). Turbo models have their base's configuration: the name tells.
     default_guidance_scale = 4.5
     default_num_inference_steps = 28
@@ -57,7 +58,7 @@ class StableDiffusion3Policy(FlowPolicy):
         self.negative_prompt = negative_prompt
 
     def num_tokens(self, prompt: str) -> int:
-        tokenizer = self.pipeline.tokenizer_3 or self.pipeline.tokenizer  # T5 may be left out to save memory
+        tokenizer = self.pipeline.tokenizer_3 or self.pipeline.tokenizer
         return len(tokenizer(prompt)["input_ids"])
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
@@ -81,11 +82,9 @@ class StableDiffusion3Policy(FlowPolicy):
         return {f"{name}_embeds": embeds, f"{name}_pooled": pooled}
 
     def sigmas(self, num_steps: int, height: int, width: int) -> torch.Tensor:
-        config = self.pipeline.scheduler.config
-        if not config.get("use_dynamic_shifting"):
-            return scheduler_sigmas(self.pipeline.scheduler, num_steps)
-        mu = resolution_shift(config, (height // self.size_multiple) * (width // self.size_multiple), max_shift=1.16)
-        return scheduler_sigmas(self.pipeline.scheduler, num_steps, mu=mu)
+        scheduler = self.pipeline.scheduler  # which looks at `mu` only where its shifting is dynamic
+        tokens = (height // self.size_multiple) * (width // self.size_multiple)
+        return scheduler_sigmas(scheduler, num_steps, mu=resolution_shift(scheduler.config, tokens, max_shift=1.16))
 
     def initial_noise(
         self, batch: int, height: int, width: int, generator: torch.Generator | list[torch.Generator]

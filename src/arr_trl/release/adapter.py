@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
 from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
-from ..folders import replacing_files
+from ..folders import hub_name, replacing_files
 from ..policies.adapter_files import check_lora_config
 
 
@@ -25,12 +25,13 @@ _LAYOUT_FIELDS = ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lo
 
 def public_name(source: str | os.PathLike) -> tuple[str, bool]:
     """
-    How a model or dataset may be named in public: the id of a Hub repository as it is, a local path by its last part.
+    How a model or dataset may be named in public: the id of a Hub repository as it is, a snapshot of one in the Hub's cache
+    by that id, any other local path by its last part.
 
     Returns:
         `tuple(str, bool)`: the name, and whether it is local.
     """
-    text = os.fspath(source)
+    text = hub_name(os.fspath(source))
     if not Path(text).exists():
         try:
             validate_repo_id(text)

@@ -11,7 +11,7 @@ from PIL import Image
 from ..data import check_prompts, check_sources, decode_columns, decode_sources, load_image, read_rows, undecoded
 from ..folders import check_writable
 from ..judges import JudgeReward
-from ..policies import FlowPolicy, policy_class_of
+from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config
 from ..rewards import check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
@@ -109,16 +109,17 @@ def check_placement(model: Model, args: FlowConfig) -> None:
             "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
         )
     scaled = args.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" or args.deepspeed_plugin is not None
-    if _dtype_of(model, args) in (torch.float16, "float16", "torch.float16") and not scaled:
+    if _dtype_of(model, args) == torch.float16 and not scaled:
         raise ValueError(
             "The transformer is in float16, in which most gradients of latents are rounded to 0 unless they are scaled. "
             "Load it in bfloat16, or where the GPU has none, set fp16=True and bf16=False."
         )
 
 
-def _dtype_of(model: Model, args: FlowConfig) -> torch.dtype | str | None:
+def _dtype_of(model: Model, args: FlowConfig) -> torch.dtype | None:
     if isinstance(model, str | os.PathLike):
-        return (args.model_init_kwargs or {}).get("dtype")
+        dtype = read_dtypes(args.model_init_kwargs or {}).get("dtype")
+        return dtype.get("transformer", dtype.get("default")) if isinstance(dtype, dict) else dtype
     return model.dtype if isinstance(model, FlowPolicy) else model.transformer.dtype
 
 
@@ -130,11 +131,13 @@ def check_family(
     eval_dataset: Dataset | None,
 ) -> None:
     """
-    Refuse rows that do not go with the model's family, of which a configuration file tells.
+    Refuse a model that cannot be trained as it is, and rows that do not go with its family, of which configuration files
+    tell.
 
     Raises:
         `ValueError`: with a sentence that says what to change.
     """
+    check_model(model, **(args.model_init_kwargs or {}))
     if eval_dataset is not None:
         # with an empty picture: the mistakes of `eval_funcs` would show after training only
         blank = Image.new("RGB", (args.width, args.height), "white")

@@ -45,8 +45,7 @@ logger = logging.getLogger(__name__)
 class FlowTrainer(ResumableTrainer, _BaseTrainer):
     """
     Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
-    what is released. A subclass gives `compute_loss`, and what its rows become before it. See
-    [`RPOTrainer`] for the arguments.
+    what is released. A subclass gives `compute_loss`, and what becomes of its rows. [`RPOTrainer`] explains the arguments.
     """
 
     _tag_names = ["arr_trl"]
@@ -267,10 +266,10 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             train_seconds=self._train_seconds,
         )
         if self.accelerator.is_main_process:
-            path = Path(self.args.output_dir) / "samples.png"
-            save_sheet(path, rows, base, trained, self.args.num_eval_samples)
-        metrics = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+            sheet = Path(self.args.output_dir) / "samples.png"
+            save_sheet(sheet, rows, base, trained, self.args.num_eval_samples)
+        measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -330,9 +329,8 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
 
     def _flush_metrics(self) -> dict[str, float]:
         """The means, over all processes, of what was measured since the last time."""
-        means = means_over_processes(self._metrics[self._mode])
-        self._metrics[self._mode].clear()
-        return means
+        measured, self._metrics[self._mode] = self._metrics[self._mode], defaultdict(list)
+        return means_over_processes(measured)
 
     # Training and saving
 

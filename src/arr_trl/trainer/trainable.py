@@ -12,7 +12,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PretrainedConfig, set_seed
 
 from ..chat.local import whole_weights
-from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for
+from ..folders import hub_name
+from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for, read_dtypes
 from ..release import load_weights, read_adapter
 from ..runtime.block_offload import BlockOffload
 from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
@@ -32,9 +33,9 @@ Model = str | os.PathLike | DiffusionPipeline | FlowPolicy
 def name_of(model: Model) -> str:
     """What a base is called: its id or path, or where it has none the class of its pipeline."""
     if isinstance(model, str | os.PathLike):
-        return str(model)
+        return hub_name(str(model))
     pipeline = model.pipeline if isinstance(model, FlowPolicy) else model
-    return str(pipeline.name_or_path or type(pipeline).__name__)
+    return hub_name(str(pipeline.name_or_path)) if pipeline.name_or_path else type(pipeline).__name__
 
 
 def adapter_to_train(
@@ -59,7 +60,8 @@ def load_base(model: Model, args: FlowConfig) -> FlowPolicy:
     """The policy; what the configuration left to its family is filled in there."""
     sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")}
     if isinstance(model, str | os.PathLike):
-        init_kwargs = {"dtype": torch.bfloat16 if args.bf16 else torch.float32, **(args.model_init_kwargs or {})}
+        default = {"dtype": torch.bfloat16 if args.bf16 else torch.float32}
+        init_kwargs = default | read_dtypes(args.model_init_kwargs or {})
         with whole_weights():
             policy = load_policy(str(model), sizes, args.policy_kwargs, **init_kwargs)
     elif isinstance(model, FlowPolicy):
