@@ -5,9 +5,14 @@ the same bits of different shapes, and holds on some machines alone.
 """
 
 import zlib
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
+
+
+with suppress(ImportError):  # which finds the layers of its tensors by what they are called with as it is imported
+    import torchao.quantization  # noqa: F401
 
 
 def _rounded(layer):
