@@ -1,5 +1,6 @@
 """The loss of a micro-batch, and the window that is drawn: each number from the tensors that went in."""
 
+import copy
 import math
 from collections import Counter
 
@@ -74,7 +75,8 @@ def test_pair_that_says_nothing_makes_the_step_no_larger(flux_pipeline, tmp_path
 def test_ratio_is_against_the_stored_log_probability_once_the_policy_has_moved(flux_pipeline, tmp_path):
     losses = {}
     for iterations in (1, 2):
-        trainer = build(flux_pipeline, tmp_path, beta=0.0, epsilon=0.2, num_iterations=iterations)
+        pipeline = copy.deepcopy(flux_pipeline)
+        trainer = build(pipeline, tmp_path, beta=0.0, epsilon=0.2, num_iterations=iterations)
         batch = batch_of(trainer, DECIDED)
         for shift in (0.0, 0.1, 1.0):
             inputs = batch | {"log_prob": batch["log_prob"] - shift}
