@@ -182,3 +182,15 @@ def test_edits_are_judged_with_their_sources_and_shown_beside_them(tmp_path):
     assert all(sizes == [(40, 32), (32, 32), (32, 32)] for sizes in judge.shown)
     assert len(list((tmp_path / "out" / "images" / "source").glob("*.png"))) == 2
     assert '"sources":4' in (tmp_path / "out" / "report.html").read_text()  # thumbnails after those of the two models
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    ("fp32", "dtype: 'fp32' has to be one of bfloat16, float16, float32."),
+    ("torch.bfloat16", "dtype: 'torch.bfloat16' has to be one of bfloat16, float16, float32."),
+    ("8", "dtype: 8 has to be one of bfloat16, float16, float32."),
+])  # fmt: skip
+def test_precision_in_a_file_is_held_to_the_choices_of_the_option(tmp_path, capsys, value, message):
+    (tmp_path / "e.yaml").write_text(f"model: tiny_scenes\ndataset: tiny_scenes\ndtype: {value}\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "--config", str(tmp_path / "e.yaml"), "--output", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err

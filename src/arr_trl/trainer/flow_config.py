@@ -25,7 +25,7 @@ class FlowConfig(_BaseConfig):
 
         model_init_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the pipeline's `from_pretrained`, used when the trainer's `model` is a string.
-            `dtype` defaults to bfloat16 when `bf16` is set and to float32 otherwise.
+            `dtype`, a precision or its name, defaults to bfloat16 when `bf16` is set and to float32 otherwise.
         max_sequence_length (`int`, *optional*):
             Text tokens per prompt, as in the pipeline's `__call__`. By default that of the pipeline's own `__call__`.
         condition_size (`int`, *optional*):
