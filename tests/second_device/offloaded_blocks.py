@@ -8,7 +8,8 @@ from peft import LoraConfig, get_peft_model
 
 from arr_trl.policies import FluxPolicy
 from arr_trl.sampling import denoise
-from arr_trl.trainer import memory
+from arr_trl.runtime import block_offload
+from arr_trl.runtime.memory import compress_base
 
 
 # what makes it right, and what makes its copies overlap with computing
@@ -19,16 +20,16 @@ LINES = {
 }
 
 
-def without(line: str) -> type[memory.BlockOffload]:
+def without(line: str) -> type[block_offload.BlockOffload]:
     """`BlockOffload` without a line, or the call at the end of one."""
-    source = inspect.getsource(memory)
-    assert source.count(line) == 1, f"{line} is not in memory.py once: change LINES with it"
-    namespace = {"__name__": memory.__name__}
+    source = inspect.getsource(block_offload)
+    assert source.count(line) == 1, f"{line} is not in block_offload.py once: change LINES with it"
+    namespace = {"__name__": block_offload.__name__}
     exec(source.replace(line, "" if line.startswith(".") else "pass"), namespace)
     return namespace["BlockOffload"]
 
 
-def run(pipeline, device, offload: type[memory.BlockOffload], precision: str | None = None) -> dict:
+def run(pipeline, device, offload: type[block_offload.BlockOffload], precision: str | None = None) -> dict:
     """Sample, train on two forwards with one backward, and sample with the base; what the device has to say about it."""
     most = 0
 
@@ -41,7 +42,7 @@ def run(pipeline, device, offload: type[memory.BlockOffload], precision: str | N
     policy = FluxPolicy(copy.deepcopy(pipeline), max_sequence_length=12)
     transformer = policy.pipeline.transformer.requires_grad_(False)
     transformer.enable_gradient_checkpointing()
-    memory.compress_base(transformer, precision, policy.dtype)
+    compress_base(transformer, precision, policy.dtype)
     model = get_peft_model(transformer, LoraConfig(target_modules=["to_q", "to_k", "to_v"]))
     Counted(transformer, torch.device("hpu"))
     policy.to("hpu")
