@@ -130,14 +130,16 @@ def test_pictures_that_nobody_asked_for_are_not_decoded(flux_pipeline, tmp_path,
     assert len(decoded) == 0
 
 
-def test_functions_of_an_evaluation_get_pictures_and_not_what_is_stored(flux_pipeline, tmp_path, decoded):
+@pytest.mark.parametrize("reward", [looks, Blind()])
+def test_functions_of_an_evaluation_get_pictures_and_not_what_is_stored(flux_pipeline, tmp_path, decoded, reward):
     asked = []
 
     def same(prompts, completions, edited, **columns):
         asked.append(len(completions))
+        assert all(isinstance(image, Image.Image) for image in edited)
         return [{"same": np.asarray(image).shape == (8, 9, 3)} for image in edited]
 
-    trainer = trainer_for(flux_pipeline, tmp_path, looks, rows(), rows(), same)
+    trainer = trainer_for(flux_pipeline, tmp_path, reward, rows(), rows(), same)
     assert asked == [1]  # the check before anything is loaded
     decoded.clear()
     assert trainer.evaluate()["eval_success/same"] == 1

@@ -180,7 +180,9 @@ class FlowPolicy(ABC):
         Conditioning of dataset rows, each distinct row encoded once and kept.
 
         Args:
-            rows (`list[dict]`): dataset rows; which columns are read is the family's matter, `prompt` always.
+            rows (`list[dict]`):
+                Dataset rows; which columns are read is the family's matter, `prompt` always. Pictures in others than
+                `source_image` are as they are stored; [`~arr_trl.data.load_image`] opens them.
             height (`int`): picture height in pixels.
             width (`int`): picture width in pixels.
 
