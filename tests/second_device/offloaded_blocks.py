@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from arr_trl.policies import FluxPolicy
-from arr_trl.sampling import denoise
 from arr_trl.runtime import block_offload
 from arr_trl.runtime.memory import compress_base
+from arr_trl.sampling import denoise
 
 
 # what makes it right, and what makes its copies overlap with computing
