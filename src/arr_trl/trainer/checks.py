@@ -137,12 +137,12 @@ def check_family(
     Raises:
         `ValueError`: with a sentence that says what to change.
     """
-    check_model(model, **(args.model_init_kwargs or {}))
     if eval_dataset is not None:
         # with an empty picture: the mistakes of `eval_funcs` would show after training only
         blank = Image.new("RGB", (args.width, args.height), "white")
         first = decode_sources(read_rows(eval_dataset, [0]))
         met_criteria(eval_funcs, decode_columns(first, eval_dataset) if eval_funcs else first, [blank])
+    check_model(model, **(args.model_init_kwargs or {}))
     if policy_class_of(model, **(args.model_init_kwargs or {})).editing:
         check_sources(undecoded(train_dataset), "train_dataset")
         if eval_dataset is not None:
