@@ -52,7 +52,7 @@ def evaluate(folder, prompts, broken_on=None):
 
 
 # of two processes the first has two prompts of three, three of five, or the only one
-@pytest.mark.parametrize("prompts", ["abc", "abdec", "b"])
+@pytest.mark.parametrize("prompts", ["abc", *(pytest.param(p, marks=pytest.mark.slow) for p in ("abdec", "b"))])
 def test_metrics_of_an_evaluation_are_means_over_comparisons_without_the_rows_that_fill_up(tmp_path, prompts):
     run = ForkedRun(evaluate, tmp_path, list(prompts), ranks=2, log=tmp_path / "log")
     assert run.wait(300) == [0, 0], (tmp_path / "log").read_text()[-2000:]

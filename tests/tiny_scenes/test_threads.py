@@ -31,8 +31,8 @@ def test_one_thread_unless_the_environment_says_how_many(monkeypatch):
 
 @pytest.mark.parametrize("argv", [
     ["rpo", "--model_name_or_path", "tiny_scenes"],
-    ["rpo", "--model_name_or_path", "tiny_scenes_edit"],
-    ["evaluate", "--model", "tiny_scenes"],
+    pytest.param(["rpo", "--model_name_or_path", "tiny_scenes_edit"], marks=pytest.mark.slow),  # processes, each of seconds
+    pytest.param(["evaluate", "--model", "tiny_scenes"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_commands_on_tiny_scenes_compute_with_one_thread_and_others_as_the_user_has_it(tmp_path, argv):
     def threads_of(*argv):
