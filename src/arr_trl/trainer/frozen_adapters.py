@@ -21,6 +21,7 @@ TRAINED = "default"
 FILE = "frozen_adapters.safetensors"
 
 
+@torch.no_grad()
 def add_frozen_copy(model: PeftModel, name: str) -> None:
     """
     Put a frozen copy of the trained adapter, as it is now, beside it.
@@ -30,16 +31,10 @@ def add_frozen_copy(model: PeftModel, name: str) -> None:
         name (`str`): what the copy is called.
     """
     model.add_adapter(name, copy.deepcopy(model.peft_config[TRAINED]))
-    update_frozen_copy(model, name)
-    model.set_adapter(TRAINED)  # which freezes the other one
-
-
-@torch.no_grad()
-def update_frozen_copy(model: PeftModel, name: str) -> None:
-    """Give a copy the present weights of the trained adapter."""
     parameters = dict(model.named_parameters())
     for place, parameter in _copies(model, [name]).items():
         parameter.copy_(parameters[place.replace(f".{name}.", f".{TRAINED}.")])
+    model.set_adapter(TRAINED)  # which freezes the other one
 
 
 @contextmanager

@@ -165,9 +165,12 @@ class OnlineTrainer(FlowTrainer):
     def _global_prompts(self) -> int:
         return self.args.prompts_per_rollout * self.accelerator.num_processes
 
+    @property
+    def _judges(self) -> list[JudgeReward]:
+        return [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+
     def _questions_per_prompt(self) -> int:
-        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
-        return sum(judge.questions_per_row(self.args.num_generations) for judge in judges)
+        return sum(judge.questions_per_row(self.args.num_generations) for judge in self._judges)
 
     def train(self, *args, **kwargs):
         if self.accelerator.is_main_process:
@@ -212,8 +215,7 @@ class OnlineTrainer(FlowTrainer):
         plan = self._plan_rollout(random)
         generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
-        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
-        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in judges}
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges}
         images, parts, decode_s, failure = [], [], 0.0, None
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
@@ -235,8 +237,8 @@ class OnlineTrainer(FlowTrainer):
             decode_s += time.perf_counter() - decoding_at
             part["prompt"] += start
             # judges read these while the next chunk is sampled
-            for judge in judges:
-                judging[judge].append(judge.submit(judge_rows_of(some, decoded, n)))
+            for judge, asked in judging.items():
+                asked.append(judge.submit(judge_rows_of(some, decoded, n)))
             images += decoded
             parts.append(part)
         self._stop_together(failure, "What another process drew is not finite.")
