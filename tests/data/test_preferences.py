@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 
@@ -74,7 +75,7 @@ def test_pairs_that_people_found_level_are_left_out(folder):
         ({"prompt": "x", "images": ["a.png", "a.png"], "label_rank": [1, 2]}, "its two images are identical"),
         ({"caption": "x", "jpg_0": png(10), "jpg_1": None, "label_0": 1.0}, "an image is missing"),
         ({"prompt": "x", "images": ["a.png", "gone.png"], "label_rank": [1, 2]}, "gone.png"),
-        ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "cannot identify image"),
+        ({"prompt": "x", "images": ["a.png", b"no image"], "label_rank": [1, 2]}, "it begins with b'no image'"),
         ({"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1]}, "2 images and 1 ranks"),
         ({"prompt": "x", "images": ["a.png", png(20)[:-28]], "label_rank": [1, 2]}, "the picture is broken"),
         ({"prompt": "x", "images": [["a.png"], ["b.png"]], "label_rank": [1, 2]}, "a list stands where one image"),
@@ -318,3 +319,15 @@ def test_pairs_in_a_format_that_is_not_read_are_refused_by_name(folder, name):
     (folder / name).write_text("prompt,chosen,rejected\nx,a.png,b.png\n")
     with pytest.raises(ValueError, match=rf"{name} does not end in \.jsonl, \.json, \.parquet"):
         load_preferences(str(folder / name))
+
+
+def test_pictures_in_data_urls_are_read_and_a_broken_one_is_a_short_sentence(folder):
+    good = ["data:image/png;base64," + base64.b64encode(png(value)).decode() for value in (10, 20)]
+    bad = "data:image/png;base64," + "A" * 400_000
+    rows = [
+        {"prompt": "x", "images": images, "label_rank": [2, 1]}
+        for images in (good, [bad, good[0]], ["A" * 10_000, good[0]])
+    ]
+    pair, *told = read_preferences(rows, folder)
+    assert summary([pair]) == [("x", 10, 20, 1)]
+    assert [len(sentence) < 400 for sentence in told] == [True, True]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,7 +17,7 @@ from pyarrow import ArrowInvalid
 
 from ..text_files import lines_of, read_json, read_text
 from .hub import check_dataset_cache
-from .images import load_image
+from .images import is_url, load_image
 from .local_files import check_files
 from .prompt_sets import find_prompt_set, read_prompt_set
 
@@ -320,8 +321,8 @@ def _image(stored: Any, folder: Path) -> Image.Image:
         stored = stored["path"] if stored.get("bytes") is None else stored["bytes"]
     if isinstance(stored, list):
         raise ValueError("a list stands where one image should be.")
-    if isinstance(stored, str) and "://" not in stored:
+    if isinstance(stored, str) and not is_url(stored):
         stored = str(folder / stored)
-        if not Path(stored).is_file():
-            raise FileNotFoundError(f"there is no image {stored}.")
+        if not os.path.isfile(stored):  # `Path.is_file` raises for a name that is too long
+            raise FileNotFoundError(f"there is no image {stored[:200]}.")
     return load_image(stored)
