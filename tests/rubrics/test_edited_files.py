@@ -115,6 +115,12 @@ def test_criteria_that_say_the_same_are_told(tmp_path):
         resolve_rubric(tmp_path / "r.txt")
 
 
+def test_a_weight_behind_a_theme_is_told(tmp_path):
+    (tmp_path / "r.txt").write_text("Theme: Colour (weight 2)\n- Red is better.\n")
+    with pytest.warns(UserWarning, match=r"theme 'Colour \(weight 2\)' of the rubric r gives its criteria no weight"):
+        resolve_rubric(tmp_path / "r.txt")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize(
     ("name", "text"),

@@ -42,6 +42,33 @@ def test_the_card_of_something_else_is_left_alone(hub, client):
     assert json.loads(hub.model("user/adapters").files["rubric.json"])["name"] == "photos"
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_what_people_wrote_into_the_card_of_a_rubric_stays(hub, client, newline):
+    push(client, "user/photos")
+    repo = hub.model("user/photos")
+    written = repo.files["README.md"].decode()
+    edited = written.replace("---\n\n#", "language: no # really\n---\n\n#", 1).replace(
+        "Use it", "MY NOTES\n\nUse it", 1
+    )
+    hub.add(
+        "user/photos", {"README.md": edited.replace("\n", newline).encode(), "rubric.json": RUBRIC.to_json().encode()}
+    )
+    again = RUBRIC.model_copy(update={"name": "photos 2"})
+    client.run(PUSH, rubric=again.to_json(), repo="user/photos", arguments={})
+    expected = edited.replace("# photos\n", "# photos 2\n").replace("\n", newline)
+    assert hub.model("user/photos").files["README.md"].decode() == expected
+
+
+def test_a_card_that_was_edited_inside_its_rubric_is_left_as_it_is(hub, client):
+    push(client, "user/photos")
+    card = hub.model("user/photos").files["README.md"].replace(b"Hands are whole.", b"Hands are whole, and feet.")
+    hub.add("user/photos", {"README.md": card, "rubric.json": RUBRIC.to_json().encode()})
+    again = RUBRIC.model_copy(update={"name": "photos 2"})
+    files = client.run(PUSH, rubric=again.to_json(), repo="user/photos", arguments={})[1]
+    assert files == ["rubric.json"]
+    assert hub.model("user/photos").files["README.md"] == card
+
+
 def test_a_dry_run_sends_nothing(hub, client):
     before = len(hub.requests)
     assert push(client, "user/new", dry_run=True)[2] is None

@@ -281,7 +281,7 @@ def _labels(row: dict[str, Any]) -> list[_Label]:
 
 def _pick_a_pic(row: dict[str, Any]) -> list[float]:
     """The ranks of its two images; a pair that nobody has labelled has zeros, as if neither were better."""
-    if row.get("has_label") is False:
+    if row.get("has_label", True) in (False, 0):
         raise ValueError("nobody has labelled it: `has_label` is false.")
     first = _number(row["label_0"], "label_0")
     second = 1 - first if row.get("label_1") is None else _number(row["label_1"], "label_1")

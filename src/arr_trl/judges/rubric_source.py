@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from ..rubrics import Rubric, parse_markdown, parse_rubric_text
+from ..rubrics.criterion import reads_like_notes
 from ..text_files import read_text
 
 
@@ -29,7 +30,7 @@ def resolve_rubric(rubric: Rubric | str | Path) -> Rubric | None:
         if rubric == "auto":
             return None
         rubric = _read(rubric)
-    _tell_repeated(rubric)
+    _tell_oddities(rubric)
     return rubric
 
 
@@ -48,14 +49,19 @@ def _read(rubric: str | Path) -> Rubric:
                 f"There is no file {rubric}, and no `rubric.json` in a repository {rubric} on the Hub "
                 "that can be reached; check `rubric`."
             ) from error
-    if path.suffix == ".txt" and path.is_file():
+    if path.suffix.lower() == ".txt" and path.is_file():
         return parse_rubric_text(read_text(path), name=path.stem)
-    if path.suffix == ".md" and path.is_file():
+    if path.suffix.lower() == ".md" and path.is_file():
         return parse_markdown(read_text(path))
     return Rubric.load(path)
 
 
-def _tell_repeated(rubric: Rubric) -> None:
+def _tell_oddities(rubric: Rubric) -> None:
+    """What is read as it is written, and may not be meant."""
+    for theme in {criterion.theme for criterion in rubric.criteria if reads_like_notes(criterion.theme)}:
+        warnings.warn(
+            f"The theme {theme[:80]!r} of the rubric {rubric.name} gives its criteria no weight; write it behind each."
+        )
     places: dict[str, int] = {}
     for number, criterion in enumerate(rubric.criteria, start=1):
         first = places.setdefault(criterion.text.casefold().rstrip(".。"), number)

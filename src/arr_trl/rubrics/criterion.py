@@ -56,6 +56,11 @@ class Criterion(BaseModel):
         return notes + ([f"weight {self.weight:.12g}"] if self.weight != 1.0 else [])
 
 
+def reads_like_notes(text: str) -> bool:
+    """Whether brackets at an end of a text speak of a weight."""
+    return _ALIKE.fullmatch(text) is not None
+
+
 def criterion_line(criterion: Criterion) -> str:
     """The line of text that a criterion is in Markdown and in the text form, its notes in brackets behind it."""
     notes = criterion.notes()
@@ -77,7 +82,7 @@ def criterion_of_line(line: str, theme: str) -> Criterion:
     found = _notes(noted["notes"]) if noted else None
     text = line if found is None else noted["text"]
     # notes that say both things end a text that may look like anything
-    if _ALIKE.fullmatch(text) and (found is None or len(found) < 2):
+    if reads_like_notes(text) and (found is None or len(found) < 2):
         raise ValueError(
             f"{line[:80]!r} has brackets that could be its weight and are not: what is meant stands at its end, as "
             "`(weight 2)`, `(essential)` or `(essential, weight 2)`, each once and a weight above 0. If the brackets are "
