@@ -1,5 +1,6 @@
 """Every way in which a source can be stored or be bad: a sentence, or the right picture."""
 
+import base64
 import io
 import threading
 from functools import partial
@@ -128,6 +129,52 @@ def test_bad_pictures_are_told_in_a_sentence(value, message):
     if "broken" not in message:
         with pytest.raises(ValueError, match=message):
             check_image(value)
+
+
+FLOATS = Image.fromarray(np.linspace(0, 1, 192, dtype=np.float32).reshape(12, 16))
+INTEGERS = Image.fromarray(np.full((12, 16), 90, np.int32))
+NO_PICTURES = {
+    "fractions": (encoded(FLOATS, "TIFF"), r"holds fractions, and nothing says which of them is white; save it with 8 or 16"),
+    "fractions in memory": (FLOATS, "holds fractions"),
+    "32 bits": (encoded(INTEGERS, "TIFF"), "holds numbers of 32 bits"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "pointer of Git LFS .* `git lfs pull`"),
+    "annex": (b"/annex/objects/SHA256E-s1--00.png\n", "pointer of git-annex"),
+    "empty": (b"", "it is empty"),
+    "web page": (b"\n<!DOCTYPE html><html>404</html>", "it is a web page"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), r"it is HEIC, AVIF or a film \(`heic`\)"),
+    "SVG": (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "it is SVG, which has no pixels"),
+    "an error of a store": (b"<Error>AccessDenied</Error>", "it begins with b'<Error>AccessDen"),
+    "data URL": ("data:image/png;base64," + "A" * 400_000, "the data URL 'data:image/png;base64,AAA.*begins with"),
+    "data URL of no base64": ("data:image/png;base64,%%%", "it is no base64"),
+    "base64 alone": ("iVBORw0KGgo" * 40_000, r"'iVBORw0KGgo.*File name too long"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_PICTURES)
+def test_what_is_no_picture_is_told_by_what_it_is_in_a_short_sentence(case):
+    value, words = NO_PICTURES[case]
+    for look in (load_image, check_image):
+        with pytest.raises(ValueError, match=words) as told:
+            look(value)
+        assert "0x" not in str(told.value)
+        assert len(str(told.value)) < 400
+
+
+@pytest.mark.parametrize("white", [65535, 218, 90])
+def test_a_dark_picture_of_16_bits_stays_dark(white):
+    grey = Image.fromarray(np.full((12, 16), white, np.uint16))
+    for value in (grey, encoded(grey, "PNG"), encoded(grey, "TIFF"), encoded(grey, "PPM")):
+        assert load_image(value).getpixel((2, 2)) == (white // 257,) * 3
+
+
+def test_a_picture_is_read_from_a_data_url(tmp_path):
+    data = base64.b64encode(encoded(picture())).decode()
+    for url in (f"data:image/png;base64,{data}", f"DATA:image/png;charset=x;base64,{data.replace('+', '%2B')}"):
+        assert load_image(url).getpixel((3, 3)) == RED
+        check_image(url)
+    (tmp_path / "edits.jsonl").write_text(f'{{"prompt": "make it red", "source_image": "{url}"}}\n')
+    (row,) = decode_sources(list(undecoded(load_prompts(str(tmp_path / "edits.jsonl")))))
+    assert row["source_image"].size == (16, 12)
 
 
 def test_url_without_a_picture_is_told(served):

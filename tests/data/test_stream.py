@@ -210,6 +210,25 @@ def test_shard_that_cannot_be_read_is_named_with_its_place(tmp_path):
         list(islice(stream(rows, shuffle=False), 200))
 
 
+@pytest.mark.parametrize("kind", ["json", "csv", "text", "parquet"])
+def test_broken_file_among_those_of_a_stream_is_named(tmp_path, kind):
+    good, bad = {
+        "json": (b'{"prompt": "a cat"}\n', b'{"prompt": "a d'),
+        "csv": (b"prompt\na cat\n", b"prompt\n\xe9\n"),
+        "text": (b"a cat\n", b"\xe9\n"),
+        "parquet": (None, b"PAR1 no more"),
+    }[kind]
+    if good is None:
+        Dataset.from_dict({"prompt": ["a cat"]}).to_parquet(tmp_path / "a")
+    else:
+        (tmp_path / "a").write_bytes(good)
+    (tmp_path / "b").write_bytes(bad)
+    rows = load_dataset(kind, data_files=[str(tmp_path / "a"), str(tmp_path / "b")], split="train", streaming=True)
+    stream = RepeatStream(rows, chunk_size=1, repeat_count=1, shuffle=False, seed=0, block_size=1)
+    with pytest.raises(StreamError, match=rf"cannot be read further than block .*, in {tmp_path / 'b'}: "):
+        list(itertools.islice(stream, 3))
+
+
 def test_rows_without_text_are_left_out_and_counted(caplog):
     rows = Dataset.from_dict({"prompt": ["a", None, "b", " ", "c", "d"]}).to_iterable_dataset()
     prompts = [row["prompt"] for row in islice(stream(rows, 2, 1, shuffle=False), 8)]

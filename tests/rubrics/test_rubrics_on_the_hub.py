@@ -42,6 +42,31 @@ def test_the_card_of_something_else_is_left_alone(hub, client):
     assert json.loads(hub.model("user/adapters").files["rubric.json"])["name"] == "photos"
 
 
+@pytest.mark.parametrize(("newline", "repo"), [("\n", "user/unix"), ("\r\n", "user/windows")])
+def test_what_people_wrote_into_the_card_of_a_rubric_stays(hub, client, newline, repo):
+    push(client, repo)
+    written = hub.model(repo).files["README.md"].decode()
+    edited = written.replace("---\n\n#", "language: no # really\n---\n\n#").replace("Use it", "MY NOTES\n\nUse it")
+    edited = edited.replace("\n", newline)
+    assert "MY NOTES" in edited
+    assert "really" in edited
+    hub.add(repo, {"README.md": edited.encode(), "rubric.json": RUBRIC.to_json().encode()})
+    again = RUBRIC.model_copy(update={"name": "photos 2"})
+    client.run(PUSH, rubric=again.to_json(), repo=repo, arguments={})
+    assert hub.model(repo).files["README.md"].decode() == edited.replace("# photos", "# photos 2")
+
+
+def test_a_card_that_was_edited_inside_its_rubric_is_left_as_it_is(hub, client):
+    push(client, "user/edited")
+    card = hub.model("user/edited").files["README.md"].replace(b"Hands are whole.", b"Hands are whole, and feet.")
+    assert b"and feet" in card
+    hub.add("user/edited", {"README.md": card, "rubric.json": RUBRIC.to_json().encode()})
+    again = RUBRIC.model_copy(update={"name": "photos 2"})
+    files = client.run(PUSH, rubric=again.to_json(), repo="user/edited", arguments={})[1]
+    assert files == ["rubric.json"]
+    assert hub.model("user/edited").files["README.md"] == card
+
+
 def test_a_dry_run_sends_nothing(hub, client):
     before = len(hub.requests)
     assert push(client, "user/new", dry_run=True)[2] is None

@@ -1,14 +1,17 @@
 """How every command reads its arguments and tells what is wrong with them, and the names that stand for TinyScenes."""
 
 import difflib
+import os
 import re
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from ..text_files import read_text
 
 
 if TYPE_CHECKING:
@@ -27,9 +30,12 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
         `ValueError`: when the file cannot be read, or an option does not exist; the message names the nearest one.
     """
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    argv = [_at_home(word) for word in argv]
     if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
         raise ValueError("`--config` takes one YAML file.")
     parser.error = _refuse  # argparse's own prints every option there is
+    set_defaults = parser.set_defaults_with_config
+    parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))
     try:
         if "--config" in argv:
             _check_values(parser, argv[argv.index("--config") + 1])
@@ -49,6 +55,23 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     return tuple(parsed)
 
 
+def _at_home(value: Any) -> Any:
+    """
+    A value with `~/` at its beginning as the home folder, where a shell would put it: it does not see a YAML file, nor what
+    stands behind `=`.
+    """
+    if isinstance(value, dict):
+        return {name: _at_home(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_at_home(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    name, given = value.split("=", 1) if re.match(r"--\w+=~", value) else ("", value)
+    if given != "~" and not given.startswith("~/"):
+        return value
+    return f"{name}{'=' if name else ''}{os.path.expanduser(given)}"
+
+
 def _refuse(message: str) -> None:
     raise ValueError(re.sub(r"^argument (--\w+)(/\S+)?:", r"\1:", message))
 
@@ -57,8 +80,13 @@ def _check_values(parser: "TrlParser", path: str) -> None:
     """
     Hold numbers, switches and choices of a YAML file to those of their options: argparse looks at the command line alone.
     """
-    with open(path, encoding="utf-8") as file:
-        content = yaml.safe_load(file)
+    text = read_text(path)
+    content = yaml.safe_load(text)
+    if isinstance(content, dict):  # of two values YAML would take the last
+        names = [key.value for key, _ in yaml.compose(text, Loader=yaml.SafeLoader).value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{path}: {twice} comes twice; keep the one that is meant.")
     actions = {action.dest: action for action in parser._actions}
     for name, value in content.items() if isinstance(content, dict) else ():
         action = actions.get(name)

@@ -1,5 +1,6 @@
 """Pictures as columns hold them, made into what policies and judges look at: RGB, upright, whole."""
 
+import base64
 import hashlib
 import io
 import os
@@ -7,13 +8,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, unquote_to_bytes
 
 import datasets
 import fsspec
 import numpy as np
 import requests
 from datasets import Dataset, IterableDataset
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tenacity import retry, retry_if_not_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from ..digests import image_digest
@@ -24,6 +26,8 @@ SOURCE_COLUMN = "source_image"
 
 # Less than a latent cell shows nothing; more than this is a mistake, or a file made to fill the memory.
 _SMALLEST_SIDE, _LARGEST_SIDE = 8, 8192  # pixels
+_SHOWN = 200  # characters of a name or a prompt in a sentence
+_WITH_16_BITS = ("PNG", "PPM")  # what Pillow reads of these as mode `I` is 16 bits of grey
 _LARGEST_RATIO = 100  # of the longer side to the shorter; encoders refuse 200
 
 
@@ -61,8 +65,18 @@ def check_image(value: Any) -> None:
     """
     for item in _listed(value):
         path = item.get("path") if isinstance(item, dict) and item.get("bytes") is None else item
-        if not (isinstance(path, str) and "://" in path):
+        if not is_url(path) or is_data_url(path):
             _open(item)
+
+
+def is_url(value: Any) -> bool:
+    """Whether a picture is stored as an address, and not as the path of a file."""
+    return isinstance(value, str) and ("://" in value or is_data_url(value))
+
+
+def is_data_url(value: Any) -> bool:
+    """Whether the picture itself stands in its address."""
+    return isinstance(value, str) and value[:5].lower() == "data:"
 
 
 def anchored(dataset: Dataset | IterableDataset, folder: Path) -> Dataset | IterableDataset:
@@ -160,7 +174,7 @@ def decode_sources(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             decoded.append({**row, SOURCE_COLUMN: None if source is None else load_image(source)})
         except ValueError as error:
             raise ValueError(
-                f"The row with the prompt {row['prompt']!r} has a `{SOURCE_COLUMN}` that cannot be used: {error}"
+                f"The row with the prompt {row['prompt'][:_SHOWN]!r} has a `{SOURCE_COLUMN}` that cannot be used: {error}"
             ) from error
     return decoded
 
@@ -180,7 +194,7 @@ def _anchor(row: dict[str, Any], folder: str) -> dict[str, Any]:
     def from_folder(value: Any) -> Any:
         if isinstance(value, list):
             return [from_folder(item) for item in value]
-        return os.path.join(folder, value) if isinstance(value, str) and "://" not in value else value
+        return os.path.join(folder, value) if isinstance(value, str) and not is_url(value) else value
 
     return {**row, SOURCE_COLUMN: from_folder(row[SOURCE_COLUMN])}
 
@@ -198,15 +212,14 @@ def _load_one(value: Any) -> Image.Image:
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
+            image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
     except Exception as error:  # the decoders raise what they like
         raise ValueError(f"{_name(value)} is broken ({error}); replace the file.") from error
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-        grey = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((grey // 257 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def _open(value: Any) -> Image.Image:
@@ -215,13 +228,22 @@ def _open(value: Any) -> Image.Image:
         # its limit is above ours
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image = value if isinstance(value, Image.Image) else Image.open(io.BytesIO(_content(value)))
+            content = b"" if isinstance(value, Image.Image) else _content(value)
+            image = value if isinstance(value, Image.Image) else Image.open(io.BytesIO(content))
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{_name(value)} cannot be read as a picture: {_kind(content)}.") from error
         except Image.DecompressionBombError as error:
             raise ValueError(f"{_name(value)} is too large: {error}") from error
         except (OSError, SyntaxError, ImportError) as error:  # the last: a file system that is not installed
             raise ValueError(
-                f"{_name(value)} cannot be read as a picture ({type(error).__name__}: {error})."
+                f"{_name(value)} cannot be read as a picture ({type(error).__name__}: "
+                f"{getattr(error, 'strerror', None) or str(error)[:_SHOWN]})."
             ) from error
+    if image.mode == "F" or (image.mode == "I" and image.format not in _WITH_16_BITS):
+        raise ValueError(
+            f"{_name(value)} holds {'fractions' if image.mode == 'F' else 'numbers of 32 bits'}, and nothing says which of them "
+            "is white; save it with 8 or 16 bits."
+        )
     width, height = image.size
     if min(width, height) < _SMALLEST_SIDE or max(width, height) > _LARGEST_SIDE:
         raise ValueError(
@@ -239,7 +261,9 @@ def _content(value: Any) -> bytes:
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, bytes):
         return value
-    if isinstance(value, str) and "://" in value:
+    if is_data_url(value):
+        return _of_data_url(value)
+    if is_url(value):
         return _fetch(value)
     if isinstance(value, str | os.PathLike):
         return Path(value).read_bytes()
@@ -248,6 +272,35 @@ def _content(value: Any) -> bytes:
     raise ValueError(
         f"a {type(value).__name__} is no picture; give a PIL image, the bytes of a file, a path or a URL."
     )
+
+
+def _of_data_url(url: str) -> bytes:
+    head, _, data = url.partition(",")
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(data)
+    try:
+        return base64.b64decode("".join(unquote(data).split()), validate=True)
+    except ValueError as error:
+        raise ValueError(f"{_name(url)} cannot be read as a picture: it is no base64 ({error}).") from None
+
+
+def _kind(content: bytes) -> str:
+    """What a file is that is no picture, for people who do not look into it."""
+    text = content[:1000].lstrip().lower()
+    if not content:
+        return "it is empty"
+    if content.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS and not the file itself; run `git lfs pull`"
+    if content.startswith((b"/annex/", b"../.git/annex/", b".git/annex/")):
+        return "it is a pointer of git-annex and not the file itself; run `git annex get`"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, as servers send in place of what they do not have"
+    if b"<svg" in text:
+        return "it is SVG, which has no pixels; export it as PNG"
+    if content[4:8] == b"ftyp":
+        name = content[8:12].decode("ascii", "replace")
+        return f"it is HEIC, AVIF or a film (`{name}`), which Pillow does not read here; save it as PNG or JPEG"
+    return f"it begins with {content[:16]!r}, which Pillow does not know how to read; save it as PNG or JPEG"
 
 
 @retry(
@@ -273,6 +326,8 @@ def _fetch(url: str) -> bytes:
 
 def _name(value: Any) -> str:
     path = value.get("path") if isinstance(value, dict) else value
+    if is_data_url(path):
+        return f"the data URL {path[:40]!r}…"
     if isinstance(path, str | os.PathLike):
-        return f"{os.fspath(path)[:200]!r}"
+        return f"{os.fspath(path)[:_SHOWN]!r}"
     return "the picture"

@@ -9,7 +9,9 @@ there are, and a rollout's prompts, which come again for all of its micro-steps,
 import copy
 import hashlib
 import logging
+import os
 import random
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -192,10 +194,22 @@ class RepeatStream(IterableDataset):
         try:
             return next(batches, None)
         except Exception as error:  # whatever the network, the file system and the parsers of `datasets` raise
+            file = _file_of(error)
             raise StreamError(
                 f"The prompts cannot be read further than block {position.block} of epoch {position.epoch} "
-                f"({self.block_size} rows each): {type(error).__name__}: {error}"
+                f"({self.block_size} rows each){f', in {file}' if file else ''}: {type(error).__name__}: {error}"
             ) from error
+
+
+def _file_of(error: Exception) -> str | None:
+    """The file that a reader of `datasets` was at, which it tells its log alone (datasets 5.2)."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    files = [
+        frame.f_locals.get("file") or frame.f_locals.get("file_path")
+        for frame in frames
+        if str(frame.f_globals.get("__name__")).startswith("datasets.packaged_modules.")
+    ]
+    return next((str(file) for file in files if isinstance(file, str | os.PathLike)), None)
 
 
 def _fingerprint(chunk: list[Row]) -> str:

@@ -1,6 +1,9 @@
 """A rubric on the Hub: a repository with a `rubric.json`, and a card that shows it."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import (
@@ -14,6 +17,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from ..hub_errors import hub_problem
+from ..text_files import decode
 
 
 RUBRIC_FILE = "rubric.json"
@@ -67,10 +71,18 @@ def download(repo_id: str, revision: str | None = None, token: str | None = None
 
 
 def upload(
-    repo_id: str, rubric_json: str, markdown: str, private: bool | None, token: str | None, dry_run: bool
+    repo_id: str,
+    rubric_json: str,
+    markdown_of: Callable[[str], str],
+    private: bool | None,
+    token: str | None,
+    dry_run: bool,
 ) -> Upload:
     """
-    Put a rubric and its card into a repository, in one commit.
+    Put a rubric and its card into a repository, in one commit. Of a card that is there the rubric alone is replaced.
+
+    Args:
+        markdown_of (`Callable`): the Markdown of a rubric as JSON, the one here or the one that is there.
 
     Raises:
         `ValueError`: when `repo_id` is no name the Hub accepts.
@@ -80,15 +92,21 @@ def upload(
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"{repo_id!r} cannot name a repository on the Hub: {error}") from None
-    files = {RUBRIC_FILE: rubric_json, "README.md": _CARD.format(tag=_TAG, markdown=markdown, repo_id=repo_id)}
+    card = _CARD.format(tag=_TAG, markdown=markdown_of(rubric_json), repo_id=repo_id)
+    files = {RUBRIC_FILE: rubric_json, "README.md": card}
     if dry_run:
         return Upload(repo_id, files)
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        files["README.md"] = _CARD.format(tag=_TAG, markdown=markdown, repo_id=repo_id)
-        if _has_another_card(api, repo_id):
-            del files["README.md"]
+        files["README.md"] = _CARD.format(tag=_TAG, markdown=markdown_of(rubric_json), repo_id=repo_id)
+        if (there := _read(api, repo_id, "README.md")) is not None:
+            former = _read(api, repo_id, RUBRIC_FILE)
+            card = None if former is None else _with_rubric(there, former, rubric_json, markdown_of)
+            if card is None:
+                del files["README.md"]
+            else:
+                files["README.md"] = card
         operations = [CommitOperationAdd(name, content.encode()) for name, content in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=f"Upload {RUBRIC_FILE}")
     except (HTTPError, OSError) as error:
@@ -96,10 +114,33 @@ def upload(
     return Upload(repo_id, files, commit.commit_url)
 
 
-def _has_another_card(api: HfApi, repo_id: str) -> bool:
+def _read(api: HfApi, repo_id: str, name: str) -> bytes | None:
     try:
-        path = api.hf_hub_download(repo_id, "README.md")
+        path = api.hf_hub_download(repo_id, name)
     except EntryNotFoundError:
-        return False
-    with open(path, encoding="utf-8") as file:
-        return f"- {_TAG}" not in file.read()
+        return None
+    return Path(path).read_bytes()
+
+
+def _with_rubric(card: bytes, former: bytes, rubric_json: str, markdown_of: Callable[[str], str]) -> str | None:
+    """
+    A card with a rubric in place of the one before, and all that people wrote around it as it is; `None` to leave it alone: a
+    card of something else, or one that was edited inside the rubric.
+    """
+    if f"- {_TAG}".encode() not in card:  # whatever its encoding is
+        return None
+    try:
+        text = decode(card, "README.md")
+        newline = "\r\n" if "\r\n" in text else "\n"
+        before, new = (
+            markdown_of(rubric).replace("\n", newline) for rubric in (decode(former, RUBRIC_FILE), rubric_json)
+        )
+    except ValueError:
+        before = None
+    if before is None or text.count(before) != 1:
+        warnings.warn(
+            f"README.md does not show the rubric as the {RUBRIC_FILE} beside it has it; it was left as it is. Remove it, and the "
+            "next push writes a new one."
+        )
+        return None
+    return text.replace(before, new)

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..folders import replacing
+from ..text_files import read_json, read_text
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -60,14 +61,15 @@ class Rubric(BaseModel):
 
         Raises:
             `FileNotFoundError`: when there is no such file.
-            `ValueError`: when the file is not JSON or not a rubric; the message names the field.
+            `ValueError`: when the file is not JSON, has a key twice, or is not a rubric; the message names the field.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
+        text = read_text(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            data = read_json(text)
+        except ValueError as error:
             raise ValueError(f"The rubric {path} is not valid JSON: {error}.") from error
         try:
             return cls.model_validate(data)
@@ -107,8 +109,9 @@ class Rubric(BaseModel):
         self, repo_id: str, private: bool | None = None, token: str | None = None, dry_run: bool = False
     ) -> Upload:
         """
-        Put the rubric into a repository on the Hub as `rubric.json`, with a small card, in one commit. The card of
-        something else that is there, such as adapters, stays as it is.
+        Put the rubric into a repository on the Hub as `rubric.json`, with a small card, in one commit. Of a card that is
+        there the rubric is replaced, and what people wrote around it stays; the card of something else, such as adapters,
+        stays as it is.
 
         Args:
             repo_id (`str`): repository such as `"user/name"`; created when missing.
@@ -120,7 +123,11 @@ class Rubric(BaseModel):
             `ValueError`: when `repo_id` is no name the Hub accepts.
             [`RubricHubError`]: when the Hub refuses or cannot be reached.
         """
-        return upload(repo_id, self.to_json(), write_markdown(**dict(self)), private, token, dry_run)
+
+        def markdown_of(text: str) -> str:
+            return write_markdown(**dict(Rubric.model_validate(read_json(text))))
+
+        return upload(repo_id, self.to_json(), markdown_of, private, token, dry_run)
 
     def render(self, numbered: bool = True) -> str:
         """The criteria as the judge reads them: one numbered line each, under their themes in order of appearance."""
