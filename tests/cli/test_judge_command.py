@@ -101,3 +101,28 @@ def test_help_is_complete(capsys):
         with pytest.raises(SystemExit):
             run([command, "--help"])
     assert "compare_rubric" in capsys.readouterr().out
+
+
+def test_a_benchmark_prints_what_its_leaderboard_would(folder, capsys):
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    rows = [{"prompt": row["query"], "path1": row["response"][0], "path2": row["response"][1]} for row in rows]
+    (folder / "test.json").write_text(json.dumps(rows))
+    assert run([*EVAL, "--dataset", "hpdv3:test.json"]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert written["official"]["HPDv3 accuracy"]["value"] == written["accuracy_mean"] == 1
+    shown = capsys.readouterr().out
+    assert "As the leaderboard of the set counts" in shown
+    assert "HPDv3 accuracy" in shown
+    assert "accuracy_consistent" in shown
+
+
+def test_level_pairs_are_asked_about_on_request(folder, capsys):
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    rows[0]["label_rank"] = [1, 1]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for options, pairs in (([], 7), (["--ties", "true"], 8)):
+        assert run([*EVAL, *options]) == 0
+        written = json.loads((folder / "judge_eval.json").read_text())
+        assert written["pairs"] == pairs
+        assert ("accuracy_3way" in written) == bool(options)
+    assert "accuracy_3way" in capsys.readouterr().out

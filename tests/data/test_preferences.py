@@ -214,3 +214,46 @@ def test_image_columns_of_a_parquet_file_are_read(folder):
     row = {"prompt": "x", "chosen": Image.new("RGB", (8, 8), (7,) * 3), "rejected": Image.new("RGB", (8, 8))}
     Dataset.from_list([row], features=features).to_parquet(folder / "pairs.parquet")
     assert summary(load_preferences(str(folder / "pairs.parquet"))) == [("x", 7, 0, 0)]
+
+
+def test_editreward_data_has_its_source_and_its_ties(tmp_path):
+    for name in ("source", "a", "b"):
+        Image.new("RGB", (8, 8), {"source": "white", "a": "red", "b": "blue"}[name]).save(tmp_path / f"{name}.png")
+    row = {"prompt": "Edit it.", "path_src": "source.png", "path1": "a.png", "path2": "b.png", "confidence": 0.5}
+    rows = [row | {"tie_case": said} for said in (False, True, "True", None)]
+    read = list(read_preferences(rows, tmp_path))
+    assert [(pair.row, pair.winner) for pair in read] == [(0, 0), (3, 0)]
+    assert read[0].source_image.getpixel((0, 0)) == (255, 255, 255)
+    assert [pair.winner for pair in read_preferences(rows, tmp_path, ties=True)] == [0, None, None, 0]
+    (sentence,) = read_preferences([row | {"tie_case": "maybe"}], tmp_path)
+    assert "`tie_case` has to be true or false, not 'maybe'" in sentence
+
+
+def test_level_pairs_come_on_request_in_every_layout(tmp_path):
+    for name, color in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.png")
+    images = ["a.png", "b.png"]
+    rows = [
+        {"prompt": "p", "images": images, "label_rank": [1, 1]},
+        {"prompt": "p", "images": images, "label_score": [3, 3]},
+        {"caption": "p", "jpg_0": "a.png", "jpg_1": "b.png", "label_0": 0.5, "label_1": 0.5},
+        {"prompt": "q", "image_paths": "a.png", "label_score": 3},
+        {"prompt": "q", "image_paths": "b.png", "label_score": 3},
+    ]
+    assert not [pair for pair in read_preferences(rows, tmp_path) if not isinstance(pair, str)]
+    assert [pair.winner for pair in read_preferences(rows, tmp_path, ties=True)] == [None] * 4
+
+
+def test_a_ranked_row_is_a_group_of_numbered_pairs(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    row = {"prompt": "p", "images": [f"{i}.png" for i in range(3)], "label_rank": [2, 1, 3]}
+    read = list(read_preferences([row], tmp_path))
+    assert [(pair.group, pair.group_size, pair.items) for pair in read] == [
+        ("row 0", 3, (0, 1)), ("row 0", 3, (0, 2)), ("row 0", 3, (1, 2)),
+    ]  # fmt: skip
+    two = row | {"images": row["images"][:2], "label_rank": [1, 2]}
+    (pair,) = read_preferences([two], tmp_path)
+    assert (pair.group, pair.items) == (None, None)
+    (pair,) = read_preferences([two | {"label_group": "g", "label_group_size": 6}], tmp_path)
+    assert (pair.group, pair.group_size) == ("g", 6)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from pyarrow import ArrowInvalid
 
 from .hub import check_dataset_cache
 from .images import load_image
-from .prompt_sets import find_prompt_set, read_prompt_set
+from .prompt_sets import PromptSet, find_prompt_set, read_prompt_set
 
 
 _FILES = (".jsonl", ".json", ".parquet")
 _PROMPT = ("prompt", "query", "instruction", "caption")
-_SOURCE = ("source_image", "base_image", "original_image", "input_image", "reference_image")
+_SOURCE = (
+    "source_image", "base_image", "original_image", "input_image", "reference_image",
+    "path_src", "image_src", "INPUT_IMG",
+)  # fmt: skip
 _IMAGES = (
     "response", "responses", "images", "image_paths", "generated_images",
     "edited_images", "target_images", "output_images", "result_images",
@@ -36,29 +39,40 @@ class Preference:
     Args:
         prompt (`str`): the caption, or the instruction of an edit.
         images (`tuple[PIL.Image.Image, PIL.Image.Image]`): in the order of the data.
-        winner (`int`): 0 or 1.
+        winner (`int`, *optional*): 0 or 1; `None` for a pair that people found level, which is read on request only.
         source_image (`PIL.Image.Image` or `list` of them, *optional*): what was edited, several where an instruction
             refers to several.
         category (`str`, *optional*): what the row is filed under.
         row (`int`, *optional*): number of the row it was read from.
         rationale (`str`, *optional*): why people preferred the winner, where the row says it.
+        group (`str`, *optional*): what its comparison belongs to, where several count together or make a ranking.
+        group_size (`int`, *optional*): how many comparisons the group has.
+        items (`tuple[int, int]`, *optional*): numbers of the two images in a ranking.
     """
 
     prompt: str
     images: tuple[Image.Image, Image.Image]
-    winner: int
+    winner: int | None
     source_image: Image.Image | list[Image.Image] | None = None
     category: str | None = None
     row: int | None = None
     rationale: str | None = None
+    group: str | None = None
+    group_size: int | None = None
+    items: tuple[int, int] | None = None
 
 
 def load_preferences(
-    name: str, config: str | None = None, split: str = "train", revision: str | None = None
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    *,
+    ties: bool = False,
 ) -> Iterator[Preference | str]:
     """
     Pairs of a dataset, read as they are needed. A row that cannot be used comes as a sentence that says why, so that
-    one missing file does not stop the other thousands. Pairs that people found level are left out.
+    one missing file does not stop the other thousands.
 
     Args:
         name (`str`):
@@ -68,30 +82,42 @@ def load_preferences(
         config (`str`, *optional*): configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`): split; a file has only this one.
         revision (`str`, *optional*): branch, tag or commit of a dataset on the Hub.
+        ties (`bool`, *optional*, defaults to `False`): whether pairs that people found level come too, without a winner.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
         `ValueError`: when the file is empty or cannot be read as what its name says, or the benchmark has no pairs.
     """
     path = Path(name)
-    benchmark, _, copy = name.partition(":")
-    if not path.exists() and (prompt_set := find_prompt_set(benchmark)) is not None:
+    if (prompt_set := benchmark_of(name)) is not None:
         if not prompt_set.pairs:
-            raise ValueError(f"{benchmark} has prompts, but no labelled pairs.")
-        return read_preferences(read_prompt_set(prompt_set, copy or None), Path())
+            raise ValueError(f"{prompt_set.name} has prompts, but no labelled pairs.")
+        return read_preferences(read_prompt_set(prompt_set, name.partition(":")[2] or None), Path(), ties)
     if path.suffix in _FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
-        return read_preferences(_rows_of_file(path), path.parent)
+        return read_preferences(_rows_of_file(path), path.parent, ties)
     check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
     for column, feature in (rows.features or {}).items():
         if isinstance(feature, ImageFeature):  # decoded here, where a broken file is one row and not the end
             rows = rows.cast_column(column, ImageFeature(decode=False))
-    return read_preferences(rows, Path())
+    return read_preferences(rows, Path(), ties)
 
 
-def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iterator[Preference | str]:
+def benchmark_of(name: str) -> PromptSet | None:
+    """
+    The benchmark that a dataset's name stands for; `None` for a file and for a dataset that is none.
+
+    Args:
+        name (`str`): as [`load_preferences`] takes it, such as `"hpdv3:folder/test.json"`.
+    """
+    return None if Path(name).exists() else find_prompt_set(name.partition(":")[0])
+
+
+def read_preferences(
+    rows: Iterable[dict[str, Any] | str], folder: Path, ties: bool = False
+) -> Iterator[Preference | str]:
     """
     Pairs from rows in any of the known layouts; a sentence for a row that is in none of them.
 
@@ -101,9 +127,13 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
               different rank make a pair;
             - a prompt, one image and `label_score`; images of the same prompt and different score make pairs;
             - `caption`, `jpg_0`, `jpg_1`, `label_0` (Pick-a-Pic); or
-            - `prompt`, `path1`, `path2`, the first better (HPDv3); or
+            - `prompt`, `path1`, `path2`, the first better (HPDv3), or level where `tie_case` is true (EditReward-Data); or
             - a prompt, `chosen` and `rejected`.
+
+            Three and more images of a row are a ranking. Pairs of several rows with the same `label_group` count
+            together; `label_group_size` says how many there are.
         folder (`Path`): what relative paths are relative to.
+        ties (`bool`, *optional*, defaults to `False`): whether level pairs come too, without a winner.
     """
     scored: dict[str, list[_Scored]] = {}
     for number, row in enumerate(rows):
@@ -113,15 +143,17 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
             if (one := _one_scored(number, row, folder)) is not None:
                 others = scored.setdefault(one.prompt_key, [])
                 for other in others:
-                    if other.score != one.score:
+                    if other.score != one.score or ties:
                         other.paired = one.paired = True
                         yield _preference(number, row, [other.image, one.image], [-other.score, -one.score], folder)
                 others.append(one)
             else:
                 images, ranks = _ranked(row)
-                for i, j in combinations(range(len(images)), 2):
-                    if ranks[i] != ranks[j]:
-                        yield _preference(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder)
+                pairs = [(i, j) for i, j in combinations(range(len(images)), 2) if ties or ranks[i] != ranks[j]]
+                group = _group(number, row, len(images), len(pairs))
+                for i, j in pairs:
+                    pair = _preference(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder)
+                    yield replace(pair, **group, items=(i, j) if len(images) > 2 else None)
         except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
     for one in (one for some in scored.values() for one in some if not one.paired):
@@ -173,6 +205,18 @@ def _json_row(line: str) -> dict[str, Any] | str:
         return line
 
 
+def _group(number: int, row: dict[str, Any], images: int, pairs: int) -> dict[str, Any]:
+    """What the pairs of a row belong to: the row's own word, or the row where it is a ranking."""
+    name = row.get("label_group")
+    if name is None and images < 3:
+        return {}
+    size = row.get("label_group_size")
+    return {
+        "group": f"row {number}" if name is None else str(name),
+        "group_size": pairs if size is None else int(size),
+    }
+
+
 def _preference(number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path) -> Preference:
     prompt = _prompt(row)
     first, second = (_image(stored, folder) for stored in images)
@@ -181,7 +225,7 @@ def _preference(number: int, row: dict[str, Any], images: list, ranks: list[floa
     return Preference(
         prompt=prompt,
         images=(first, second),
-        winner=int(ranks[0] > ranks[1]),
+        winner=None if ranks[0] == ranks[1] else int(ranks[0] > ranks[1]),
         source_image=_source(row, folder),
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
@@ -225,7 +269,7 @@ def _ranked(row: dict[str, Any]) -> tuple[list, list[float]]:
         label = _number(row["label_0"], "label_0")
         return [row["jpg_0"], row.get("jpg_1")], [1 - label, label]
     if row.get("path1") is not None and row.get("path2") is not None:
-        return [row["path1"], row["path2"]], [1, 2]
+        return [row["path1"], row["path2"]], [1, 1] if _is_tie(row) else [1, 2]
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return [row["chosen"], row["rejected"]], [1, 2]
     images, ranks, name = _first(row, _IMAGES), row.get("label_rank"), "label_rank"
@@ -237,6 +281,14 @@ def _ranked(row: dict[str, Any]) -> tuple[list, list[float]]:
         raise ValueError(f"it has {len(images)} images and {len(ranks)} ranks.")
     ranks = [_number(rank, name) for rank in ranks]
     return images, ranks if name == "label_rank" else [-score for score in ranks]
+
+
+def _is_tie(row: dict[str, Any]) -> bool:
+    said = row.get("tie_case")
+    known = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
+    if str(said).strip().lower() not in known:
+        raise ValueError(f"`tie_case` has to be true or false, not {said!r}.")
+    return known[str(said).strip().lower()]
 
 
 def _number(value: Any, name: str) -> float:
