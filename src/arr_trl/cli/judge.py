@@ -1,4 +1,7 @@
-"""`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered."""
+"""
+`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
+`arr-trl judge tifa`: questions about pictures.
+"""
 
 import argparse
 from dataclasses import asdict, dataclass, field, replace
@@ -8,6 +11,7 @@ from typing import Any
 from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
+from .judge_tifa import run as run_tifa
 
 
 @dataclass(kw_only=True)
@@ -69,8 +73,9 @@ def run(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
+    commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    return (_eval if args.command == "eval" else _log)(argv[1:])
+    return {"eval": _eval, "log": _log, "tifa": run_tifa}[args.command](argv[1:])
 
 
 def _eval(argv: list[str]) -> int:
