@@ -348,3 +348,24 @@ def test_a_set_is_named_where_a_dataset_is(tmp_path):
     assert [row["prompt"] for row in load_prompts("drawbench", streaming=True, data_files=str(path))] == [
         "A red colored car."
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("mmrb2-t2i", {"prompt_text": "p", "response_a_images": [1], "response_b_images": [2], "chosen": "tie"}),
+        (
+            "editreward-bench",
+            {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "C>A"},
+        ),
+        ("mj-bench", {"caption": "p", "category": "quality", "image0": 1, "image1": 2, "label": 0.5}),
+        ("genai-bench-t2i", {"prompt": "p", "left_image": 1, "right_image": 2, "vote_type": "left"}),
+        (
+            "vcreward-bench",
+            {"instruction": "p", "source_image": "", "edited_images": [], "winner": "Tie", "task": "x"},
+        ),
+    ],
+)
+def test_a_label_that_is_not_known_is_no_label(name, row):
+    with pytest.raises(KeyError):
+        find_prompt_set(name).row(row)

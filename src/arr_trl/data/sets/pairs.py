@@ -15,7 +15,7 @@ _COMPARISONS = {"3pair": 3, "4pair": 6}  # of one picture in TIGER's EditReward-
 
 def _mmrb2(row: Row) -> Row:
     images = [row["response_a_images"][0], row["response_b_images"][0]]
-    first_is_better = row["chosen"].strip().lower().endswith("a")  # "A" or "response_a"
+    first_is_better = {"a": True, "b": False}[row["chosen"].strip().lower().removeprefix("response_")]
     pair = _pair(_without_marks(row["prompt_text"]), row.get("prompt_source"), images, first_is_better)
     sources = row.get("prompt_images") or []
     # one stays one: most pipelines and readers know no other
@@ -57,8 +57,9 @@ def _editreward_bench(row: Row) -> Row:
     if not worse:  # "A=B"
         return read | {"label_rank": [1, 1]}
     # `candidate_1` is the first letter of "AvsC"; the sets of two have no such column filled
-    first = (row.get("comparison_type") or "A")[0]
-    return read | {"label_rank": [1, 2] if better.strip() == first else [2, 1]}
+    first, _, second = (row.get("comparison_type") or "AvsB").partition("vs")
+    ranks = {(first, second): [1, 2], (second, first): [2, 1]}
+    return read | {"label_rank": ranks[better.strip(), worse.strip()]}
 
 
 def _editscore_bench(row: Row, dimension: str) -> Row | None:
@@ -96,7 +97,8 @@ def _rankings_with_prompts(path: Path) -> Iterator[Row]:
 
 
 def _mj_bench(row: Row) -> Row:
-    return _pair(row["caption"], row["category"], [row["image0"], row["image1"]], int(row["label"]) == 0)
+    first_is_better = {"0": True, "1": False}[str(row["label"])]
+    return _pair(row["caption"], row["category"], [row["image0"], row["image1"]], first_is_better)
 
 
 def _pair(prompt: str, category: str | None, images: list, first_is_better: bool) -> Row:
