@@ -114,18 +114,17 @@ def all_measures(outcomes: list[JudgeOutcome], asked: Collection[str] = ()) -> M
         asked (`Collection[str]`, *optional*): measures that are wanted in any case.
 
     Returns:
-        `dict`: also
-        - `kappa`: Cohen's κ of what was answered in both orders;
-        - `accuracy_answered_forward`: of what was answered in the order of the data;
-        - `accuracy_macro`, with categories: the mean of their `accuracy_mean`;
-        - `accuracy_3way`, with labelled ties: the share of the pairs on which the answer in the order of the data, tie
-          included, is the label;
-        - `accuracy_tie_band` and `tie_band`, with labelled ties and a judge that has margins: the same where a lead,
-          averaged over both orders, counts as level up to a threshold that was fitted on the other half of the pairs;
-        - `accuracy_group`, with groups: the share of groups, or pairs that belong to none, of which every comparison in
-          the order of the data is right; `groups_left_out`, of which comparisons are missing;
-        - with rankings, those of [`~arr_trl.evaluation.agreement.ranking_measures`], from what was won in both orders;
-          `rankings_left_out`, of which verdicts are missing.
+        `dict`: also `kappa`, Cohen's κ of what was answered in both orders; `accuracy_answered_forward`, of what was
+        answered in the order of the data; with categories `accuracy_macro`, the mean of their `accuracy_mean`.
+
+        With labelled ties `accuracy_3way`, the share of the pairs on which the answer in the order of the data, tie
+        included, is the label, and, of a judge that has margins, `accuracy_tie_band` and `tie_band`: the same where a
+        lead, averaged over both orders, counts as level up to a threshold that was fitted on the other half of the pairs.
+
+        With groups `accuracy_group`, the share of groups, or pairs that belong to none, of which every comparison in the
+        order of the data is right, and `groups_left_out`, of which comparisons are missing. With rankings those of
+        [`~arr_trl.evaluation.agreement.ranking_measures`], from what was won in both orders, and `rankings_left_out`, of
+        which verdicts are missing.
     """
     found = measures(outcomes) | _kappa(outcomes)
     answered = [(o.right_in_order, o.answers[0] is not None) for o in outcomes if o.answers and o.label is not None]
