@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arr_trl.evaluation.agreement import cohen_kappa, fit_tie_threshold, ranking_measures, tie_threshold_accuracy
@@ -133,3 +134,15 @@ def test_a_group_that_is_not_whole_is_left_out():
     found = all_measures([*in_group, outcome(False, False)])
     assert found["groups_left_out"] == 1
     assert found["accuracy_group"] == 0  # of the pair that belongs to none
+
+
+def test_fitted_band_is_the_best_of_all_there_could_be():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        n = int(rng.integers(1, 12))
+        differences, labels = rng.integers(-3, 4, n) / 2, rng.integers(-1, 2, n)
+        threshold, accuracy = fit_tie_threshold(differences, labels)
+        tried = {t: tie_threshold_accuracy(differences, labels, t) for t in (0, 0.5, 1, 1.5, 2)}
+        assert accuracy == pytest.approx(max(tried.values()))
+        assert tried[threshold] == accuracy
+        assert not any(tried[t] == accuracy for t in tried if t < threshold)

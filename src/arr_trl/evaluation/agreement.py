@@ -53,10 +53,16 @@ def fit_tie_threshold(differences: Sequence[float], labels: Sequence[int]) -> tu
     """
     if not len(differences):
         raise ValueError("There are no differences to fit a band of ties on.")
-    candidates = sorted({0.0, *(abs(difference) for difference in differences)})
-    accuracies = [tie_threshold_accuracy(differences, labels, threshold) for threshold in candidates]
-    best = max(accuracies)
-    return candidates[accuracies.index(best)], best
+    sizes, labels = np.abs(differences), np.asarray(labels)
+    named = np.sign(differences) == labels  # right where it is outside of the band, as 0 never is
+    candidates = np.unique([0.0, *sizes])
+    order = np.argsort(sizes)
+    within = np.searchsorted(sizes[order], candidates, side="right")  # how many each band holds
+    level = np.concatenate([[0], np.cumsum(labels[order] == 0)])
+    outside = np.concatenate([[0], np.cumsum(named[order])])
+    met = level[within] + outside[-1] - outside[within]
+    best = int(met.argmax())  # the smallest of those
+    return float(candidates[best]), float(met[best] / len(labels))
 
 
 def tie_threshold_accuracy(differences: Sequence[float], labels: Sequence[int], threshold: float) -> float:
