@@ -9,7 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from arr_trl.data import load_prompts
@@ -369,3 +370,17 @@ def test_a_set_is_named_where_a_dataset_is(tmp_path):
 def test_a_label_that_is_not_known_is_no_label(name, row):
     with pytest.raises(KeyError):
         find_prompt_set(name).row(row)
+
+
+def test_a_broken_picture_in_a_list_is_one_row_and_not_the_end(tmp_path):
+    pictures = List(ImageFeature())
+    columns = dict.fromkeys(("prompt_images", "response_a_images", "response_b_images"), pictures)
+    columns |= {name: Value("string") for name in ("prompt_text", "chosen", "prompt_source")}
+    row = {"prompt_text": "Edit it.", "prompt_images": [png("white")], "chosen": "A", "prompt_source": "x"}
+    row |= {"response_a_images": [png("red")], "response_b_images": [png("blue")]}
+    broken = row | {"response_a_images": [{"bytes": b"<svg>", "path": None}]}
+    path = tmp_path / "edit.parquet"
+    Dataset.from_list([broken, row], features=Features(columns)).to_parquet(path)
+    sentence, pair = load_preferences(f"mmrb2-edit:{path}")
+    assert sentence.startswith("Row 0: ")
+    assert pair.winner == 0

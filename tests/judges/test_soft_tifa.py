@@ -96,12 +96,16 @@ def test_another_expected_answer_is_another_question():
 
 @pytest.mark.parametrize(
     ("told", "words"),
-    [({"red": {}}, "None of the answers"), ({}, "It is gone")],
+    [
+        ({"red": {}, "How many": {"1": 0.9}}, "None of the answers"),
+        ({"red": {"Yes": 0.9}, "How many": {}}, "None of the answers"),
+        ({}, "It is gone"),
+    ],
 )
 def test_a_model_that_cannot_be_asked_is_found_at_once(told, words):
     with pytest.raises(ValueError, match=words):
         SoftTIFA(ToldModel(told)).check()
-    SoftTIFA(ToldModel({"red": {"Yes": 0.9}})).check()
+    SoftTIFA(ToldModel({"red": {"Yes": 0.9}, "How many": {"1": 0.9}})).check()
 
 
 def test_bad_arguments_are_told():

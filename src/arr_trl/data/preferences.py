@@ -9,13 +9,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from datasets import Image as ImageFeature
 from datasets import load_dataset
 from PIL import Image
 from pyarrow import ArrowInvalid
 
 from .hub import check_dataset_cache
-from .images import load_image
+from .images import load_image, undecoded
 from .prompt_sets import PromptSet, find_prompt_set, read_prompt_set
 
 
@@ -99,10 +98,8 @@ def load_preferences(
         return read_preferences(_rows_of_file(path), path.parent, ties)
     check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
-    for column, feature in (rows.features or {}).items():
-        if isinstance(feature, ImageFeature):  # decoded here, where a broken file is one row and not the end
-            rows = rows.cast_column(column, ImageFeature(decode=False))
-    return read_preferences(rows, Path(), ties)
+    # decoded here, where a broken file is one row and not the end
+    return read_preferences(undecoded(rows), Path(), ties)
 
 
 def benchmark_of(name: str) -> PromptSet | None:

@@ -9,6 +9,7 @@ import requests
 from datasets import Dataset, Features, List, Value, load_dataset
 from datasets import Image as ImageFeature
 
+from .images import undecoded
 from .sets.base import Official, PromptSet, Row
 from .sets.editing import EDITING
 from .sets.pairs import PAIRS
@@ -126,10 +127,7 @@ def _open(prompt_set: PromptSet, name: str, local: bool) -> Iterable[Row]:
             f"{prompt_set.name} cannot be read from {name} ({type(error).__name__}: {error}); get {prompt_set.where}, and "
             "give its path."
         ) from error
-    for column, feature in (rows.features or {}).items():
-        if isinstance(feature, ImageFeature):  # decoded where they are used
-            rows = rows.cast_column(column, ImageFeature(decode=False))
-    return rows
+    return undecoded(rows)  # pictures are decoded where they are used
 
 
 def _fetched(prompt_set: PromptSet, url: str) -> list[Row]:
