@@ -257,3 +257,107 @@ def test_a_ranked_row_is_a_group_of_numbered_pairs(tmp_path):
     assert (pair.group, pair.items) == (None, None)
     (pair,) = read_preferences([two | {"label_group": "g", "label_group_size": 6}], tmp_path)
     assert (pair.group, pair.group_size) == ("g", 6)
+
+
+RED, BLUE = png(200), png(100)
+PICK = {"caption": "x", "jpg_0": BLUE, "jpg_1": RED}
+
+
+def test_a_pair_that_nobody_has_labelled_is_not_read_as_second_better(folder):
+    for row in (
+        {"label_0": 0, "label_1": 0, "has_label": False},
+        {"label_0": 1.0, "label_1": 0.0, "has_label": False},
+    ):
+        (told,) = read_preferences([{**PICK, **row}], folder)
+        assert told == "Row 0: nobody has labelled it: `has_label` is false."
+    assert summary(read_preferences([{**PICK, "label_0": 0, "label_1": 1, "has_label": True}], folder)) == [
+        ("x", 100, 200, 1)
+    ]
+
+
+@pytest.mark.parametrize("labels", [(0, 0), (1, 1), (2, -1), (0.5, 0)])
+def test_labels_of_a_pair_that_do_not_add_up_to_one_choice_are_told(labels, folder):
+    (told,) = read_preferences([{**PICK, "label_0": labels[0], "label_1": labels[1]}], folder)
+    assert "are shares of one choice, and have to add up to 1" in told
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"images": ["a.png", "b.png"], "label_rank": [1, 2], "label_score": [0.1, 0.9]}, ("label_rank", "label_score")),
+        ({"images": ["a.png", "b.png"], "label_rank": [1, 2], "chosen": "b.png", "rejected": "a.png"}, ("chosen", "label_rank")),
+        (
+            {**PICK, "label_0": 1, "label_1": 0, "image_0_uid": "u", "image_1_uid": "v", "best_image_uid": "v"},
+            ("label_0", "best_image_uid"),
+        ),
+    ],
+    ids=["rank and score", "rank and chosen", "label and best"],
+)  # fmt: skip
+def test_labels_that_disagree_are_told_and_not_chosen_from(row, names, folder):
+    (told,) = read_preferences([{"prompt": "x", **row}], folder)
+    assert told == f"Row 0: `{names[0]}` and `{names[1]}` disagree about which of two images is better."
+
+
+def test_labels_that_agree_or_say_nothing_of_each_other_are_read(folder):
+    images = {"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1, 2]}
+    for row in ({"label_score": [2, 1]}, {"label_score": [1, 1]}, {"chosen": "a.png", "rejected": "c.png"}):
+        (pair,) = read_preferences([images | row], folder)
+        assert pair.winner == 0
+    uids = {"image_0_uid": "u", "image_1_uid": "v", "best_image_uid": "tie"}
+    assert list(read_preferences([{**PICK, **uids, "label_0": 0.5, "label_1": 0.5}], folder)) == []
+
+
+@pytest.mark.parametrize("bad", ["a.png", "gone.png"])
+def test_one_pair_that_cannot_be_used_takes_none_of_its_row_with_it(bad, folder):
+    row = {"prompt": "x", "images": ["a.png", bad, "b.png", "c.png"], "label_rank": [1, 2, 3, 4]}
+    found = list(read_preferences([row], folder))
+    pairs = [p for p in found if isinstance(p, Preference)]
+    assert {(brightness(a), brightness(b)) for a, b in (p.images for p in pairs)} >= {(10, 20), (10, 30), (20, 30)}
+    assert len(found) - len(pairs) == 1  # told once, whatever the number of its pairs
+
+
+def test_one_scored_image_that_equals_another_is_still_compared_with_the_rest(folder):
+    rows = [{"prompt": "x", "images": [name], "label_score": [score]} for name, score in
+            (("a.png", 1), ("a.png", 2), ("b.png", 3))]  # fmt: skip
+    told, *pairs = read_preferences(rows, folder)
+    assert "identical" in told
+    assert summary(pairs) == [("x", 10, 20, 1), ("x", 10, 20, 1)]
+
+
+def pairs_file(folder, prompt="x"):
+    row = {"prompt": prompt, "images": ["a.png", "b.png"], "label_rank": [2, 1]}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"])
+def test_a_text_with_an_unusual_line_end_is_one_row(folder, end):
+    (folder / "pairs.jsonl").write_text(pairs_file(folder, f"x{end}y"), encoding="utf-8")
+    assert summary(load_preferences(str(folder / "pairs.jsonl"))) == [(f"x{end}y", 10, 20, 1)]
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.json"])
+def test_pairs_are_read_in_the_encodings_of_editors_and_refused_by_name_in_others(folder, name):
+    for encoding in ("utf-8-sig", "utf-16"):
+        (folder / name).write_bytes(pairs_file(folder, "café").encode(encoding))
+        assert summary(load_preferences(str(folder / name))) == [("café", 10, 20, 1)]
+    (folder / name).write_bytes(pairs_file(folder, "café").encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name} is no text in UTF-8: line 1"):
+        load_preferences(str(folder / name))
+
+
+def test_a_label_that_comes_twice_is_told(folder):
+    twice = pairs_file(folder).replace("}", ', "label_rank": [1, 2]}')
+    (folder / "pairs.jsonl").write_text(twice + pairs_file(folder))
+    told, pair = load_preferences(str(folder / "pairs.jsonl"))
+    assert told == "Row 0: the key 'label_rank' comes twice."
+    assert pair.winner == 1
+    (folder / "pairs.json").write_text(f"[{twice}]")
+    with pytest.raises(ValueError, match=r"pairs\.json is not valid JSON \(the key 'label_rank' comes twice\)"):
+        load_preferences(str(folder / "pairs.json"))
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "pairs.JSONL"])
+def test_pairs_in_a_format_that_is_not_read_are_refused_by_name(folder, name):
+    (folder / name).write_text("prompt,chosen,rejected\nx,a.png,b.png\n")
+    with pytest.raises(ValueError, match=rf"{name} does not end in \.jsonl, \.json, \.parquet"):
+        load_preferences(str(folder / name))

@@ -2,6 +2,7 @@ import pytest
 from PIL import Image
 
 from arr_trl.evaluation import save_samples
+from arr_trl.evaluation.grid import _wrapped
 
 
 RED, BLUE, GREEN = ((200, 0, 0), (0, 0, 200), (0, 200, 0))
@@ -50,3 +51,42 @@ def test_long_and_foreign_prompts_stay_inside_the_sheet_and_the_number_is_limite
 def test_a_picture_for_every_prompt_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match="1 trained pictures for 2 prompts"):
         save_samples(tmp_path / "samples.png", ["a", "b"], {"base": [plain(RED)] * 2, "trained": [plain(BLUE)]})
+
+
+class CountingFont:
+    """A font of ten pixels a character that knows how much text it has measured."""
+
+    measured = 0
+
+    def getlength(self, text):
+        self.measured += len(text)
+        return 10 * len(text)
+
+
+@pytest.mark.parametrize("unit", ["long words ", "x", "手"])
+def test_a_long_prompt_is_wrapped_in_no_more_time_than_a_short_one(unit):
+    work = []
+    for length in (1_000, 16_000, 256_000):
+        font = CountingFont()
+        lines = _wrapped((unit * length)[:length], 500, font)
+        assert len(lines) == 3
+        assert all(len(line) <= 50 for line in lines)
+        work.append(font.measured)
+    assert work[0] == work[1] == work[2] < 5_000
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("a bc", ["a bc"]),
+        ("abcde fghi", ["abcde", "fghi"]),
+        ("abcd efgh", ["abcd", "efgh"]),
+        ("abcdefgh", ["abcde", "fgh"]),
+        ("a b c d e f g h i", ["a b c", "d e f", "g h i"]),
+        ("a b c d e f g h i j", ["a b c", "d e f", "g h…"]),
+        (" a\n\n b ", ["a b"]),
+    ],
+)
+def test_lines_break_at_spaces_and_in_words_that_are_too_long(text, lines):
+    assert _wrapped(text, 50, CountingFont()) == lines

@@ -205,6 +205,34 @@ def test_files_and_words_of_other_people_in_the_repository_are_kept(release, hub
     assert ModelCard(readme).data.language == "en"
 
 
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        (b'# M\n\n<!-- arr_trl:adapter {"subfolder": } -->\nx\n<!-- /arr_trl:adapter -->\n', "section in line 3 .* are no JSON"),
+        (b'# M\n\n<!-- arr_trl:adapter {"subfolder": "zz"} -->\nx\n<!-- /arr_trl:adapter -->\n', "section of zz .* `base_model`"),
+        (b'# M\n\n<!-- arr_trl:adapter {"subfolder": "zz"} -->\nx\n', "section of zz .* has lost its end marker"),
+        ("# Caf\u00e9\n".encode("latin-1"), r"its README\.md is no text in UTF-8: line 1 has the byte 0xe9"),
+    ],
+    ids=["no JSON", "a key is missing", "no end", "latin-1"],
+)  # fmt: skip
+def test_a_damaged_card_on_the_hub_is_told_as_what_it_is_and_stays(release, hub, client, theirs, words):
+    hub.add(REPO, {"README.md": theirs})
+    with pytest.raises(ClientError, match=rf"Could not push to {REPO}: .*{words}") as error:
+        push(client, release)
+    assert error.value.kind == "PushError"
+    assert "reached" not in str(error.value)
+    assert hub.model(REPO).files["README.md"] == theirs
+
+
+def test_line_ends_of_a_card_on_the_hub_stay(release, hub, client):
+    theirs = b"---\r\nlanguage: no\r\n---\r\n\r\n# Ours\r\n\r\nRead this.  \r\n"
+    hub.add(REPO, {"README.md": theirs})
+    push(client, release)
+    readme = hub.model(REPO).files["README.md"]
+    assert readme.startswith(b"---\r\nlanguage: no\r\n")
+    assert b"---\r\n\r\n# Ours\r\n\r\nRead this.  \r\n\r\n" in readme
+
+
 def test_token_is_sent_in_the_authorization_header_and_nowhere_else(release, hub, client):
     push(client, release)
     assert any(TOKEN in request.headers.get("authorization", "") for request in hub.requests)

@@ -390,6 +390,15 @@ def test_output_folder_that_cannot_be_written_is_refused(tmp_path):
         trainer_for("no/such-model", tmp_path)
 
 
+def test_card_that_could_not_be_brought_up_to_date_is_refused_before_a_model_is_loaded(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text(
+        '# Mine\n\n<!-- arr_trl:adapter {"subfolder": "a1"} -->\nits end is gone\n'
+    )
+    with pytest.raises(ValueError, match=r"The section of a1 in README\.md has lost its end marker"):
+        trainer_for("no/such-model", tmp_path)
+
+
 def test_cache_of_prompts_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "prompts").write_text("a file where the folder should go")
     with pytest.raises(OSError, match=r"cannot be written to \(.*\); choose another `prompt_cache_dir`"):

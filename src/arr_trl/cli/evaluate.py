@@ -121,8 +121,12 @@ def run(argv: list[str]) -> int:
         from ..evaluation.evaluate import Evaluator
         from ..evaluation.pictures import InferenceSettings
         from ..judges import StoreError
+        from ..release import check_model_card
 
         adapters = parse_adapters(args.adapter or [])
+        if args.update_card:
+            for adapter in adapters:
+                check_model_card(Path(adapter.path).parent)
         if judge is not None:
             judge.check()
         rows = _rows(args)

@@ -123,7 +123,7 @@ def train(
         if training_args.push_to_hub:
             # saves and writes the card again, so that whoever calls it alone pushes what was trained
             push = trainer.push_to_hub(dataset_name=_on_the_hub(script_args.dataset_name))
-    except PushError as error:
+    except (PushError, ValueError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     if push is not None:
@@ -142,7 +142,8 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
     Write the adapter, what an evaluation found, and the card.
 
     Returns:
-        `Exception`: what ended the evaluation, which takes nothing from what was trained; `None` if nothing did.
+        `Exception`: what ended the evaluation or kept the card from being written, which takes nothing from what was
+            trained; `None` if nothing did.
     """
     training_args, failure = trainer.args, None
     trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
@@ -158,17 +159,25 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
                 file=sys.stderr,
             )
     trainer.save_state()
-    trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
+    written = [trainer.adapter_folder.name]
+    try:
+        trainer.create_model_card(dataset_name=_on_the_hub(dataset_names))
+    except ValueError as error:  # somebody has edited it since the run began
+        failure = error
+        print(f"arr-trl: The adapter is written, its model card is not: {error}", file=sys.stderr)
+    else:
+        written.append("README.md")
     if not trainer.is_world_process_zero():
         return failure
-    written = [trainer.adapter_folder.name, "README.md"]
     if trainer.evaluation is not None:
         from ..evaluation import print_table
 
         trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
         print_table(trainer.evaluation)
         written += ["samples.png", "results.json"]
-    print(f"Wrote {', '.join(written[:-1])} and {written[-1]} to {training_args.output_dir}.")
+    print(
+        f"Wrote {', '.join(written[:-1]) + ' and ' if written[1:] else ''}{written[-1]} to {training_args.output_dir}."
+    )
     return failure
 
 

@@ -1,6 +1,8 @@
 """Prompts from the Hub or from local files."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets, load_dataset
@@ -9,6 +11,7 @@ from pyarrow import ArrowInvalid
 
 from .hub import check_dataset_cache, check_source
 from .images import SOURCE_COLUMN, anchored
+from .local_files import TEXT_FILES, check_files, plain_text
 from .prompt_sets import find_prompt_set, load_prompt_set
 
 
@@ -95,8 +98,9 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
         if path.stat().st_size == 0:
             raise ValueError(f"{path} is empty; it needs at least one row with a `prompt`.")
         check_dataset_cache()
+        file = str(plain_text(path)) if path.suffix in TEXT_FILES else name
         try:
-            return load_dataset(_BUILDERS[path.suffix], data_files=name, split=split, streaming=streaming)
+            return load_dataset(_BUILDERS[path.suffix], data_files=file, split=split, streaming=streaming)
         except (DatasetGenerationError, ArrowInvalid, StopIteration) as error:
             cause = error.__cause__ or error
             raise ValueError(
@@ -105,14 +109,30 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
     if data_files is None:  # with them the name may be that of a format
         check_source(name, "dataset_name", "dataset")
     check_dataset_cache()
+    check_files(_local_files(name, data_files))
     return load_dataset(name, config, data_files=data_files, split=split, streaming=streaming)
+
+
+def _local_files(name: str, data_files: str | Sequence[str] | None) -> Iterator[Path]:
+    """The files on this machine that `datasets` may read for a folder, or for a format and the files of it."""
+    folder = Path(name)
+    if data_files is None:
+        return folder.rglob("*") if folder.is_dir() else iter(())
+    if not folder.is_dir() and name not in _BUILDERS.values():
+        return iter(())
+    patterns = [data_files] if isinstance(data_files, str) else data_files
+    start = folder if folder.is_dir() else Path()
+    return (Path(file) for pattern in patterns for file in glob(os.path.join(start, pattern), recursive=True))
 
 
 def _rename(
     dataset: Dataset | IterableDataset, name: str, prompt_column: str, source_column: str | None
 ) -> Dataset | IterableDataset:
     # a stream whose columns are not declared shows them in its first row
-    columns = dataset.column_names or list(next(iter(dataset), {}))
+    try:
+        columns = dataset.column_names or list(next(iter(dataset), {}))
+    except (ArrowInvalid, ValueError) as error:  # of a stream, which is read here for the first time
+        raise ValueError(f"{name} cannot be read ({type(error).__name__}: {error}); repair the file.") from error
     if not columns:
         raise ValueError(f"{name} is empty; it needs at least one row with a `prompt`.")
     if prompt_column == "prompt" and columns == ["text"]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,8 +13,10 @@ from datasets import load_dataset
 from PIL import Image
 from pyarrow import ArrowInvalid
 
+from ..text_files import lines_of, read_json, read_text
 from .hub import check_dataset_cache
 from .images import load_image, undecoded
+from .local_files import check_files
 from .prompt_sets import PromptSet, find_prompt_set, read_prompt_set
 
 
@@ -28,6 +30,9 @@ _IMAGES = (
     "response", "responses", "images", "image_paths", "generated_images",
     "edited_images", "target_images", "output_images", "result_images",
 )  # fmt: skip
+
+
+_Label = tuple[str, list, list[float]]  # its column, the images as they are stored, and ranks, lower is better
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,8 @@ def load_preferences(
 
     Raises:
         `FileNotFoundError`: when there is no such file.
-        `ValueError`: when the file is empty or cannot be read as what its name says, or the benchmark has no pairs.
+        `ValueError`: when the file is empty, has another ending or cannot be read as what its name says, or the benchmark
+            has no pairs.
     """
     path = Path(name)
     if (prompt_set := benchmark_of(name)) is not None:
@@ -96,6 +102,11 @@ def load_preferences(
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
         return read_preferences(_rows_of_file(path), path.parent, ties)
+    if path.is_file():
+        raise ValueError(
+            f"{path} does not end in {', '.join(_FILES)}, the formats that pairs are read from; convert it."
+        )
+    check_files(path.rglob("*") if path.is_dir() else ())
     check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
     # decoded here, where a broken file is one row and not the end
@@ -134,7 +145,10 @@ def read_preferences(
     """
     scored: dict[str, list[_Scored]] = {}
     for number, row in enumerate(rows):
+        told: set[str] = set()
         try:
+            if isinstance(row, ValueError):
+                raise row
             if not isinstance(row, dict):
                 raise ValueError(f"it is not a JSON object: {str(row)[:80]!r}.")
             if (one := _one_scored(number, row, folder)) is not None:
@@ -142,15 +156,18 @@ def read_preferences(
                 for other in others:
                     if other.score != one.score or ties:
                         other.paired = one.paired = True
-                        yield _preference(number, row, [other.image, one.image], [-other.score, -one.score], folder)
+                        scores = [-other.score, -one.score]
+                        yield from _pair(number, row, [other.image, one.image], scores, folder, told)
                 others.append(one)
             else:
-                images, ranks = _ranked(row)
+                labels = _labels(row)
+                _, images, ranks = labels[0]
                 pairs = [(i, j) for i, j in combinations(range(len(images)), 2) if ties or ranks[i] != ranks[j]]
                 group = _group(number, row, len(images), len(pairs))
                 for i, j in pairs:
-                    pair = _preference(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder)
-                    yield replace(pair, **group, items=(i, j) if len(images) > 2 else None)
+                    items = (i, j) if len(images) > 2 else None
+                    for pair in _pair(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder, told, labels):
+                        yield pair if isinstance(pair, str) else replace(pair, **group, items=items)
         except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
     for one in (one for some in scored.values() for one in some if not one.paired):
@@ -168,7 +185,7 @@ class _Scored:
     paired: bool = False
 
 
-def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str]:
+def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str | ValueError]:
     if path.suffix == ".parquet":
         check_dataset_cache()
         try:
@@ -177,14 +194,14 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str]:
             raise ValueError(f"{path} cannot be read as parquet ({error}); repair the file.") from error
         return iter(rows)
     # not through `datasets`: rows of several layouts may stand in one file, and a broken line is one bad row
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if not text.strip():
         raise ValueError(f"{path} is empty; it needs rows with a prompt, images and a label.")
     if path.suffix == ".json":
         try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            if "\n{" not in text.strip():
+            rows = read_json(text)
+        except ValueError as error:
+            if "\n{" not in text.strip() or not isinstance(error, json.JSONDecodeError):
                 raise ValueError(f"{path} is not valid JSON ({error}); repair the file.") from None
         else:
             rows = [rows] if isinstance(rows, dict) and "data" not in rows else rows
@@ -192,14 +209,29 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str]:
             if not isinstance(rows, list) or not rows:
                 raise ValueError(f"{path} holds no rows; it has to be a list of JSON objects.")
             return iter(rows)
-    return (_json_row(line) for line in text.splitlines() if line.strip())
+    return (_json_row(line) for line in lines_of(text) if line.strip())
 
 
-def _json_row(line: str) -> dict[str, Any] | str:
+def _json_row(line: str) -> dict[str, Any] | str | ValueError:
     try:
-        return json.loads(line)
+        return read_json(line)
     except json.JSONDecodeError:
         return line
+    except ValueError as error:
+        return ValueError(f"{error}.")
+
+
+def _pair(
+    number: int, row: dict[str, Any], images: list, ranks: list, folder: Path, told: set[str], labels: Sequence = ()
+) -> Iterator[Preference | str]:
+    """A pair of a row, or what is wrong with it, unless that is told already: it says nothing of the row's others."""
+    try:
+        _check_labels(images, labels)
+        yield _preference(number, row, images, ranks, folder)
+    except (ValueError, TypeError, OSError) as error:
+        if str(error) not in told:
+            yield f"Row {number}: {error}"
+        told.add(str(error))
 
 
 def _group(number: int, row: dict[str, Any], images: int, pairs: int) -> dict[str, Any]:
@@ -259,25 +291,56 @@ def _one_scored(number: int, row: dict[str, Any], folder: Path) -> _Scored | Non
     return _Scored(number, key, image, _number(score, "label_score"))
 
 
-def _ranked(row: dict[str, Any]) -> tuple[list, list[float]]:
-    """The images of a row as they are stored, and their ranks, lower is better."""
+def _labels(row: dict[str, Any]) -> list[_Label]:
+    """Every label that a row has for its images; the first is the one that is used."""
     _prompt(row)
+    labels: list[_Label] = []
     if row.get("jpg_0") is not None and row.get("label_0") is not None:
-        label = _number(row["label_0"], "label_0")
-        return [row["jpg_0"], row.get("jpg_1")], [1 - label, label]
+        pair = [row["jpg_0"], row.get("jpg_1")]
+        labels.append(("label_0", pair, _pick_a_pic(row)))
+        if (best := row.get("best_image_uid")) is not None and best in (
+            uids := [row.get(f"image_{i}_uid") for i in (0, 1)]
+        ):
+            labels.append(("best_image_uid", pair, [1, 2] if best == uids[0] else [2, 1]))
     if row.get("path1") is not None and row.get("path2") is not None:
-        return [row["path1"], row["path2"]], [1, 1] if _is_tie(row) else [1, 2]
+        labels.append(("path1", [row["path1"], row["path2"]], [1, 1] if _is_tie(row) else [1, 2]))
     if row.get("chosen") is not None and row.get("rejected") is not None:
-        return [row["chosen"], row["rejected"]], [1, 2]
-    images, ranks, name = _first(row, _IMAGES), row.get("label_rank"), "label_rank"
-    if ranks is None:
-        ranks, name = row.get("label_score"), "label_score"
-    if not isinstance(images, list) or not isinstance(ranks, list):
+        labels.append(("chosen", [row["chosen"], row["rejected"]], [1, 2]))
+    images = _first(row, _IMAGES)
+    for name, sign in (("label_rank", 1), ("label_score", -1)):
+        values = row.get(name)
+        if isinstance(images, list) and isinstance(values, list):
+            if len(images) < 2 or len(images) != len(values):
+                raise ValueError(f"it has {len(images)} images and {len(values)} {name.removeprefix('label_')}s.")
+            labels.append((name, images, [sign * _number(value, name) for value in values]))
+    if not labels:
         raise ValueError(f"it holds no labelled pair; it has {', '.join(row)}.")
-    if len(images) < 2 or len(images) != len(ranks):
-        raise ValueError(f"it has {len(images)} images and {len(ranks)} ranks.")
-    ranks = [_number(rank, name) for rank in ranks]
-    return images, ranks if name == "label_rank" else [-score for score in ranks]
+    return labels
+
+
+def _pick_a_pic(row: dict[str, Any]) -> list[float]:
+    """The ranks of its two images; a pair that nobody has labelled has zeros, as if neither were better."""
+    if row.get("has_label") is False:
+        raise ValueError("nobody has labelled it: `has_label` is false.")
+    first = _number(row["label_0"], "label_0")
+    second = 1 - first if row.get("label_1") is None else _number(row["label_1"], "label_1")
+    if abs(first + second - 1) > 1e-6 or min(first, second) < 0:
+        raise ValueError(
+            f"`label_0` {first:g} and `label_1` {second:g} are shares of one choice, and have to add up to 1."
+        )
+    return [-first, -second]
+
+
+def _check_labels(images: list, labels: Sequence[_Label]) -> None:
+    """Hold what a row says twice of one pair against each other."""
+    orders: dict[str, float] = {}
+    for name, labelled, ranks in labels:
+        places = [k for image in images for k, other in enumerate(labelled) if other is image or other == image]
+        if len(places) == 2:
+            orders[name] = ranks[places[0]] - ranks[places[1]]
+    if any(one * other < 0 for one, other in combinations(orders.values(), 2)):
+        names = " and ".join(f"`{name}`" for name in orders)
+        raise ValueError(f"{names} disagree about which of two images is better.")
 
 
 def _is_tie(row: dict[str, Any]) -> bool:

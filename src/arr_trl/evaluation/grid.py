@@ -128,10 +128,10 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """Break `text` into lines that fit, at most three; what does not fit ends in an ellipsis."""
     lines, rest = [], " ".join(text.split())
     while rest and len(lines) < _LINES:
-        end = len(rest)
-        while end > 1 and font.getlength(rest[:end]) > width:
-            space = rest.rfind(" ", 0, end)
-            end = space if space > 0 else end - 1
+        end = _fitting(rest, width, font)
+        if end < len(rest):
+            space = rest.rfind(" ", 0, end + 1)
+            end = space if space > 0 else end
         lines.append(rest[:end])
         rest = rest[end:].lstrip()
     if rest:
@@ -140,3 +140,21 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
             last = last[:-1]
         lines[-1] = last.rstrip() + "…"
     return lines
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> int:
+    """
+    How many characters from the first on stand on one line, at least one. What is measured is never much longer than a line:
+    of a long prompt it would take minutes.
+    """
+    longest = 64
+    while longest < len(text) and font.getlength(text[:longest]) <= width:
+        longest *= 2
+    fits, too_long = 1, min(longest, len(text)) + 1
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if font.getlength(text[:middle]) <= width:
+            fits = middle
+        else:
+            too_long = middle
+    return fits

@@ -9,6 +9,7 @@ __getattr__ = from_files(
     {
         "AdapterCard": ".model_card",
         "base_license": ".model_card",
+        "check_model_card": ".model_card",
         "check_lora_config": "..policies.adapter_files",
         "load_weights": "..policies.adapter_files",
         "public_name": ".adapter",
@@ -26,6 +27,7 @@ __all__ = [
     "PushError",
     "base_license",
     "check_lora_config",
+    "check_model_card",
     "load_weights",
     "public_name",
     "push_to_hub",

@@ -8,24 +8,57 @@ the README of a Hub repository, and text that people wrote outside the sections 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult
+from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from yaml import YAMLError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..evaluation.results import percent
+from . import front_matter
 
 
 # What the code of a card calls the place of its adapters until they are on the Hub.
 UNPUBLISHED = 'adapters = "path/to/this/folder"  # the folder of this README, or its repository on the Hub'
 TAGS = ("diffusers", "lora", "peft", "reinforcement-learning", "rubric-policy-optimization", "auto-rubric", "arr_trl")
+_LICENSE = ("license", "license_name", "license_link")
 PIPELINE_TAGS = {"text-to-image": "text-to-image", "image-editing": "image-to-image"}
 
-_SECTION = re.compile(
-    r"<!-- arr_trl:adapter (?P<facts>\{.*?\}) -->\n(?P<body>.*?)\n<!-- /arr_trl:adapter -->", re.DOTALL
+_END, _TABLE_BEGIN, _TABLE_END = "<!-- /arr_trl:adapter -->", "<!-- arr_trl:adapters -->", "<!-- /arr_trl:adapters -->"
+# a line of its own, spaces as people leave them
+_MARKER = re.compile(
+    r"^[ \t]*<!--[ \t]*(?P<end>/?)[ \t]*arr_trl:adapter(?P<table>s?)\b(?P<facts>.*?)-->[ \t]*(?=\r?$)", re.MULTILINE
 )
-_TABLE = re.compile(r"<!-- arr_trl:adapters -->\n.*?\n<!-- /arr_trl:adapters -->", re.DOTALL)
+
+
+class _Metric(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    task_type: str
+    dataset_type: str
+    dataset_name: str
+    metric_type: str
+    metric_value: float
+    metric_name: str | None = None
+    metric_args: dict[str, Any] | None = None
+
+
+class _Facts(BaseModel):
+    subfolder: str
+    base_model: str | None
+    base_name: str
+    task: Literal["text-to-image", "image-editing"]
+    license: str | None
+    license_name: str | None
+    license_link: str | None
+    datasets: list[str]
+    r: int
+    lora_alpha: float
+    samples: str | None
+    win_rate: float | None
+    win_rate_ci: tuple[float, float] | None
+    metrics: list[_Metric]
 
 
 @dataclass(frozen=True)
@@ -52,7 +85,7 @@ class CardSection:
     def render(self) -> str:
         # `>` is escaped so that no value can end the HTML comment
         facts = json.dumps(self.facts, ensure_ascii=False).replace(">", "\\u003e")
-        return f"<!-- arr_trl:adapter {facts} -->\n{self.body.strip()}\n<!-- /arr_trl:adapter -->"
+        return f"<!-- arr_trl:adapter {facts} -->\n{self.body.strip()}\n{_END}"
 
     def published(self, repo_id: str, samples: str | None) -> "CardSection":
         """This section as it reads in the repository `repo_id`, with its sample sheet at the path `samples`, if any."""
@@ -80,9 +113,39 @@ def card_environment() -> Environment:
     return environment
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A place of a README between two markers, these included: a section, or the table where it is none."""
+
+    start: int
+    end: int
+    section: CardSection | None
+
+
 def read_sections(readme: str) -> list[CardSection]:
-    """The adapter sections found in a README, in order."""
-    return [CardSection(json.loads(m["facts"]), m["body"]) for m in _SECTION.finditer(readme)]
+    """
+    The adapter sections found in a README, in order.
+
+    Raises:
+        `ValueError`: when a section has lost a marker or its facts; it is named.
+    """
+    return [part.section for part in _parts(readme) if part.section is not None]
+
+
+def check_readme(readme: str) -> None:
+    """
+    Find out that no section could be put into a README.
+
+    Raises:
+        `ValueError`: as [`merge_section`].
+    """
+    facts = dict.fromkeys(_Facts.model_fields) | {
+        "subfolder": "",
+        "base_name": "",
+        "task": "text-to-image",
+        "datasets": [],
+    }
+    merge_section(readme, CardSection(facts | {"r": 1, "lora_alpha": 1, "metrics": []}, ""), "")
 
 
 def merge_section(readme: str | None, section: CardSection, title: str) -> str:
@@ -91,8 +154,8 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
 
     Args:
         readme (`str`, *optional*):
-            The README so far; a new one is made when missing. Text outside the sections and front matter that did not
-            come from a section is kept.
+            The README so far, with its line ends as they are; a new one is made when missing. Outside the sections, their
+            table and the values of the front matter that come from sections it stays to the letter.
         section ([`CardSection`]):
             The section to put in.
         title (`str`):
@@ -102,68 +165,147 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
         `str`: the whole README.
 
     Raises:
-        `ValueError`: when the front matter of `readme` is not YAML.
+        `ValueError`: when the front matter of `readme` is not YAML or cannot be changed without a loss, or a section has lost
+            a marker or its facts.
     """
-    data, body = ModelCardData(), ""
-    if readme is not None:
-        try:
-            card = ModelCard(readme, ignore_metadata_errors=True)
-        except (YAMLError, ValueError) as error:
-            raise ValueError(
-                f"The front matter of README.md cannot be read ({error}); mend or remove the block between its "
-                "`---` lines."
-            ) from error
-        data, body = card.data, card.text
+    opening, matter, closing, body = front_matter.split((readme or "").removeprefix("\ufeff"))
+    newline = "\r\n" if readme and readme.count("\r\n") == readme.count("\n") > 0 else "\n"
     if not body.strip():
-        body = card_environment().get_template("readme.md.jinja2").render(title=title)
+        new = card_environment().get_template("readme.md.jinja2").render(title=title).strip()
+        body += _gap(closing + body, newline) + f"{new}\n".replace("\n", newline)
     before = read_sections(body)
-    body = _with_section(body, section)
+    body = _with_section(body, section, newline)
     after = read_sections(body)
     table = card_environment().get_template("adapters.md.jinja2").render(adapters=[s.facts for s in after])
-    body = _TABLE.sub(lambda _: table, body)
-    _merge_metadata(data, [s.facts for s in before], [s.facts for s in after], title)
-    return f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n"
+    for part in reversed(_parts(body)):
+        if part.section is None:
+            body = body[: part.start] + table.replace("\n", newline) + body[part.end :]
+    _merge_metadata(matter, [s.facts for s in before], [s.facts for s in after], title)
+    return f"{opening}{matter.render()}{closing}{body}"
 
 
-def _with_section(body: str, section: CardSection) -> str:
-    found = list(_SECTION.finditer(body))
-    for match in found:
-        if json.loads(match["facts"])["subfolder"] == section.subfolder:
-            return body[: match.start()] + section.render() + body[match.end() :]
-    table = _TABLE.search(body)
-    if table is None:  # somebody else's README: what it says comes first
-        empty_table = "## Adapters\n\n<!-- arr_trl:adapters -->\n\n<!-- /arr_trl:adapters -->"
-        return f"{body.rstrip()}\n\n{empty_table}\n\n{section.render()}\n"
-    end = found[-1].end() if found else table.end()
-    return f"{body[:end]}\n\n{section.render()}{body[end:]}"
+def _parts(readme: str) -> list[_Part]:
+    """
+    The sections and the table of a README.
+
+    Raises:
+        `ValueError`: when markers do not come in pairs, facts are not what they have to be, or an adapter has two sections.
+    """
+    parts: list[_Part] = []
+    open_marker, names = None, set()
+    for marker in _MARKER.finditer(readme):
+        if open_marker is None and not marker["end"]:
+            open_marker = marker
+            continue
+        line = readme.count("\n", 0, marker.start()) + 1
+        if open_marker is None:
+            raise ValueError(
+                f"README.md has an end marker `{marker[0].strip()}` in line {line}, and the marker that begins "
+                f"{'the table' if marker['table'] else 'its section'} is gone or damaged; put it back, or remove this line too. "
+                "Nothing was changed."
+            )
+        what = "The table of adapters" if open_marker["table"] else f"The section {_name(open_marker, readme)}"
+        if not marker["end"] or marker["table"] != open_marker["table"]:
+            raise _lost_end(what, open_marker, f", before line {line}, where something else begins or ends")
+        section = None
+        if not open_marker["table"]:
+            facts = _read_facts(open_marker["facts"], what)
+            section = CardSection(facts, readme[open_marker.end() : marker.start()].replace("\r\n", "\n").strip("\n"))
+            if section.subfolder in names:
+                raise ValueError(
+                    f"README.md has two sections of {section.subfolder}; remove one with its markers. Nothing was changed."
+                )
+            names.add(section.subfolder)
+        parts.append(_Part(open_marker.start(), marker.end(), section))
+        open_marker = None
+    if open_marker is not None:
+        what = "The table of adapters" if open_marker["table"] else f"The section {_name(open_marker, readme)}"
+        raise _lost_end(what, open_marker, "")
+    return parts
 
 
-def _merge_metadata(data: ModelCardData, before: list[dict], after: list[dict], title: str) -> None:
+def _lost_end(what: str, begin: re.Match, where: str) -> ValueError:
+    return ValueError(
+        f"{what} in README.md has lost its end marker; put the line `{_TABLE_END if begin['table'] else _END}` back where it "
+        f"ends{where}. Nothing was changed."
+    )
+
+
+def _name(begin: re.Match, readme: str) -> str:
+    """What a section is called, as far as its marker still says it."""
+    found = re.search(r'"subfolder": *"([^"]+)"', begin["facts"])
+    return f"of {found[1]}" if found else f"in line {readme.count(chr(10), 0, begin.start()) + 1}"
+
+
+def _read_facts(text: str, what: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+        _Facts.model_validate(facts)
+    except json.JSONDecodeError as error:
+        problem = f"are no JSON ({error})"
+    except ValidationError as error:
+        found = error.errors()[0]
+        problem = f"cannot be used: `{'.'.join(map(str, found['loc']))}`: {found['msg']}"
+    else:
+        return facts
+    # not from the error: its kind is also that of a server that answers with a web page
+    raise ValueError(
+        f"{what} in README.md cannot be brought up to date: the facts in its first marker {problem}. Mend them, or remove the "
+        "section with both of its markers; whoever trains or pushes that adapter again writes a new one. Nothing was changed."
+    ) from None
+
+
+def _with_section(body: str, section: CardSection, newline: str) -> str:
+    parts = _parts(body)
+    written = section.render().replace("\n", newline)
+    for part in parts:
+        if part.section is not None and part.section.subfolder == section.subfolder:
+            return body[: part.start] + written + body[part.end :]
+    if all(part.section is not None for part in parts):  # somebody else's README: what it says comes first
+        empty_table = f"## Adapters\n\n{_TABLE_BEGIN}\n\n{_TABLE_END}".replace("\n", newline)
+        return f"{body}{_gap(body, newline)}{empty_table}{newline * 2}{written}{newline}"
+    end = max(part.end for part in [part for part in parts if part.section is not None] or parts)
+    return f"{body[:end]}{newline * 2}{written}{body[end:]}"
+
+
+def _gap(text: str, newline: str) -> str:
+    """What makes an empty line behind a text."""
+    return "" if text.endswith(newline * 2) else newline if text.endswith(("\n", "\r")) else newline * 2
+
+
+def _merge_metadata(matter: front_matter.FrontMatter, before: list[dict], after: list[dict], title: str) -> None:
     """Bring the front matter up to date: what former sections put there goes, what people put there stays."""
 
-    def merged(existing: str | list[str] | None, values) -> list[str] | None:
-        existing = [existing] if isinstance(existing, str) else existing or []
-        ours, new = values(before), values(after)
-        kept = [value for value in existing if value not in ours or value in new]
-        return list(dict.fromkeys([*kept, *new])) or None
+    def merge(key: str, values) -> None:
+        new = values(after)
+        matter.merge_words(key, set(values(before)) - set(new), new)
 
-    data.library_name = "diffusers"
-    data.base_model = merged(data.base_model, lambda facts: [f["base_model"] for f in facts if f["base_model"]])
-    if data.base_model:
-        data["base_model_relation"] = "adapter"
-    data.pipeline_tag = data.pipeline_tag or PIPELINE_TAGS[after[0]["task"]]
-    data.tags = merged(data.tags, _tags)
-    data.datasets = merged(data.datasets, lambda facts: [dataset for f in facts for dataset in f["datasets"]])
-    licenses = {(f["license"], f["license_name"], f["license_link"]) for f in after}
+    def put_if_free(key: str, value: str) -> None:
+        if not matter.words(key):
+            matter.put(key, value)
+
+    put_if_free("library_name", "diffusers")
+    put_if_free("pipeline_tag", PIPELINE_TAGS[after[0]["task"]])
+    merge("base_model", lambda facts: [f["base_model"] for f in facts if f["base_model"]])
+    if any(f["base_model"] for f in after):
+        put_if_free("base_model_relation", "adapter")
+    there = tuple(" ".join(matter.words(key)) or None for key in _LICENSE)
+    if there in ((None, None, None), _license(before)) and (new := _license(after)) is not None:
+        for key, value in zip(_LICENSE, new, strict=True):
+            matter.put(key, value)
+    merge("tags", _tags)
+    merge("datasets", lambda facts: [dataset for f in facts for dataset in f["datasets"]])
+    measured = [EvalResult(**metric) for f in after for metric in f["metrics"]]
+    results = eval_results_to_model_index(title, measured)[0]["results"] if measured else []
+    matter.merge_results({f["subfolder"] for f in [*before, *after]}, results, title)
+
+
+def _license(facts: list[dict]) -> tuple[str | None, ...] | None:
+    """`license`, `license_name` and `license_link` of a repository with these adapters; `None` where it is not known."""
+    licenses = {tuple(f[key] for key in _LICENSE) for f in facts}
     if len(licenses) > 1:
-        data.license, data.license_name, data.license_link = "other", "see-each-adapter", None
-    elif after[0]["license"]:
-        data.license, data.license_name, data.license_link = licenses.pop()
-    adapters = {f["subfolder"] for f in after}
-    theirs = [r for r in data.get("eval_results", []) if (r.metric_args or {}).get("adapter") not in adapters]
-    results = [*theirs, *(EvalResult(**metric) for f in after for metric in f["metrics"])]
-    if results:
-        data.eval_results, data.model_name = results, data.model_name or title
+        return "other", "see-each-adapter", None
+    return licenses.pop() if facts and facts[0]["license"] else None
 
 
 def _tags(facts: list[dict]) -> list[str]:

@@ -9,15 +9,25 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import constants, hf_hub_download
 
 from ..adapter_names import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE
 from ..evaluation.results import EvaluationResults
 from ..folders import replacing
 from ..intervals import wilson_interval
 from ..rubrics import Rubric
+from ..text_files import read_text
+from . import front_matter
 from .adapter import public_name
-from .card_sections import PIPELINE_TAGS, UNPUBLISHED, CardSection, card_environment, merge_section, read_sections
+from .card_sections import (
+    PIPELINE_TAGS,
+    UNPUBLISHED,
+    CardSection,
+    card_environment,
+    check_readme,
+    merge_section,
+    read_sections,
+)
 
 
 # Settings of TrainingArguments that decide what is learned; the others say where and how it is logged.
@@ -134,7 +144,7 @@ def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
     """
     Write README.md of a release, or bring it up to date.
 
-    Sections of other adapters, text outside the sections, and front matter that people added are kept.
+    Sections of other adapters, text outside the sections, and front matter that people added are kept to the letter.
 
     Args:
         folder (`str` or `os.PathLike`):
@@ -144,14 +154,29 @@ def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
 
     Returns:
         `pathlib.Path`: the README.
+
+    Raises:
+        `ValueError`: when README.md is there and cannot be brought up to date; see [`check_model_card`].
     """
     folder = Path(folder)
     path = folder / "README.md"
-    existing = path.read_text(encoding="utf-8") if path.is_file() else None
+    existing = read_text(path) if path.is_file() else None
     readme = merge_section(existing, adapter_section(card), title=folder.resolve().name)
     with replacing(path) as written:
-        written.write_text(readme, encoding="utf-8")
+        written.write_bytes(readme.encode())
     return path
+
+
+def check_model_card(folder: str | os.PathLike) -> None:
+    """
+    Find out before a run that README.md of a release, which people may have edited, could not be brought up to date.
+
+    Raises:
+        `ValueError`: when its front matter or a section is damaged; it is named.
+    """
+    path = Path(folder, "README.md")
+    if path.is_file():
+        check_readme(read_text(path))
 
 
 def adapter_section(card: AdapterCard) -> CardSection:
@@ -208,9 +233,12 @@ def record_results(folder: str | os.PathLike, subfolder: str, results: Evaluatio
 
     Returns:
         `bool`: whether there is a card with a section for this adapter.
+
+    Raises:
+        `ValueError`: when README.md cannot be brought up to date; see [`check_model_card`].
     """
     path = Path(folder, "README.md")
-    readme = path.read_text(encoding="utf-8") if path.is_file() else ""
+    readme = read_text(path) if path.is_file() else ""
     section = next((section for section in read_sections(readme) if section.subfolder == subfolder), None)
     if section is None:
         return False
@@ -220,7 +248,7 @@ def record_results(folder: str | os.PathLike, subfolder: str, results: Evaluatio
     facts = section.facts | _measured(results, subfolder, section.facts["task"], section.facts["datasets"])
     readme = merge_section(readme, CardSection(facts, body), title=Path(folder).resolve().name)
     with replacing(path) as written:
-        written.write_text(readme, encoding="utf-8")
+        written.write_bytes(readme.encode())
     return True
 
 
@@ -277,10 +305,10 @@ def base_license(base_model: str | os.PathLike) -> dict[str, str | None]:
     if is_local and not source.is_file():
         return unknown
     try:
-        data = ModelCard.load(source, ignore_metadata_errors=True).data
-    except OSError:  # no card, no access, no connection
+        _, matter, _, _ = front_matter.split(read_text(source if is_local else hf_hub_download(name, "README.md")))
+    except (OSError, ValueError):  # no card, no access, no connection; or one that cannot be read
         return unknown
-    found = {key: data.get(key) for key in unknown}
+    found = {key: next(iter(matter.words(key)), None) for key in unknown}
     link = found["license_link"]
     if link and not is_local and "://" not in link:  # a file of the base's repository
         found["license_link"] = f"{constants.ENDPOINT}/{name}/blob/main/{link}"

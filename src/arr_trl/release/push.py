@@ -14,6 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from ..adapter_names import ADAPTER_FILES
 from ..hub_errors import asked_to_wait, hub_problem, no_answer, response_of
+from ..text_files import decode, read_text
 from .card_sections import CardSection, merge_section, read_sections
 
 
@@ -121,7 +122,7 @@ def _sections_to_push(folder: Path, subfolder: str | None) -> list[CardSection]:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}; give the output folder of a training run.")
     readme = folder / "README.md"
-    sections = {s.subfolder: s for s in read_sections(readme.read_text("utf-8"))} if readme.is_file() else {}
+    sections = {s.subfolder: s for s in read_sections(read_text(readme))} if readme.is_file() else {}
     # checkpoints hold adapter files too, but the card does not speak of them
     named = [name for name in sections if (folder / name).is_dir()] if subfolder is None else [subfolder]
     if not named:
@@ -178,7 +179,8 @@ def _commit(
     """
     parent = api.model_info(repo_id, revision=revision).sha
     try:
-        readme = Path(api.hf_hub_download(repo_id, "README.md", revision=parent)).read_text(encoding="utf-8")
+        path = Path(api.hf_hub_download(repo_id, "README.md", revision=parent))
+        readme = decode(path.read_bytes(), "its README.md")
     except RemoteEntryNotFoundError:
         readme = None
     for section in sections:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..folders import replacing
+from ..text_files import read_json, read_text
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -60,14 +61,15 @@ class Rubric(BaseModel):
 
         Raises:
             `FileNotFoundError`: when there is no such file.
-            `ValueError`: when the file is not JSON or not a rubric; the message names the field.
+            `ValueError`: when the file is not JSON, has a key twice, or is not a rubric; the message names the field.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
+        text = read_text(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            data = read_json(text)
+        except ValueError as error:
             raise ValueError(f"The rubric {path} is not valid JSON: {error}.") from error
         try:
             return cls.model_validate(data)

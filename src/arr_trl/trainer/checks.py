@@ -12,7 +12,7 @@ from ..data import check_prompts, check_sources, decode_columns, decode_sources,
 from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
-from ..release import check_lora_config
+from ..release import check_lora_config, check_model_card
 from ..rewards import check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
@@ -86,6 +86,7 @@ def check_arguments(
             "kept. Use 'int8', or leave use_dora out."
         )
     check_writable(args.output_dir, "output_dir")
+    check_model_card(args.output_dir)
     if args.prompt_cache_dir is not None:
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
 
