@@ -384,3 +384,17 @@ def test_a_broken_picture_in_a_list_is_one_row_and_not_the_end(tmp_path):
     sentence, pair = load_preferences(f"mmrb2-edit:{path}")
     assert sentence.startswith("Row 0: ")
     assert pair.winner == 0
+
+
+@pytest.mark.parametrize("name", ["geneval2.jsonl", "drawbench.csv", "UGE_edit.json"])
+def test_a_copy_that_an_editor_has_marked_is_read(tmp_path, name):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.jpg")
+    row = {"prompt": "two dogs", "atom_count": 2, "vqa_list": [["Are there any dogs?", "Yes"]], "skills": ["object"]}
+    content = {
+        "geneval2.jsonl": json.dumps(row),
+        "drawbench.csv": "Prompts,Category\ntwo dogs,Counting\n",
+        "UGE_edit.json": json.dumps({"1": {"id": "1.jpg", "prompt": "two dogs"}}),
+    }[name]
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    prompt_set = {"geneval2.jsonl": "geneval2", "drawbench.csv": "drawbench", "UGE_edit.json": "imgedit-uge"}[name]
+    assert load_prompt_set(prompt_set, tmp_path / name)[0]["prompt"] == "two dogs"

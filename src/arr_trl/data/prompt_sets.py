@@ -10,6 +10,7 @@ from datasets import Dataset, Features, List, Value, load_dataset
 from datasets import Image as ImageFeature
 
 from .images import undecoded
+from .local_files import TEXT_FILES, plain_text
 from .sets.base import Official, PromptSet, Row
 from .sets.editing import EDITING
 from .sets.pairs import PAIRS
@@ -118,6 +119,7 @@ def _open(prompt_set: PromptSet, name: str, local: bool) -> Iterable[Row]:
         if suffix in _BUILDERS and not local:
             return _fetched(prompt_set, name)
         if suffix in _BUILDERS:
+            name = str(plain_text(Path(name))) if suffix in TEXT_FILES else name
             options = {"delimiter": "\t"} if suffix == ".tsv" else {}
             rows = load_dataset(_BUILDERS[suffix], data_files=name, split="train", streaming=True, **options)
         else:

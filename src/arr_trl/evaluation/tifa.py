@@ -1,6 +1,5 @@
 """Soft-TIFA over a benchmark: pictures that somebody drew for its prompts, and what GenEval 2's own analysis tells of them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ..data.images import load_image
 from ..intervals import bootstrap_interval
 from ..judges.soft_tifa import SoftTIFA, soft_tifa_scores
 from ..judges.stats import JudgeStats
+from ..text_files import read_json, read_text
 
 
 _CHUNK = 32  # pictures in memory at once
@@ -25,8 +25,8 @@ def read_pictures(path: str | Path) -> dict[str, Path]:
         `ValueError`: when the file is something else.
     """
     try:
-        pictures = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+        pictures = read_json(read_text(Path(path)))
+    except ValueError as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}); it has to be an object of prompts and paths."
         ) from error

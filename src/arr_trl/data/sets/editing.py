@@ -1,6 +1,5 @@
 """Instructions and pictures that benchmarks edit."""
 
-import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from datasets import Image as ImageFeature
 from datasets import List, Value
 
+from ...text_files import read_json, read_text
 from .base import PromptSet, Row
 
 
@@ -43,7 +43,7 @@ def _humanedit(row: Row) -> Row:
 
 def _object_of_rows(path: Path) -> Iterable[Row]:
     """The rows of a JSON object of rows, which `datasets` would take for one row."""
-    return json.loads(path.read_text(encoding="utf-8-sig")).values()
+    return read_json(read_text(path)).values()
 
 
 _PICTURES = "with the pictures, from Benchmark.tar in the dataset sysuyy/ImgEdit on the Hub"

@@ -1,11 +1,11 @@
 """Pairs and rankings of pictures that people have labelled, which judges are measured on."""
 
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from ...text_files import lines_of, read_json, read_text
 from .base import Official, PromptSet, Row
 
 
@@ -90,8 +90,8 @@ def _consistencyrank(row: Row) -> Row:
 
 def _rankings_with_prompts(path: Path) -> Iterator[Row]:
     """The rankings of a file, each with the prompt that prompt_data.jsonl beside it has for its folder."""
-    texts = [file.read_text(encoding="utf-8-sig") for file in (path, path.parent / "prompt_data.jsonl")]
-    rankings, prompts = ([json.loads(line) for line in text.split("\n") if line.strip()] for text in texts)
+    files = (path, path.parent / "prompt_data.jsonl")
+    rankings, prompts = ([read_json(line) for line in lines_of(read_text(file)) if line.strip()] for file in files)
     of_folder = {row["idx"]: row["prompt"] for row in prompts}
     yield from ({**row, "prompt": of_folder[row["folder"]]} for row in rankings)
 
