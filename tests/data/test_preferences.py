@@ -2,7 +2,7 @@ import io
 import json
 
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -257,3 +257,18 @@ def test_a_ranked_row_is_a_group_of_numbered_pairs(tmp_path):
     assert (pair.group, pair.items) == (None, None)
     (pair,) = read_preferences([two | {"label_group": "g", "label_group_size": 6}], tmp_path)
     assert (pair.group, pair.group_size) == ("g", 6)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_broken_picture_of_a_list_column_is_one_row(tmp_path, whole):
+    features = Features(
+        {"prompt": Value("string"), "images": List(ImageFeature()), "label_rank": List(Value("int64"))}
+    )
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    broken = [{"bytes": b"<svg>", "path": None}, pictures[1]]
+    rows = [{"prompt": "x", "images": images, "label_rank": [1, 2]} for images in (broken, pictures)]
+    (tmp_path / "pairs").mkdir()
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "pairs" / "pairs.parquet")
+    sentence, pair = load_preferences(str(tmp_path / "pairs" if whole else tmp_path / "pairs" / "pairs.parquet"))
+    assert sentence.startswith("Row 0: ")
+    assert (pair.row, pair.winner) == (1, 0)
