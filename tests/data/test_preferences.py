@@ -2,7 +2,7 @@ import io
 import json
 
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -361,3 +361,18 @@ def test_pairs_in_a_format_that_is_not_read_are_refused_by_name(folder, name):
     (folder / name).write_text("prompt,chosen,rejected\nx,a.png,b.png\n")
     with pytest.raises(ValueError, match=rf"{name} does not end in \.jsonl, \.json, \.parquet"):
         load_preferences(str(folder / name))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_broken_picture_of_a_list_column_is_one_row(tmp_path, whole):
+    features = Features(
+        {"prompt": Value("string"), "images": List(ImageFeature()), "label_rank": List(Value("int64"))}
+    )
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    broken = [{"bytes": b"<svg>", "path": None}, pictures[1]]
+    rows = [{"prompt": "x", "images": images, "label_rank": [1, 2]} for images in (broken, pictures)]
+    (tmp_path / "pairs").mkdir()
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "pairs" / "pairs.parquet")
+    sentence, pair = load_preferences(str(tmp_path / "pairs" if whole else tmp_path / "pairs" / "pairs.parquet"))
+    assert sentence.startswith("Row 0: ")
+    assert (pair.row, pair.winner) == (1, 0)

@@ -192,7 +192,7 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str | ValueError]:
             rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         except (ArrowInvalid, StopIteration) as error:
             raise ValueError(f"{path} cannot be read as parquet ({error}); repair the file.") from error
-        return iter(rows)
+        return iter(undecoded(rows))
     # not through `datasets`: rows of several layouts may stand in one file, and a broken line is one bad row
     text = read_text(path)
     if not text.strip():
