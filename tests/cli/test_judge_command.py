@@ -1,8 +1,11 @@
 import json
+import math
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from openai_server import Answer, OpenAIServer
+from PIL import Image
 
 from arr_trl.cli.judge import run
 from arr_trl.rubrics import Criterion, Rubric
@@ -97,7 +100,58 @@ def test_bad_input_gets_one_sentence_and_status_2(folder, capsys, arguments, wor
 
 
 def test_help_is_complete(capsys):
-    for command in ("eval", "log"):
+    for command in ("eval", "log", "tifa"):
         with pytest.raises(SystemExit):
             run([command, "--help"])
     assert "compare_rubric" in capsys.readouterr().out
+
+
+def test_a_benchmark_prints_what_its_leaderboard_would(folder, capsys):
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    rows = [{"prompt": row["query"], "path1": row["response"][0], "path2": row["response"][1]} for row in rows]
+    (folder / "test.json").write_text(json.dumps(rows))
+    assert run([*EVAL, "--dataset", "hpdv3:test.json"]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert written["official"]["HPDv3 accuracy"]["value"] == written["accuracy_mean"] == 1
+    shown = capsys.readouterr().out
+    assert "As the leaderboard of the set counts" in shown
+    assert "HPDv3 accuracy" in shown
+    assert "accuracy_consistent" in shown
+
+
+def test_level_pairs_are_asked_about_on_request(folder, capsys):
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    rows[0]["label_rank"] = [1, 1]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for options, pairs in (([], 7), (["--ties", "true"], 8)):
+        assert run([*EVAL, *options]) == 0
+        written = json.loads((folder / "judge_eval.json").read_text())
+        assert written["pairs"] == pairs
+        assert ("accuracy_3way" in written) == bool(options)
+    assert "accuracy_3way" in capsys.readouterr().out
+
+
+def test_tifa_asks_about_pictures_and_writes_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    questions = [["How many dogs are in the image?", "two"], ["Are there any dogs in the image?", "Yes"]]
+    row = {"prompt": "two dogs", "atom_count": 2, "vqa_list": questions, "skills": ["count", "object"]}
+    (tmp_path / "geneval2_data.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "images.json").write_text(json.dumps({"two dogs": "dogs.png"}))
+    Image.new("RGB", (64, 64), "red").save("dogs.png")
+
+    def respond(number, body):
+        if "logprobs" not in body:
+            return Answer("OK")
+        many = "How many" in str(body["messages"])
+        return Answer("x", top_logprobs=[("2", math.log(0.25)), (" Two", math.log(0.25))] if many else [("Yes", 0.0)])
+
+    with OpenAIServer(respond=respond) as server:
+        command = ["tifa", "--dataset", "geneval2:geneval2_data.jsonl", "--images", "images.json"]
+        assert run([*command, "--judge_model", "vlm", "--base_url", server.url]) == 0
+    written = json.loads((tmp_path / "soft_tifa.json").read_text())
+    assert written["soft_tifa_am"] == pytest.approx(0.75)
+    assert written["soft_tifa_gm"] == pytest.approx(0.5**0.5)
+    assert "Soft-TIFA GM" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run([*command, "--judge_model", "vlm", "--base_url", server.url, "--rubric", "rubric.json"])
+    assert "`rubric` has no part in this" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import io
 import json
 
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -217,6 +217,49 @@ def test_image_columns_of_a_parquet_file_are_read(folder):
     assert summary(load_preferences(str(folder / "pairs.parquet"))) == [("x", 7, 0, 0)]
 
 
+def test_editreward_data_has_its_source_and_its_ties(tmp_path):
+    for name in ("source", "a", "b"):
+        Image.new("RGB", (8, 8), {"source": "white", "a": "red", "b": "blue"}[name]).save(tmp_path / f"{name}.png")
+    row = {"prompt": "Edit it.", "path_src": "source.png", "path1": "a.png", "path2": "b.png", "confidence": 0.5}
+    rows = [row | {"tie_case": said} for said in (False, True, "True", None)]
+    read = list(read_preferences(rows, tmp_path))
+    assert [(pair.row, pair.winner) for pair in read] == [(0, 0), (3, 0)]
+    assert read[0].source_image.getpixel((0, 0)) == (255, 255, 255)
+    assert [pair.winner for pair in read_preferences(rows, tmp_path, ties=True)] == [0, None, None, 0]
+    (sentence,) = read_preferences([row | {"tie_case": "maybe"}], tmp_path)
+    assert "`tie_case` has to be true or false, not 'maybe'" in sentence
+
+
+def test_level_pairs_come_on_request_in_every_layout(tmp_path):
+    for name, color in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.png")
+    images = ["a.png", "b.png"]
+    rows = [
+        {"prompt": "p", "images": images, "label_rank": [1, 1]},
+        {"prompt": "p", "images": images, "label_score": [3, 3]},
+        {"caption": "p", "jpg_0": "a.png", "jpg_1": "b.png", "label_0": 0.5, "label_1": 0.5},
+        {"prompt": "q", "image_paths": "a.png", "label_score": 3},
+        {"prompt": "q", "image_paths": "b.png", "label_score": 3},
+    ]
+    assert not [pair for pair in read_preferences(rows, tmp_path) if not isinstance(pair, str)]
+    assert [pair.winner for pair in read_preferences(rows, tmp_path, ties=True)] == [None] * 4
+
+
+def test_a_ranked_row_is_a_group_of_numbered_pairs(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    row = {"prompt": "p", "images": [f"{i}.png" for i in range(3)], "label_rank": [2, 1, 3]}
+    read = list(read_preferences([row], tmp_path))
+    assert [(pair.group, pair.group_size, pair.items) for pair in read] == [
+        ("row 0", 3, (0, 1)), ("row 0", 3, (0, 2)), ("row 0", 3, (1, 2)),
+    ]  # fmt: skip
+    two = row | {"images": row["images"][:2], "label_rank": [1, 2]}
+    (pair,) = read_preferences([two], tmp_path)
+    assert (pair.group, pair.items) == (None, None)
+    (pair,) = read_preferences([two | {"label_group": "g", "label_group_size": 6}], tmp_path)
+    assert (pair.group, pair.group_size) == ("g", 6)
+
+
 RED, BLUE = png(200), png(100)
 PICK = {"caption": "x", "jpg_0": BLUE, "jpg_1": RED}
 
@@ -331,3 +374,18 @@ def test_pictures_in_data_urls_are_read_and_a_broken_one_is_a_short_sentence(fol
     pair, *told = read_preferences(rows, folder)
     assert summary([pair]) == [("x", 10, 20, 1)]
     assert [len(sentence) < 400 for sentence in told] == [True, True]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_broken_picture_of_a_list_column_is_one_row(tmp_path, whole):
+    features = Features(
+        {"prompt": Value("string"), "images": List(ImageFeature()), "label_rank": List(Value("int64"))}
+    )
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    broken = [{"bytes": b"<svg>", "path": None}, pictures[1]]
+    rows = [{"prompt": "x", "images": images, "label_rank": [1, 2]} for images in (broken, pictures)]
+    (tmp_path / "pairs").mkdir()
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "pairs" / "pairs.parquet")
+    sentence, pair = load_preferences(str(tmp_path / "pairs" if whole else tmp_path / "pairs" / "pairs.parquet"))
+    assert sentence.startswith("Row 0: ")
+    assert (pair.row, pair.winner) == (1, 0)

@@ -9,7 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from arr_trl.data import load_prompts
@@ -46,6 +47,7 @@ def test_geneval_prompts_keep_their_order_and_tag(tmp_path):
     dataset = load_prompt_set("geneval", path)
     assert dataset["prompt"][:] == [row["prompt"] for row in rows]
     assert dataset["category"][:] == ["two_object", "counting"]
+    assert json.loads(dataset[1]["metadata"]) == rows[1]  # what a scorer needs of it
 
 
 def test_dpg_bench_prompt_comes_once_for_all_its_questions(tmp_path):
@@ -70,8 +72,9 @@ def test_t2i_compbench_reads_one_file_a_category(tmp_path):
     for category in compbench.categories:
         (tmp_path / f"{category}_val.txt").write_text(f"a {category} prompt\nanother {category} prompt\n")
     dataset = load_prompt_set("t2i-compbench", tmp_path)
-    assert len(dataset) == 12
+    assert len(dataset) == 16
     assert dataset[2] == {"prompt": "a shape prompt", "category": "shape"}
+    assert {"3d_spatial", "numeracy"} < set(dataset["category"])
 
 
 def test_parti_prompts_are_separated_by_tabs(tmp_path):
@@ -85,21 +88,83 @@ def test_drawbench(tmp_path):
     assert load_prompt_set("drawbench", path)[0] == {"prompt": "A red colored car.", "category": "Colors"}
 
 
-def test_unigenbench(tmp_path):
-    points = json.dumps({"Testpoints": ["Attribute - Color"], "Testpoint Description": ["it is blue"]})
-    path = write_csv(tmp_path / "test.csv", [{"index": 0, "prompt_en": "A blue dog.", "sub_dims_en": points}])
-    assert load_prompt_set("unigenbench", path)[0] == {"prompt": "A blue dog.", "category": "Attribute - Color"}
+@pytest.mark.parametrize("name", ["unigenbench", "unigenbench-en-long"])
+def test_unigenbench_keeps_all_its_test_points(tmp_path, name):
+    points = {"Testpoints": ["Attribute - Color", "Style"], "Testpoint Description": ["it is blue", "a drawing"]}
+    path = tmp_path / "test.csv"
+    write_csv(path, [{"index": 0, "prompt_en": "A blue dog.", "sub_dims_en": json.dumps(points)}])
+    assert load_prompt_set(name, path)[0] == {
+        "prompt": "A blue dog.",
+        "category": "Attribute - Color",
+        "test_points": ["Attribute - Color", "Style"],
+        "test_point_descriptions": ["it is blue", "a drawing"],
+    }
 
 
-def test_gedit_bench_leaves_out_chinese_rows(tmp_path):
+@pytest.mark.parametrize("name", ["unigenbench", "unigenbench-zh", "unigenbench-zh-long"])
+def test_unigenbench_in_chinese_has_columns_of_its_own(tmp_path, name):
+    points = {"主体": "动物", "考点": ["风格", "属性-数量"], "考点对应描述": ["水墨画风格", "两只熊猫"]}
+    row = {"index": 0, "prompt_zh": "两只熊猫，水墨画风格。", "sub_dims_zh": json.dumps(points, ensure_ascii=False)}
+    read = load_prompt_set(name, write_csv(tmp_path / "test.csv", [row]))[0]
+    assert (read["prompt"], read["category"]) == (row["prompt_zh"], "风格")
+    assert read["test_point_descriptions"] == ["水墨画风格", "两只熊猫"]
+
+
+def test_geneval2_keeps_the_questions_about_a_picture(tmp_path):
+    questions = [["How many dogs are in the image?", "two"], ["Are there any dogs in the image?", "Yes"]]
+    row = {"prompt": "two dogs", "atom_count": 2, "vqa_list": questions, "skills": ["count", "object"]}
+    (tmp_path / "geneval2_data.jsonl").write_text(json.dumps(row) + "\n")
+    assert load_prompt_set("geneval2", tmp_path / "geneval2_data.jsonl")[0] == row | {"category": "2 atoms"}
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("qwen-image-bench", "A dog."), ("qwen-image-bench-cn", "一只狗。")])
+def test_qwen_image_bench_has_two_languages(tmp_path, name, prompt):
+    dims = {"dims_en": "Quality / Detail / Noise; Alignment / Layout / 2D Space", "dims_cn": "质量 / 细节 / 噪点"}
+    row = {"ID": 7, "prompt_en": "A dog.", "prompt_cn": "一只狗。", **dims}
+    (tmp_path / "bench.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    read = load_prompt_set(name, tmp_path / "bench.jsonl")[0]
+    assert (read["prompt"], read["category"]) == (prompt, "Quality" if name == "qwen-image-bench" else "质量")
+    assert len(read["facets"]) == (2 if name == "qwen-image-bench" else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"),
+    [
+        ("gedit-bench", ["Make it green.", "Make it blue."]),
+        ("gedit-bench-intersection", ["Make it green."]),
+        ("gedit-bench-cn", ["把它变绿", "把它变蓝"]),
+        ("gedit-bench-cn-intersection", ["把它变绿"]),
+    ],
+)
+def test_gedit_bench_has_two_languages_and_what_all_models_drew(tmp_path, name, prompts):
     rows = [
         {"key": "1", "task_type": "color_alter", "instruction": text, "instruction_language": language}
-        | {"input_image": png("red"), "input_image_raw": png("blue")}
-        for text, language in (("Make it green.", "en"), ("把它变绿", "cn"))
-    ]
-    dataset = load_prompt_set("gedit-bench", write_parquet(tmp_path / "gedit.parquet", rows))
-    assert dataset["prompt"][:] == ["Make it green."]
+        | {"input_image": png("red"), "input_image_raw": png("blue"), "Intersection_exist": drawn}
+        for text, language, drawn in (
+            ("Make it green.", "en", True), ("把它变绿", "cn", True),
+            ("Make it blue.", "en", False), ("把它变蓝", "cn", False),
+        )
+    ]  # fmt: skip
+    dataset = load_prompt_set(name, write_parquet(tmp_path / "gedit.parquet", rows))
+    assert dataset["prompt"][:] == prompts
     assert dataset[0]["source_image"].getpixel((0, 0)) == (0, 0, 255)  # the raw one
+
+
+def test_gedit_bench_v2_pictures_stand_beside_the_file(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    row = {"key": "color_alter_000001", "instruction": "Make it green.", "source_image": "1.png", "candidates": []}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    read = load_prompt_set("gedit-bench-v2", tmp_path / "metadata.jsonl")[0]
+    assert (read["prompt"], read["source_image"].getpixel((0, 0))) == ("Make it green.", (255, 0, 0))
+
+
+def test_humanedit_has_a_mask_and_the_edit_of_people(tmp_path):
+    row = {"IMAGE_ID": "1", "EDITING_TYPE": "Remove", "CORE": 0, "MASK": 1, "EDITING_INSTRUCTION": "Remove the dog."}
+    row |= {"INPUT_IMG": png("red"), "MASK_IMG": png("white"), "OUTPUT_IMG": png("blue")}
+    read = load_prompt_set("humanedit", write_parquet(tmp_path / "humanedit.parquet", [row]))[0]
+    assert (read["prompt"], read["category"]) == ("Remove the dog.", "Remove")
+    colors = [read[name].getpixel((0, 0)) for name in ("source_image", "mask_image", "edited_image")]
+    assert colors == [(255, 0, 0), (255, 255, 255), (0, 0, 255)]
 
 
 def test_imgedit_pictures_stand_beside_the_file(tmp_path):
@@ -110,6 +175,51 @@ def test_imgedit_pictures_stand_beside_the_file(tmp_path):
     row = load_prompt_set("imgedit", path)[0]
     assert row["prompt"] == "Remove the dog."
     assert row["source_image"].getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["imgedit-uge", "imgedit"])
+def test_imgedit_of_the_hard_set_has_no_edit_type(tmp_path, name):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.jpg")
+    (tmp_path / "UGE_edit.json").write_text(json.dumps({"1": {"id": "1.jpg", "prompt": "Remove the lemon."}}))
+    row = load_prompt_set(name, tmp_path / "UGE_edit.json")[0]
+    assert (row["prompt"], row["category"]) == ("Remove the lemon.", None)
+
+
+def test_imgedit_in_several_turns_keeps_them_all(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.jpg")
+    turns = {"turn1": "Add a dog.", "turn2": "Make it black.", "turn3": "Undo that."}
+    (tmp_path / "edits.json").write_text(json.dumps({"1": {"id": "1.jpg", **turns}}))
+    row = load_prompt_set("imgedit-multiturn", tmp_path / "edits.json")[0]
+    assert (row["prompt"], row["turns"], row["category"]) == ("Add a dog.", list(turns.values()), "3 turns")
+
+
+def test_several_sources_are_all_read(tmp_path):
+    row = {"prompt_images": [png("white"), png("black"), png("red")], "chosen": "A", "prompt_source": "x"}
+    row |= {"response_a_images": [png("red")], "response_b_images": [png("blue")]}
+    one = row | {"prompt_text": "Edit it.", "prompt_images": [png("green")]}
+    three = row | {"prompt_text": "<image_1>\n<image_2>\n<image_3>\nThe dog of <image_2> meets its twin."}
+    path = write_parquet(tmp_path / "edit.parquet", [one, three])
+    dataset = load_prompt_set("mmrb2-edit", path)
+    assert [len(sources) for sources in dataset["source_image"]] == [1, 3]
+    assert dataset[1]["prompt"] == "The dog of image 2 meets its twin."
+    assert dataset[1]["source_image"][1].getpixel((0, 0)) == (0, 0, 0)
+    assert [len(pair.source_image) for pair in load_preferences(f"mmrb2-edit:{path}") if pair.row] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("<image_1> Make it red.", "Make it red."),
+        ("Make it red.\n<image_1>", "Make it red."),
+        ("<image_1> and <image_2> meet.", "image 1 and image 2 meet."),
+        ("Put it next to <image_2>", "Put it next to image 2"),
+        ("Make it red.", "Make it red."),
+        ("<image_1>", ""),
+    ],
+)
+def test_marks_of_pictures_are_words_or_nothing(text, prompt):
+    row = {"prompt_text": text, "response_a_images": [1], "response_b_images": [2], "chosen": "A"}
+    assert find_prompt_set("mmrb2-edit").row(row)["prompt"] == prompt
 
 
 def winner(row):
@@ -153,7 +263,12 @@ def test_the_two_editreward_benches_are_told_apart(tmp_path):
     ]
     path = write_parquet(tmp_path / "bench.parquet", rows)
     read = list(read_prompt_set(find_prompt_set("editreward-bench"), path))
-    assert [winner(row) for row in read] == [(0, 0, 255), (255, 0, 0)]  # the level one is left out
+    assert [row["label_rank"] for row in read] == [[2, 1], [1, 1], [1, 2]]
+    assert [pair.winner for pair in load_preferences(f"editreward-bench:{path}")] == [
+        1,
+        0,
+    ]  # the level one is left out
+    assert [pair.winner for pair in load_preferences(f"editreward-bench:{path}", ties=True)] == [1, None, 0]
 
     row = {"key": ["1", "2"], "instruction": "Edit it.", "task_type": "color_alter", "input_image": png("white")}
     row |= {"output_images": [png("red"), png("blue")]}
@@ -234,3 +349,52 @@ def test_a_set_is_named_where_a_dataset_is(tmp_path):
     assert [row["prompt"] for row in load_prompts("drawbench", streaming=True, data_files=str(path))] == [
         "A red colored car."
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("mmrb2-t2i", {"prompt_text": "p", "response_a_images": [1], "response_b_images": [2], "chosen": "tie"}),
+        (
+            "editreward-bench",
+            {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "C>A"},
+        ),
+        ("mj-bench", {"caption": "p", "category": "quality", "image0": 1, "image1": 2, "label": 0.5}),
+        ("genai-bench-t2i", {"prompt": "p", "left_image": 1, "right_image": 2, "vote_type": "left"}),
+        (
+            "vcreward-bench",
+            {"instruction": "p", "source_image": "", "edited_images": [], "winner": "Tie", "task": "x"},
+        ),
+    ],
+)
+def test_a_label_that_is_not_known_is_no_label(name, row):
+    with pytest.raises(KeyError):
+        find_prompt_set(name).row(row)
+
+
+def test_a_broken_picture_in_a_list_is_one_row_and_not_the_end(tmp_path):
+    pictures = List(ImageFeature())
+    columns = dict.fromkeys(("prompt_images", "response_a_images", "response_b_images"), pictures)
+    columns |= {name: Value("string") for name in ("prompt_text", "chosen", "prompt_source")}
+    row = {"prompt_text": "Edit it.", "prompt_images": [png("white")], "chosen": "A", "prompt_source": "x"}
+    row |= {"response_a_images": [png("red")], "response_b_images": [png("blue")]}
+    broken = row | {"response_a_images": [{"bytes": b"<svg>", "path": None}]}
+    path = tmp_path / "edit.parquet"
+    Dataset.from_list([broken, row], features=Features(columns)).to_parquet(path)
+    sentence, pair = load_preferences(f"mmrb2-edit:{path}")
+    assert sentence.startswith("Row 0: ")
+    assert pair.winner == 0
+
+
+@pytest.mark.parametrize("name", ["geneval2.jsonl", "drawbench.csv", "UGE_edit.json"])
+def test_a_copy_that_an_editor_has_marked_is_read(tmp_path, name):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.jpg")
+    row = {"prompt": "two dogs", "atom_count": 2, "vqa_list": [["Are there any dogs?", "Yes"]], "skills": ["object"]}
+    content = {
+        "geneval2.jsonl": json.dumps(row),
+        "drawbench.csv": "Prompts,Category\ntwo dogs,Counting\n",
+        "UGE_edit.json": json.dumps({"1": {"id": "1.jpg", "prompt": "two dogs"}}),
+    }[name]
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    prompt_set = {"geneval2.jsonl": "geneval2", "drawbench.csv": "drawbench", "UGE_edit.json": "imgedit-uge"}[name]
+    assert load_prompt_set(prompt_set, tmp_path / name)[0]["prompt"] == "two dogs"

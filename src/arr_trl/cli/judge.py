@@ -1,4 +1,7 @@
-"""`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered."""
+"""
+`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
+`arr-trl judge tifa`: questions about pictures.
+"""
 
 import argparse
 from dataclasses import asdict, dataclass, field, replace
@@ -8,6 +11,7 @@ from typing import Any
 from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
+from .judge_tifa import run as run_tifa
 
 
 @dataclass(kw_only=True)
@@ -16,7 +20,8 @@ class JudgeEvalArguments(JudgeArguments):
 
     dataset: str = field(
         metadata={
-            "help": "Labelled pairs: a .jsonl, .json or .parquet file, or a dataset on the Hub, which is streamed."
+            "help": "Labelled pairs: a .jsonl, .json or .parquet file, a dataset on the Hub, which is streamed, or a "
+            "benchmark, such as `mmrb2-edit`, with a local copy `hpdv3:folder/test.json`."
         }
     )
     output: str = field(default="judge_eval.json", metadata={"help": "JSON file to write."})
@@ -26,6 +31,10 @@ class JudgeEvalArguments(JudgeArguments):
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
     dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
     limit: int | None = field(default=None, metadata={"help": "How many pairs to take. Unset, all of them."})
+    ties: bool | None = field(
+        default=None,
+        metadata={"help": "Ask about pairs that people found level, too. Unset, of benchmarks that count them."},
+    )
     price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in, for the cost."})
     price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out, for the cost."})
     compare: bool = field(
@@ -64,8 +73,9 @@ def run(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
+    commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    return (_eval if args.command == "eval" else _log)(argv[1:])
+    return {"eval": _eval, "log": _log, "tifa": run_tifa}[args.command](argv[1:])
 
 
 def _eval(argv: list[str]) -> int:
@@ -84,15 +94,18 @@ def _eval(argv: list[str]) -> int:
         if args.compare:
             judges["compared"] = build_judge(args.second_judge(), args.judge_store, order="fixed")
 
-        from ..data.preferences import load_preferences
+        from ..data.preferences import benchmark_of, load_preferences
         from ..evaluation.judge_eval import evaluate_judge, mcnemar, print_summary, save_summary
 
+        benchmark = benchmark_of(args.dataset)
+        official = () if benchmark is None else benchmark.official
+        ties = (benchmark is not None and benchmark.ties) if args.ties is None else args.ties
         evaluations, summaries = {}, {}
         for name, judge in judges.items():
             judge.check()
-            pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split)
+            pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
             evaluations[name] = evaluate_judge(judge, pairs, args.limit)
-            summaries[name] = evaluations[name].summary(args.price_in, args.price_out)
+            summaries[name] = evaluations[name].summary(args.price_in, args.price_out, official)
     print_summary(summaries)
     summary: dict[str, Any] = {"dataset": args.dataset, **summaries["judge"]}
     if args.compare:

@@ -163,6 +163,23 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
 
 
+def build_chat_model(args: JudgeArguments) -> "ChatModel":
+    """
+    The one model that the arguments name, to be asked without a rubric.
+
+    Args:
+        args ([`JudgeArguments`]): the arguments.
+
+    Raises:
+        `ValueError`: when they name none or several, or a rubric.
+    """
+    if len(args.judge_model or []) != 1 or len(args.base_url or [None]) != 1:
+        raise ValueError("Give one `judge_model`, and one `base_url` or another way to reach it.")
+    if args.rubric:
+        raise ValueError("`rubric` has no part in this; leave it out.")
+    return _chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
+
+
 def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
     """Model, rubric and server of every judge."""
     given = {"judge_model": args.judge_model, "rubric": args.rubric, "base_url": args.base_url or [None]}

@@ -5,26 +5,28 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from datasets import Image as ImageFeature
 from datasets import load_dataset
 from PIL import Image
 from pyarrow import ArrowInvalid
 
 from ..text_files import lines_of, read_json, read_text
 from .hub import check_dataset_cache
-from .images import is_url, load_image
+from .images import is_url, load_image, undecoded
 from .local_files import check_files
-from .prompt_sets import find_prompt_set, read_prompt_set
+from .prompt_sets import PromptSet, find_prompt_set, read_prompt_set
 
 
 _FILES = (".jsonl", ".json", ".parquet")
 _PROMPT = ("prompt", "query", "instruction", "caption")
-_SOURCE = ("source_image", "base_image", "original_image", "input_image", "reference_image")
+_SOURCE = (
+    "source_image", "base_image", "original_image", "input_image", "reference_image",
+    "path_src", "image_src", "INPUT_IMG",
+)  # fmt: skip
 _IMAGES = (
     "response", "responses", "images", "image_paths", "generated_images",
     "edited_images", "target_images", "output_images", "result_images",
@@ -42,29 +44,40 @@ class Preference:
     Args:
         prompt (`str`): the caption, or the instruction of an edit.
         images (`tuple[PIL.Image.Image, PIL.Image.Image]`): in the order of the data.
-        winner (`int`): 0 or 1.
+        winner (`int`, *optional*): 0 or 1; `None` for a pair that people found level, which is read on request only.
         source_image (`PIL.Image.Image` or `list` of them, *optional*): what was edited, several where an instruction
             refers to several.
         category (`str`, *optional*): what the row is filed under.
         row (`int`, *optional*): number of the row it was read from.
         rationale (`str`, *optional*): why people preferred the winner, where the row says it.
+        group (`str`, *optional*): what its comparison belongs to, where several count together or make a ranking.
+        group_size (`int`, *optional*): how many comparisons the group has.
+        items (`tuple[int, int]`, *optional*): numbers of the two images in a ranking.
     """
 
     prompt: str
     images: tuple[Image.Image, Image.Image]
-    winner: int
+    winner: int | None
     source_image: Image.Image | list[Image.Image] | None = None
     category: str | None = None
     row: int | None = None
     rationale: str | None = None
+    group: str | None = None
+    group_size: int | None = None
+    items: tuple[int, int] | None = None
 
 
 def load_preferences(
-    name: str, config: str | None = None, split: str = "train", revision: str | None = None
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    *,
+    ties: bool = False,
 ) -> Iterator[Preference | str]:
     """
     Pairs of a dataset, read as they are needed. A row that cannot be used comes as a sentence that says why, so that
-    one missing file does not stop the other thousands. Pairs that people found level are left out.
+    one missing file does not stop the other thousands.
 
     Args:
         name (`str`):
@@ -74,6 +87,7 @@ def load_preferences(
         config (`str`, *optional*): configuration name of the dataset.
         split (`str`, *optional*, defaults to `"train"`): split; a file has only this one.
         revision (`str`, *optional*): branch, tag or commit of a dataset on the Hub.
+        ties (`bool`, *optional*, defaults to `False`): whether pairs that people found level come too, without a winner.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
@@ -81,15 +95,14 @@ def load_preferences(
             has no pairs.
     """
     path = Path(name)
-    benchmark, _, copy = name.partition(":")
-    if not path.exists() and (prompt_set := find_prompt_set(benchmark)) is not None:
+    if (prompt_set := benchmark_of(name)) is not None:
         if not prompt_set.pairs:
-            raise ValueError(f"{benchmark} has prompts, but no labelled pairs.")
-        return read_preferences(read_prompt_set(prompt_set, copy or None), Path())
+            raise ValueError(f"{prompt_set.name} has prompts, but no labelled pairs.")
+        return read_preferences(read_prompt_set(prompt_set, name.partition(":")[2] or None), Path(), ties)
     if path.suffix in _FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
-        return read_preferences(_rows_of_file(path), path.parent)
+        return read_preferences(_rows_of_file(path), path.parent, ties)
     if path.is_file():
         raise ValueError(
             f"{path} does not end in {', '.join(_FILES)}, the formats that pairs are read from; convert it."
@@ -97,13 +110,23 @@ def load_preferences(
     check_files(path.rglob("*") if path.is_dir() else ())
     check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
-    for column, feature in (rows.features or {}).items():
-        if isinstance(feature, ImageFeature):  # decoded here, where a broken file is one row and not the end
-            rows = rows.cast_column(column, ImageFeature(decode=False))
-    return read_preferences(rows, Path())
+    # decoded here, where a broken file is one row and not the end
+    return read_preferences(undecoded(rows), Path(), ties)
 
 
-def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iterator[Preference | str]:
+def benchmark_of(name: str) -> PromptSet | None:
+    """
+    The benchmark that a dataset's name stands for; `None` for a file and for a dataset that is none.
+
+    Args:
+        name (`str`): as [`load_preferences`] takes it, such as `"hpdv3:folder/test.json"`.
+    """
+    return None if Path(name).exists() else find_prompt_set(name.partition(":")[0])
+
+
+def read_preferences(
+    rows: Iterable[dict[str, Any] | str], folder: Path, ties: bool = False
+) -> Iterator[Preference | str]:
     """
     Pairs from rows in any of the known layouts; a sentence for a row that is in none of them.
 
@@ -113,9 +136,13 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
               different rank make a pair;
             - a prompt, one image and `label_score`; images of the same prompt and different score make pairs;
             - `caption`, `jpg_0`, `jpg_1`, `label_0` (Pick-a-Pic); or
-            - `prompt`, `path1`, `path2`, the first better (HPDv3); or
+            - `prompt`, `path1`, `path2`, the first better (HPDv3), or level where `tie_case` is true (EditReward-Data); or
             - a prompt, `chosen` and `rejected`.
+
+            Three and more images of a row are a ranking. Pairs of several rows with the same `label_group` count
+            together; `label_group_size` says how many there are.
         folder (`Path`): what relative paths are relative to.
+        ties (`bool`, *optional*, defaults to `False`): whether level pairs come too, without a winner.
     """
     scored: dict[str, list[_Scored]] = {}
     for number, row in enumerate(rows):
@@ -128,7 +155,7 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
             if (one := _one_scored(number, row, folder)) is not None:
                 others = scored.setdefault(one.prompt_key, [])
                 for other in others:
-                    if other.score != one.score:
+                    if other.score != one.score or ties:
                         other.paired = one.paired = True
                         scores = [-other.score, -one.score]
                         yield from _pair(number, row, [other.image, one.image], scores, folder, told)
@@ -136,11 +163,12 @@ def read_preferences(rows: Iterable[dict[str, Any] | str], folder: Path) -> Iter
             else:
                 labels = _labels(row)
                 _, images, ranks = labels[0]
-                for i, j in combinations(range(len(images)), 2):
-                    if ranks[i] != ranks[j]:
-                        yield from _pair(
-                            number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder, told, labels
-                        )
+                pairs = [(i, j) for i, j in combinations(range(len(images)), 2) if ties or ranks[i] != ranks[j]]
+                group = _group(number, row, len(images), len(pairs))
+                for i, j in pairs:
+                    items = (i, j) if len(images) > 2 else None
+                    for pair in _pair(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder, told, labels):
+                        yield pair if isinstance(pair, str) else replace(pair, **group, items=items)
         except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
     for one in (one for some in scored.values() for one in some if not one.paired):
@@ -165,7 +193,7 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str | ValueError]:
             rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         except (ArrowInvalid, StopIteration) as error:
             raise ValueError(f"{path} cannot be read as parquet ({error}); repair the file.") from error
-        return iter(rows)
+        return iter(undecoded(rows))
     # not through `datasets`: rows of several layouts may stand in one file, and a broken line is one bad row
     text = read_text(path)
     if not text.strip():
@@ -207,6 +235,18 @@ def _pair(
         told.add(str(error))
 
 
+def _group(number: int, row: dict[str, Any], images: int, pairs: int) -> dict[str, Any]:
+    """What the pairs of a row belong to: the row's own word, or the row where it is a ranking."""
+    name = row.get("label_group")
+    if name is None and images < 3:
+        return {}
+    size = row.get("label_group_size")
+    return {
+        "group": f"row {number}" if name is None else str(name),
+        "group_size": pairs if size is None else int(size),
+    }
+
+
 def _preference(number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path) -> Preference:
     prompt = _prompt(row)
     first, second = (_image(stored, folder) for stored in images)
@@ -215,7 +255,7 @@ def _preference(number: int, row: dict[str, Any], images: list, ranks: list[floa
     return Preference(
         prompt=prompt,
         images=(first, second),
-        winner=int(ranks[0] > ranks[1]),
+        winner=None if ranks[0] == ranks[1] else int(ranks[0] > ranks[1]),
         source_image=_source(row, folder),
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
@@ -264,7 +304,7 @@ def _labels(row: dict[str, Any]) -> list[_Label]:
         ):
             labels.append(("best_image_uid", pair, [1, 2] if best == uids[0] else [2, 1]))
     if row.get("path1") is not None and row.get("path2") is not None:
-        labels.append(("path1", [row["path1"], row["path2"]], [1, 2]))
+        labels.append(("path1", [row["path1"], row["path2"]], [1, 1] if _is_tie(row) else [1, 2]))
     if row.get("chosen") is not None and row.get("rejected") is not None:
         labels.append(("chosen", [row["chosen"], row["rejected"]], [1, 2]))
     images = _first(row, _IMAGES)
@@ -302,6 +342,14 @@ def _check_labels(images: list, labels: Sequence[_Label]) -> None:
     if any(one * other < 0 for one, other in combinations(orders.values(), 2)):
         names = " and ".join(f"`{name}`" for name in orders)
         raise ValueError(f"{names} disagree about which of two images is better.")
+
+
+def _is_tie(row: dict[str, Any]) -> bool:
+    said = row.get("tie_case")
+    known = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
+    if str(said).strip().lower() not in known:
+        raise ValueError(f"`tie_case` has to be true or false, not {said!r}.")
+    return known[str(said).strip().lower()]
 
 
 def _number(value: Any, name: str) -> float:

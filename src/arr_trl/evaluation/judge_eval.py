@@ -3,56 +3,31 @@
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ..data.preferences import Preference
+from ..data.prompt_sets import Official
 from ..folders import replacing
-from ..intervals import resampled_sums
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
+from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
 
+
+__all__ = [
+    "JudgeEvaluation",
+    "JudgeOutcome",
+    "evaluate_judge",
+    "mcnemar",
+    "measures",
+    "print_summary",
+    "save_summary",
+]
 
 _CHUNK = 64  # pairs in memory at once
-_RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class JudgeOutcome:
-    """
-    What a judge said of one pair: `forward` in the order of the data, `reversed` in the other, each `True` when it
-    named the labelled winner, `False` when the loser, `None` for a tie or no verdict; how many of the two answers
-    named the image shown first, were decisive, were ties, were no verdict.
-    """
-
-    forward: bool | None
-    reversed: bool | None
-    first: int
-    decisive: int
-    ties: int
-    invalid: int
-    category: str | None = None
-
-    @property
-    def right_in_both(self) -> bool:
-        return self.forward is True and self.reversed is True
-
-
-# What is measured: for one pair, what it adds to the numerator and to the denominator. A pair that does not count adds to
-# neither.
-_MEASURES = {
-    "accuracy_forward": lambda o: (o.forward is True, 1),
-    "accuracy_reversed": lambda o: (o.reversed is True, 1),
-    "accuracy_consistent": lambda o: (o.right_in_both, 1),
-    "order_consistency": lambda o: (o.forward == o.reversed and o.invalid == 0, o.invalid == 0),
-    "position_bias": lambda o: (o.first - 0.5 * o.decisive, o.decisive),
-    "tie_rate": lambda o: (o.ties, 2),
-    "invalid_rate": lambda o: (o.invalid, 2),
-}
 
 
 @dataclass
@@ -70,15 +45,25 @@ class JudgeEvaluation:
     skipped: list[str] = field(default_factory=list)
     stats: JudgeStats = field(default_factory=JudgeStats)
 
-    def summary(self, price_in: float | None = None, price_out: float | None = None) -> dict:
+    def summary(
+        self,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        official: Sequence[Official] = (),
+    ) -> dict:
         """
         The measures with their bootstrap 95% intervals (1,000 resamples of the pairs, seed 0). A tie or a missing
-        verdict is not accurate. `position_bias` is the share of decisive answers for the image shown first, minus .5;
-        as every pair is shown both ways, an unbiased judge has 0.
+        verdict is not accurate, but where people found a pair level. `accuracy_mean` is the mean of both orders,
+        `accuracy_answered` the same over the answers alone, by which who declines hard pairs gains; `position_bias` the
+        share of decisive answers for the image shown first, minus .5; as every pair is shown both ways, an unbiased judge
+        has 0. What only some data have, such as groups, rankings and labelled ties, is in
+        [`~arr_trl.evaluation.judge_measures.all_measures`].
 
         Args:
             price_in (`float`, *optional*): price of a million tokens in; with `price_out` it gives `cost`.
             price_out (`float`, *optional*): price of a million tokens out.
+            official (`Sequence[Official]`, *optional*):
+                figures of a benchmark's leaderboard, which `official` of the summary then has by their names.
 
         Raises:
             `ValueError`: when there are no pairs.
@@ -87,14 +72,17 @@ class JudgeEvaluation:
             reason = f" The first row was left out because: {self.skipped[0]}" if self.skipped else ""
             raise ValueError(f"There are no labelled pairs to evaluate on.{reason}")
         latencies = self.stats.latencies_s
-        summary = {"pairs": len(self.outcomes), "skipped": len(self.skipped), **measures(self.outcomes)}
+        asked = {figure.measure for figure in official}
+        summary = {"pairs": len(self.outcomes), "skipped": len(self.skipped), **all_measures(self.outcomes, asked)}
         categories = sorted({o.category for o in self.outcomes if o.category is not None})
         if categories:
             summary["categories"] = {
-                name: {"pairs": len(some), **measures(some)}
+                name: {"pairs": len(some), **all_measures(some, asked)}
                 for name in categories
                 if (some := [o for o in self.outcomes if o.category == name])
             }
+        if official:
+            summary["official"] = {figure.name: _official(summary, figure) for figure in official}
         summary |= {
             "calls": self.stats.calls,
             "stored": self.stats.stored,
@@ -136,22 +124,6 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     return evaluation
 
 
-def measures(outcomes: list[JudgeOutcome]) -> dict[str, float | list[float] | None]:
-    """Every measure and, as `<name>_ci`, its interval; `None` where nothing could be measured."""
-    parts = np.array([[measure(o) for measure in _MEASURES.values()] for o in outcomes], dtype=float)  # [P, M, 2]
-    sums = resampled_sums(parts, _RESAMPLES)
-    found: dict[str, float | list[float] | None] = {}
-    for i, name in enumerate(_MEASURES):
-        numerator, denominator = parts[:, i].sum(0)
-        if denominator == 0:
-            found |= {name: None, f"{name}_ci": None}
-            continue
-        drawn = sums[:, i][sums[:, i, 1] > 0]
-        low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
-        found |= {name: numerator / denominator, f"{name}_ci": [float(low), float(high)]}
-    return found
-
-
 def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
     """
     McNemar's exact test of two judges on the same pairs.
@@ -187,7 +159,7 @@ def print_summary(summaries: dict[str, dict], console: Console | None = None) ->
     table.add_column("measure [95% interval]".replace("[", "\\["))
     for heading in summaries:
         table.add_column(heading, justify="right")
-    for name in _MEASURES:
+    for name in (name for name in MEASURES if name in first):
         table.add_row(name, *(_cell(s, name) for s in summaries.values()))
     table.add_section()
     for name in ("calls", "stored", "latency_s", "prompt_tokens", "completion_tokens", "cost"):
@@ -197,6 +169,14 @@ def print_summary(summaries: dict[str, dict], console: Console | None = None) ->
                 *(f"{s[name]:,.2f}" if isinstance(s[name], float) else f"{s[name]:,}" for s in summaries.values()),
             )
     console.print(table, highlight=False)
+    if "official" in first:
+        official = Table(title="As the leaderboard of the set counts", title_justify="left")
+        for heading in ("figure", "measure", *summaries):
+            official.add_column(heading, justify="left" if heading in ("figure", "measure") else "right")
+        for name, figure in first["official"].items():
+            cells = (_cell(s["official"][name], "value", figure["measure"]) for s in summaries.values())
+            official.add_row(name, figure["measure"], *cells)
+        console.print(official, highlight=False)
     if "categories" in first:
         categories = Table(title="accuracy_consistent by category", title_justify="left")
         for heading in ("category", "pairs", *summaries):
@@ -207,22 +187,54 @@ def print_summary(summaries: dict[str, dict], console: Console | None = None) ->
         console.print(categories, highlight=False)
 
 
-def _cell(summary: dict, name: str) -> str:
-    if summary[name] is None:
+def _cell(summary: dict, name: str, measure: str | None = None) -> str:
+    if summary.get(name) is None:
         return "–"
-    low, high = summary[f"{name}_ci"]
-    return f"{100 * summary[name]:.1f}% \\[{100 * low:.1f}, {100 * high:.1f}]"
+    shown = (summary[name], *summary[f"{name}_ci"])
+    if not is_share(measure or name):
+        return "{:.3f} \\[{:.3f}, {:.3f}]".format(*shown)
+    return "{:.1f}% \\[{:.1f}, {:.1f}]".format(*(100 * value for value in shown))
+
+
+def _official(summary: dict, figure: Official) -> dict:
+    """The value of a leaderboard's figure; `None` where the data at hand have nothing of it."""
+    of = summary if figure.category is None else summary.get("categories", {}).get(figure.category, {})
+    return {
+        "measure": figure.measure,
+        "category": figure.category,
+        "value": of.get(figure.measure),
+        "value_ci": of.get(f"{figure.measure}_ci"),
+    }
 
 
 def _outcome(pair: Preference, forward: Verdict, reversed_: Verdict) -> JudgeOutcome:
-    answers = (forward, reversed_)
-    decisive = [verdict.winner for verdict in answers if verdict.winner is not None]
+    both = (forward, reversed_)
+    decisive = [verdict.winner for verdict in both if verdict.winner is not None]
+    named = (forward.winner, None if reversed_.winner is None else 1 - reversed_.winner)
+    leads = (_lead(forward), _lead(reversed_))
     return JudgeOutcome(
-        forward=None if forward.winner is None else forward.winner == pair.winner,
-        reversed=None if reversed_.winner is None else reversed_.winner == 1 - pair.winner,
+        forward=None if None in (named[0], pair.winner) else named[0] == pair.winner,
+        reversed=None if None in (named[1], pair.winner) else named[1] == pair.winner,
         first=sum(winner == 0 for winner in decisive),
         decisive=len(decisive),
-        ties=sum(verdict.tie for verdict in answers),
-        invalid=sum(verdict.failure is not None for verdict in answers),
+        ties=sum(verdict.tie for verdict in both),
+        invalid=sum(verdict.failure is not None for verdict in both),
         category=pair.category,
+        label=pair.winner,
+        answers=tuple("tie" if verdict.tie else winner for verdict, winner in zip(both, named, strict=True)),
+        lead=None if None in leads else (leads[0] - leads[1]) / 2,
+        group=pair.group,
+        group_size=pair.group_size,
+        items=pair.items,
     )
+
+
+def _lead(verdict: Verdict) -> float | None:
+    """By how much the first image shown is ahead; what the judge itself calls a tie stays one."""
+    if verdict.scores is not None:
+        return verdict.scores[0] - verdict.scores[1]
+    if verdict.tie:
+        return None if verdict.margin is None else 0.0
+    if verdict.margin is None or verdict.winner is None:
+        return None
+    return verdict.margin if verdict.winner == 0 else -verdict.margin

@@ -3,6 +3,7 @@ from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
 from .row import JudgeRow
 from .rubric_judge import RubricJudge
+from .soft_tifa import SoftTIFA
 from .stats import JudgeStats
 from .store import StoredAnswer, StoreError, VerdictStore
 from .verdict import CriterionResult, Verdict
@@ -18,6 +19,7 @@ __all__ = [
     "JudgeStats",
     "MeanOf",
     "RubricJudge",
+    "SoftTIFA",
     "StoreError",
     "StoredAnswer",
     "Verdict",
