@@ -151,3 +151,10 @@ def test_a_key_reaches_the_server_and_nothing_else(monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "refused the credentials" in shown.err
     assert "sk-very-secret" not in shown.err + shown.out
+
+
+def test_a_setting_that_stands_twice_in_the_yaml_is_told_by_its_line(tmp_path, capsys):
+    (tmp_path / "judge.yaml").write_text("judge_model: a\nrubric: rubric.json\njudge_model: b\n")
+    with pytest.raises(SystemExit):
+        run(["eval", "--config", "judge.yaml", "--dataset", "pairs.jsonl"])
+    assert "judge.yaml: judge_model: stands twice, again in line 3; leave one." in capsys.readouterr().err

@@ -1,11 +1,11 @@
 """The options of a judge, the same for every command that asks one, and the judge they make."""
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..strict_json import loads_strictly
 from .arguments import TINY_SCENES
 
 
@@ -111,8 +111,8 @@ class JudgeArguments:
                 setattr(self, name, [getattr(self, name)])
         if isinstance(self.judge_extra_body, str):
             try:
-                self.judge_extra_body = json.loads(self.judge_extra_body)
-            except json.JSONDecodeError as error:
+                self.judge_extra_body = loads_strictly(self.judge_extra_body)
+            except ValueError as error:
                 raise ValueError(f"judge_extra_body={self.judge_extra_body!r} is not JSON: {error}.") from None
         if not isinstance(self.judge_extra_body, dict | None):
             raise ValueError(

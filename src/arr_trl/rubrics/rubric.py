@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..folders import replacing
+from ..strict_json import loads_strictly
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -66,8 +67,8 @@ class Rubric(BaseModel):
         if not path.is_file():
             raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            data = loads_strictly(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise ValueError(f"The rubric {path} is not valid JSON: {error}.") from error
         try:
             return cls.model_validate(data)
