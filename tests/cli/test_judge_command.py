@@ -1,4 +1,5 @@
 import json
+import sqlite3
 
 import numpy as np
 import pytest
@@ -101,3 +102,33 @@ def test_help_is_complete(capsys):
         with pytest.raises(SystemExit):
             run([command, "--help"])
     assert "compare_rubric" in capsys.readouterr().out
+
+
+def test_a_compared_judge_that_is_wholly_stored_does_not_cost_the_result(folder, capsys):
+    run([*EVAL, "--rubric", "weak.json"])
+    capsys.readouterr()
+    assert run([*EVAL, "--compare", "--compare_rubric", "weak.json"]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert (written["calls"], written["compared"]["calls"]) == (16, 0)
+    assert written["compared"]["latency_s"] is None
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "latency_s" in line]
+    assert row.split() == ["│", "latency_s", "│", "0.00", "│", "–", "│"]
+
+
+def test_the_result_is_written_before_it_is_printed(folder, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no screen")
+
+    monkeypatch.setattr("arr_trl.evaluation.judge_eval.print_summary", fails)
+    with pytest.raises(RuntimeError, match="no screen"):
+        run(EVAL)
+    assert json.loads((folder / "judge_eval.json").read_text())["pairs"] == 8
+
+
+def test_a_second_judge_that_is_not_there_is_told_before_the_first_is_asked(folder, capsys):
+    with pytest.raises(SystemExit):
+        run([*EVAL, "--compare", "--compare_judge_model", "m", "--compare_base_url", "http://127.0.0.1:9/v1"])
+    assert "could not be reached" in capsys.readouterr().err
+    assert not list(folder.glob("judge_eval.json"))
+    with sqlite3.connect(folder / "judge.sqlite") as store:
+        assert store.execute("SELECT count(*) FROM questions").fetchone() == (0,)

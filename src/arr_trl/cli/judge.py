@@ -87,17 +87,20 @@ def _eval(argv: list[str]) -> int:
         from ..data.preferences import load_preferences
         from ..evaluation.judge_eval import evaluate_judge, mcnemar, print_summary, save_summary
 
+        for judge in judges.values():  # before the first is paid for
+            judge.check()
         evaluations, summaries = {}, {}
         for name, judge in judges.items():
-            judge.check()
             pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split)
             evaluations[name] = evaluate_judge(judge, pairs, args.limit)
             summaries[name] = evaluations[name].summary(args.price_in, args.price_out)
-    print_summary(summaries)
     summary: dict[str, Any] = {"dataset": args.dataset, **summaries["judge"]}
     if args.compare:
         right = [[o.right_in_both for o in evaluation.outcomes] for evaluation in evaluations.values()]
         summary |= {"compared": summaries["compared"], "mcnemar": mcnemar(*right)}
+    save_summary(summary, args.output)
+    print_summary(summaries)
+    if args.compare:
         test = summary["mcnemar"]
         print(
             f"Right in both orders only by the judge: {test['only_first']} pairs, only by the compared one: "
@@ -105,7 +108,6 @@ def _eval(argv: list[str]) -> int:
         )
     for sentence in evaluations["judge"].skipped[:3]:
         print(f"Left out: {sentence}")
-    save_summary(summary, args.output)
     print(f"Wrote {args.output}.")
     return 0
 
