@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chat.wire import check_address
+from ..chat.addresses import check_address, check_key
 from ..judges.questions import content_key
 from ..judges.store import StoredAnswer, VerdictStore
 
@@ -41,6 +41,7 @@ class ServerEmbedder:
         self, model: str, base_url: str, store: VerdictStore, api_key: str | None = None, timeout_s: float = 120.0
     ):
         check_address(base_url, "embedding_base_url")
+        check_key(api_key)
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.store = store

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ..chat.wire import beginning
 from ..strict_json import loads_strictly
 
 
 _MAX_CHARACTERS = 100_000  # a longer reply is a model that ran away
-_BEGINNING = 80  # characters of a reply that a sentence about it shows
 _BLANKS = " \t\r\n\ufeff\u200b"  # byte order marks among them
 _TOKEN = re.compile(r"<\|\w+\|>|</s>")  # what a server leaves of a template: <|begin_of_box|>, <|im_end|>
 _LAST_TOKEN = re.compile(rf"(?:{_TOKEN.pattern})\Z")
@@ -89,8 +89,7 @@ def _is_json(text: str) -> bool:
 
 
 def _no_answer(found: str, text: str) -> ReplyError:
-    words = " ".join(text.split())
-    begins = f" It begins: {words[:_BEGINNING]}{'…' if len(words) > _BEGINNING else ''}" if words else ""
+    begins = f" It begins: {beginning(text)}" if text.strip() else ""
     return ReplyError(f"The reply is not the JSON object that was asked for: {found}.{begins}")
 
 
