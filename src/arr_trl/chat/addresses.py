@@ -57,6 +57,13 @@ def without_secrets(url: str) -> str:
     return re.sub(r"^(\w+://)?[^/]*@", r"\1", re.split(r"[?#]", url)[0])
 
 
+def address_of(url: str) -> str:
+    """What tells one server from another: its address without secrets, in one spelling."""
+    scheme, _, rest = without_secrets(url).partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}".lower() + f"/{path}".rstrip("/")
+
+
 def way_to(url: str) -> str:
     """Words about the proxy that the environment puts before a server; none where there is none."""
     parts = urlsplit(url)

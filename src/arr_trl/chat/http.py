@@ -19,7 +19,7 @@ from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from .addresses import check_address, check_key, secrets_in_url, way_to, without_secrets
+from .addresses import address_of, check_address, check_key, secrets_in_url, way_to
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest
 from .client import BODY, ServerClient, Verbatim, WholeBodyClient
@@ -107,10 +107,11 @@ class HTTPChatModel:
         self.backoff_s = backoff_s
         self.max_image_size = max_image_size
         self.extra_body = dict(extra_body or {})
-        self.settings = {"max_image_size": max_image_size, **self.extra_body}
         self._api_key = api_key
         self._secrets = [secret for secret in (api_key, *secrets_in_url(base_url or "")) if secret]
-        self._where = without_secrets(base_url) if base_url else f"provider {provider or 'auto'}"
+        self._where = address_of(base_url) if base_url else f"provider {provider or 'auto'}"
+        # servers are free to call different models the same
+        self.settings = {"max_image_size": max_image_size, **self.extra_body, "server": self._where}
         self._sends_schema = True  # until the server refuses one
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,6 +1,7 @@
 """`arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered."""
 
 import argparse
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,11 @@ def _eval(argv: list[str]) -> int:
     for sentence in evaluations["judge"].skipped[:3]:
         print(f"Left out: {sentence}")
     print(f"Wrote {args.output}.")
-    return 0
+    for name, found in summaries.items():
+        if found["invalid_rate"] == 1:
+            shown = f"; `arr-trl judge log {args.judge_store} --status invalid` shows why" if args.judge_store else ""
+            print(f"arr-trl: the {name} gave no verdict on any pair{shown}.", file=sys.stderr)
+    return int(any(found["invalid_rate"] == 1 for found in summaries.values()))
 
 
 def _log(argv: list[str]) -> int:
@@ -178,7 +183,7 @@ def _show(answers: list, total: int) -> None:
         table.add_row(
             datetime.datetime.fromtimestamp(answer.created_at).strftime("%Y-%m-%d %H:%M:%S"),
             answer.status,
-            escape(answer.model),
+            escape("\n".join(filter(None, (answer.model, answer.server)))),
             escape(answer.prompt),
             " ".join(str(position + 1) for position in answer.positions),
             escape(said[:300]),

@@ -165,15 +165,18 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
 
 def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
     """Model, rubric and server of every judge."""
+    from ..chat.addresses import address_of
+
     given = {"judge_model": args.judge_model, "rubric": args.rubric, "base_url": args.base_url or [None]}
     count = max(map(len, given.values()))
     for name, values in given.items():
         if len(values) not in (1, count):
             raise ValueError(f"{name} has {len(values)} values for {count} judges; give one, or one for each.")
     members = list(zip(*(values * (count // len(values)) for values in given.values()), strict=True))
-    if len({(name, rubric) for name, rubric, _ in members}) < count:
+    if len({(name, rubric, url and address_of(url)) for name, rubric, url in members}) < count:
         raise ValueError(
-            "Two judges of the ensemble have the same model and rubric; they would be one judge asked twice."
+            "Two judges of the ensemble have the same model and rubric at the same server; they would be one judge "
+            "asked twice."
         )
     return members
 

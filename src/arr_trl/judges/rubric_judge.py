@@ -9,7 +9,6 @@ from ..digests import image_digest
 from ..rubrics import Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
-from .parsing import ReplyError
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
@@ -62,8 +61,9 @@ class RubricJudge(JudgeReward):
         num_criteria (`int`, *optional*, defaults to `5`):
             With `rubric="auto"`, the most criteria per prompt.
         store (`str` or `Path`, *optional*):
-            SQLite file that keeps every question and answer: a question that was answered is never asked again, and
-            `arr-trl judge log` shows what is in it. Without it the latest answers are kept in memory.
+            SQLite file that keeps every question and answer: a question that was answered is never asked again, one
+            whose reply was no answer by the next run, and `arr-trl judge log` shows what is in it. Without it the
+            latest answers are kept in memory.
         max_tokens (`int`, *optional*, defaults to `1024`):
             Longest reply.
         temperature (`float`, *optional*, defaults to `0.0`):
@@ -248,6 +248,7 @@ class RubricJudge(JudgeReward):
                 images=shown,
                 positions=positions,
                 asked=0,
+                server=self.model.settings.get("server"),
             )
             questions.append(
                 Question(
@@ -290,8 +291,5 @@ class RubricJudge(JudgeReward):
             answer = answers[question.blank.key]
             if answer.status != "answered":
                 return Verdict(failure=answer.problem, candidates=len(row.images))
-            try:
-                readings.append(question.read(answer))
-            except ReplyError as error:  # kept by an arr_trl that read less strictly
-                return Verdict(failure=str(error), candidates=len(row.images))
+            readings.append(question.read(answer))
         return self.mode.verdict(readings, rubric)

@@ -69,5 +69,6 @@ def template_question(
         images=tuple(chain.from_iterable(digests)),
         positions=positions,
         asked=0,
+        server=model.settings.get("server"),
     )
     return Question(blank, request, lambda answer: read(parse_reply(answer.reply, reply_model)))
