@@ -158,3 +158,8 @@ def test_a_setting_that_stands_twice_in_the_yaml_is_told_by_its_line(tmp_path, c
     with pytest.raises(SystemExit):
         run(["eval", "--config", "judge.yaml", "--dataset", "pairs.jsonl"])
     assert "judge.yaml: judge_model: stands twice, again in line 3; leave one." in capsys.readouterr().err
+
+
+def test_a_field_of_the_request_given_twice_is_refused():
+    with pytest.raises(ValueError, match="the key 'seed' comes twice"):
+        JudgeEvalArguments(dataset="pairs.jsonl", judge_extra_body='{"seed": 1, "seed": 2}')

@@ -76,7 +76,7 @@ def test_a_kept_answer_that_is_none_by_now_is_asked_again(judge_on, tmp_path):
         )
     model = Brightness()
     second = judge_on(model)
-    with pytest.warns(UserWarning, match="the key 'ranks' stands twice"):
+    with pytest.warns(UserWarning, match="the key 'ranks' comes twice"):
         (verdict,) = second.compare(ROWS[:1])
     assert verdict.winner == 1
     assert len(model.requests) == 1

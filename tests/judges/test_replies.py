@@ -60,9 +60,9 @@ def test_what_is_no_answer_stays_none(reply):
 
 def test_a_key_given_twice_is_no_verdict_for_the_last():
     for twice in (f'{RIGHT[:-1]}, "ranks": [2, 1]}}', RIGHT.replace("1, 2]}]", '1, 2], "ranks": [2, 1]}]')):
-        with pytest.raises(ReplyError, match="the key 'ranks' stands twice"):
+        with pytest.raises(ReplyError, match="the key 'ranks' comes twice"):
             parse_reply(twice, ranks_reply(2, 1))
-    with pytest.raises(ReplyError, match="the key 'score' stands twice"):
+    with pytest.raises(ReplyError, match="the key 'score' comes twice"):
         parse_reply('{"criteria": [], "reason": "", "score": 1, "score": 9}', score_reply(0, 10, 0))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..strict_json import loads_strictly
+from ..text_files import read_json
 from .arguments import TINY_SCENES
 
 
@@ -111,7 +111,7 @@ class JudgeArguments:
                 setattr(self, name, [getattr(self, name)])
         if isinstance(self.judge_extra_body, str):
             try:
-                self.judge_extra_body = loads_strictly(self.judge_extra_body)
+                self.judge_extra_body = read_json(self.judge_extra_body)
             except ValueError as error:
                 raise ValueError(f"judge_extra_body={self.judge_extra_body!r} is not JSON: {error}.") from None
         if not isinstance(self.judge_extra_body, dict | None):

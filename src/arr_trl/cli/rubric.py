@@ -238,7 +238,7 @@ def _dry_run(args: GenerateArguments, config: "AutoRubricConfig", train: list, g
 
 def _save(rubric: Any, output: Path) -> None:
     """Write the rubric; another one that was there, and may have been edited, is put aside."""
-    if output.is_file() and output.read_text(encoding="utf-8") != rubric.to_json():
+    if output.is_file() and output.read_bytes() != rubric.to_json().encode():
         aside = output.with_suffix(".previous.json")
         output.replace(aside)
         print(f"The rubric that was at {output} is now {aside}.")

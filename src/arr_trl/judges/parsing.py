@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..chat.wire import beginning
-from ..strict_json import loads_strictly
+from ..text_files import read_json
 
 
 _MAX_CHARACTERS = 100_000  # a longer reply is a model that ran away
@@ -47,7 +47,7 @@ def parse_reply(text: str | None, model: type[_Reply]) -> _Reply:
         )
         raise _no_answer(found, answer or text) from None
     try:
-        loads_strictly(answer)
+        read_json(answer)
     except ValueError as error:
         raise _no_answer(str(error), answer) from None
     return reply

@@ -1,9 +1,11 @@
 """Where a rubric may come from: an object, a file, or a repository on the Hub."""
 
 import re
+import warnings
 from pathlib import Path
 
 from ..rubrics import Rubric, parse_markdown, parse_rubric_text
+from ..text_files import read_text
 
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -23,10 +25,15 @@ def resolve_rubric(rubric: Rubric | str | Path) -> Rubric | None:
         `FileNotFoundError`: when there is no such file or repository.
         `ValueError`: when what is there is not a rubric.
     """
-    if isinstance(rubric, Rubric):
-        return rubric
-    if rubric == "auto":
-        return None
+    if not isinstance(rubric, Rubric):
+        if rubric == "auto":
+            return None
+        rubric = _read(rubric)
+    _tell_repeated(rubric)
+    return rubric
+
+
+def _read(rubric: str | Path) -> Rubric:
     path = Path(rubric)
     if (
         not path.exists()
@@ -42,7 +49,18 @@ def resolve_rubric(rubric: Rubric | str | Path) -> Rubric | None:
                 "that can be reached; check `rubric`."
             ) from error
     if path.suffix == ".txt" and path.is_file():
-        return parse_rubric_text(path.read_text(encoding="utf-8"), name=path.stem)
+        return parse_rubric_text(read_text(path), name=path.stem)
     if path.suffix == ".md" and path.is_file():
-        return parse_markdown(path.read_text(encoding="utf-8"))
+        return parse_markdown(read_text(path))
     return Rubric.load(path)
+
+
+def _tell_repeated(rubric: Rubric) -> None:
+    places: dict[str, int] = {}
+    for number, criterion in enumerate(rubric.criteria, start=1):
+        first = places.setdefault(criterion.text.casefold().rstrip(".。"), number)
+        if first != number:
+            warnings.warn(
+                f"Criteria {first} and {number} of the rubric {rubric.name} say the same, {criterion.text[:80]!r}, which then "
+                "counts twice; remove one, or give the other a weight."
+            )

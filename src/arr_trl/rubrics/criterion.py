@@ -1,12 +1,19 @@
 """One thing to look for in a picture, and how it stands as a line of text."""
 
+import math
 import re
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
-# What stands behind a criterion that is not as plain as most.
-_NOTES = re.compile(r"(?P<text>.*\S) \((?P<notes>(?:essential|weight [0-9.e+-]+)(?:, weight [0-9.e+-]+)?)\)")
+# What stands behind a criterion that is not as plain as most, in any order, and one part of it.
+_NOTES = re.compile(r"(?P<text>.*\S)\s*[(（](?P<notes>[^()（）]*)[)）]")
+_NOTE = re.compile(
+    r"(?P<not>not\s+)?(?P<essential>essential)|weight\s*[:：=]?\s*(?P<weight>[0-9.e+-]+)", re.IGNORECASE
+)
+# Brackets at either end of a line that speak of weights: notes, whatever else they say.
+_ALIKE = r"[(（\[【][^()（）\[\]【】]*\b(?:weight|weights|weighted|essential)\b[^()（）\[\]【】]*[)）\]】]"
+_ALIKE = re.compile(rf"{_ALIKE}.*|.*{_ALIKE}\W*", re.IGNORECASE)
 
 
 class Criterion(BaseModel):
@@ -52,23 +59,48 @@ class Criterion(BaseModel):
 def criterion_line(criterion: Criterion) -> str:
     """The line of text that a criterion is in Markdown and in the text form, its notes in brackets behind it."""
     notes = criterion.notes()
-    if not notes and _NOTES.fullmatch(criterion.text):  # text that ends like notes is told from them by real ones
-        notes = ["weight 1"]
+    if _ALIKE.fullmatch(
+        criterion.text
+    ):  # text that reads like notes is told from them by notes that leave nothing open
+        notes = ["essential" if criterion.essential else "not essential", f"weight {criterion.weight:.12g}"]
     return f"{criterion.text} ({', '.join(notes)})" if notes else criterion.text
 
 
 def criterion_of_line(line: str, theme: str) -> Criterion:
-    """The criterion in such a line, which a person may have edited."""
+    """
+    The criterion in such a line, which a person may have edited.
+
+    Raises:
+        `ValueError`: when what stands in brackets could be meant as its weight and cannot be read as that.
+    """
     noted = _NOTES.fullmatch(line)
-    if noted is None:
-        return Criterion(text=line, theme=theme)
-    weight = re.search(r"weight (\S+)", noted["notes"])
-    try:
-        return Criterion(
-            text=noted["text"],
-            theme=theme,
-            weight=float(weight[1]) if weight else 1.0,
-            essential=noted["notes"].startswith("essential"),
+    found = _notes(noted["notes"]) if noted else None
+    text = line if found is None else noted["text"]
+    # notes that say both things end a text that may look like anything
+    if _ALIKE.fullmatch(text) and (found is None or len(found) < 2):
+        raise ValueError(
+            f"{line[:80]!r} has brackets that could be its weight and are not: what is meant stands at its end, as "
+            "`(weight 2)`, `(essential)` or `(essential, weight 2)`, each once and a weight above 0. If the brackets are "
+            "part of the text, put `(not essential, weight 1)` behind them."
         )
-    except ValueError:  # not a number, or none that a weight can be: then it is part of the text
-        return Criterion(text=line, theme=theme)
+    return Criterion(text=text, theme=theme, **(found or {}))
+
+
+def _notes(text: str) -> dict[str, float | bool] | None:
+    """The weight and whether it is essential, as far as notes say; `None` when they are none."""
+    found: dict[str, float | bool] = {}
+    for part in text.split(","):
+        note = _NOTE.fullmatch(part.strip())
+        if note is None:
+            return None
+        name = "essential" if note["essential"] else "weight"
+        if name in found:
+            return None
+        try:
+            value = not note["not"] if note["essential"] else float(note["weight"])
+        except ValueError:
+            return None
+        if name == "weight" and not 0 < value < math.inf:
+            return None
+        found[name] = value
+    return found

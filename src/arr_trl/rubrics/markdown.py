@@ -40,29 +40,43 @@ def read_markdown(text: str) -> dict[str, Any]:
     The fields of a rubric that its Markdown holds: all but where it comes from.
 
     Raises:
-        `ValueError`: when there is no title, no criterion, or a line that is none of what is known.
+        `ValueError`: when there is no title or several, no criterion, or a line that is none of what is known.
     """
-    name, facts, theme, criteria = None, {}, "", []
+    name, facts, criteria = None, {}, []
+    theme, begun, empty_theme, after_rule = "", 0, False, False
     for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
-        if line == "---":
-            break
-        if line.startswith("# "):
+        if not line or (after_rule and line.startswith("|")):  # the table says where it comes from
+            continue
+        if not after_rule and line == "---":
+            after_rule = True
+        elif not after_rule and name is None and line.startswith("# "):
             name = line[2:].strip()
-        elif line.startswith("## "):
-            theme = line[3:].strip()
+        elif not after_rule and not empty_theme and line.startswith("## "):
+            theme, begun, empty_theme = line[3:].strip(), number, True
             theme = "" if theme == _NO_THEME else theme
-        elif match := _FACTS.fullmatch(line):
+        elif not after_rule and not facts and (match := _FACTS.fullmatch(line)):
             facts = match.groupdict()
-        elif match := _ITEM.fullmatch(line):
-            criteria.append(criterion_of_line(match["text"], theme))
-        elif line:
+        elif not after_rule and (match := _ITEM.fullmatch(line)):
+            criteria.append(_criterion(match["text"], theme, number))
+            empty_theme = False
+        else:
             raise ValueError(
-                f"Line {number} of the Markdown is no title, theme or numbered criterion: {line[:80]!r}. A criterion "
-                "is one line such as `1. Every object is there. (weight 2)`."
+                f"Line {number} of the Markdown cannot stand there: {line[:80]!r}. There is one `# title`, one line with "
+                "the task, themes as `## theme`, each with criteria under it, and criteria of one line such as `1. Every "
+                "object is there. (weight 2)`; below `---` is a table alone."
             )
+    if empty_theme:
+        raise ValueError(f"The theme in line {begun} of the Markdown has no criteria; write some, or remove it.")
     if name is None or not criteria:
         raise ValueError("The Markdown holds no rubric; it has to have a `# title` and criteria such as `1. ...`.")
     return {"name": name, "criteria": criteria, **facts}
+
+
+def _criterion(line: str, theme: str, number: int) -> Criterion:
+    try:
+        return criterion_of_line(line, theme)
+    except ValueError as error:
+        raise ValueError(f"Line {number} of the Markdown: {error}") from error
 
 
 def _cell(value: object) -> str:

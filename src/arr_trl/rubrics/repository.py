@@ -101,5 +101,5 @@ def _has_another_card(api: HfApi, repo_id: str) -> bool:
         path = api.hf_hub_download(repo_id, "README.md")
     except EntryNotFoundError:
         return False
-    with open(path, encoding="utf-8") as file:
-        return f"- {_TAG}" not in file.read()
+    with open(path, "rb") as file:  # whatever its encoding is
+        return f"- {_TAG}".encode() not in file.read()

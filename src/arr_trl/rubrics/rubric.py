@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..folders import replacing
-from ..strict_json import loads_strictly
+from ..text_files import read_json, read_text
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -61,13 +61,14 @@ class Rubric(BaseModel):
 
         Raises:
             `FileNotFoundError`: when there is no such file.
-            `ValueError`: when the file is not JSON or not a rubric; the message names the field.
+            `ValueError`: when the file is not JSON, has a key twice, or is not a rubric; the message names the field.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
+        text = read_text(path)
         try:
-            data = loads_strictly(path.read_text(encoding="utf-8"))
+            data = read_json(text)
         except ValueError as error:
             raise ValueError(f"The rubric {path} is not valid JSON: {error}.") from error
         try:

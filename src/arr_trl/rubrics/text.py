@@ -1,17 +1,30 @@
 """Rubrics as people read them: Markdown, and the text form `Rubric 1:` / `Theme: ...` / `- Tip: ...` of Auto-Rubric."""
 
 import re
+from dataclasses import dataclass, field
 from itertools import groupby
 
-from .criterion import criterion_line, criterion_of_line
+from .criterion import Criterion, criterion_line, criterion_of_line
 from .markdown import read_markdown, write_markdown
 from .rubric import Rubric
 
 
-_HEADING = re.compile(r"(?:#+\s*)?(?:\*\*)?Rubric\s*(?:\d+\s*[:.]?|:)(?:\*\*)?\s*(?P<rest>.*)", re.IGNORECASE)
-_THEME = re.compile(r"(?:[-•]\s*|\*\s+)?(?:\*\*)?Theme\s*\d*\s*:\s*(?:\*\*)?\s*(?P<theme>.*)", re.IGNORECASE)
-_LABEL = r"(?:\*\*Tip\s*\d*\s*:\s*\*\*|\*\*Tip\s*\d*\s*\*\*\s*:|Tip\s*\d*\s*:)"
-_TIP = re.compile(rf"(?:[-•]\s*|\*\s+)(?:{_LABEL}\s*)?(?P<tip>.*)|{_LABEL}\s*(?P<bare>.*)", re.IGNORECASE)
+_HEADING = re.compile(r"(?:#+\s*)?(?:\*\*)?Rubric\s*(?:\d+\s*[:：.]?|[:：])(?:\*\*)?\s*(?P<rest>.*)", re.IGNORECASE)
+_BULLET = r"(?:[-•·●◦▪‣–—]\s*|[*+]\s+|\(?\d+[.)]\s+|\d+[、．]\s*)"
+_THEME = re.compile(rf"{_BULLET}?(?:\*\*)?Theme\s*\d*\s*(?:\*\*)?\s*[:：]\s*(?:\*\*)?\s*(?P<theme>.*)", re.IGNORECASE)
+_LABEL = r"(?:\*\*Tip\s*\d*\s*[:：]\s*\*\*|\*\*Tip\s*\d*\s*\*\*\s*[:：]|Tip\s*\d*\s*[:：])"
+_TIP = re.compile(rf"{_BULLET}(?:{_LABEL}\s*)?(?P<tip>.*)|{_LABEL}\s*(?P<bare>.*)", re.IGNORECASE)
+_RULE = re.compile(r"[-*_=–—]{3,}")
+
+
+@dataclass
+class _Item:
+    """A theme or a tip, and where it begins."""
+
+    number: int
+    indent: int
+    text: str
+    tips: "list[_Item]" = field(default_factory=list)
 
 
 def to_rubric_text(rubric: Rubric) -> str:
@@ -30,40 +43,56 @@ def to_rubric_text(rubric: Rubric) -> str:
 def parse_rubric_text(text: str, name: str, task: str = "text-to-image") -> Rubric:
     """
     Read a rubric from text in the form `Rubric 1:` / `Theme: ...` / `- Tip: ...`, as Auto-Rubric writes it. Every tip
-    becomes a criterion under its theme; a theme without tips is a criterion itself.
+    becomes a criterion under its theme; a theme without tips is a criterion itself. Tips begin with a bullet, a number or
+    `Tip:`; what goes on in the next line is indented.
 
     Raises:
-        `ValueError`: when the text holds no theme and no tip.
+        `ValueError`: when the text holds no theme and no tip, or a line that is none of what is known; it is named.
     """
-    themes: list[tuple[str, list[str]]] = []
-    for line in map(str.strip, text.splitlines()):
+    themes: list[_Item] = []
+    last: _Item | None = None
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line, indent = raw.strip(), len(raw) - len(raw.lstrip())
         if heading := _HEADING.fullmatch(line):
-            line = heading["rest"].strip("* ")
+            last, line = None, heading["rest"].strip("* ")
             if line and not _THEME.fullmatch(line):  # `Rubric 1: what it asks`
-                themes.append((line, []))
+                last = _Item(number, indent, line)
+                themes.append(last)
                 continue
-        if match := _THEME.fullmatch(line):
-            themes.append((match["theme"].strip(), []))
-        elif not line:
+        if not line or _RULE.fullmatch(line):
             continue
+        if match := _THEME.fullmatch(line):
+            last = _Item(number, indent, match["theme"].strip())
+            themes.append(last)
         elif match := _TIP.fullmatch(line):
             if not themes:
-                themes.append(("", []))
-            themes[-1][1].append((match["tip"] or match["bare"] or "").strip())
-        elif themes and themes[-1][1]:  # a tip that goes on in the next line
-            themes[-1][1][-1] += f" {line}"
-        elif themes:
-            themes[-1] = (f"{themes[-1][0]} {line}".strip(), [])
+                themes.append(_Item(number, indent, ""))
+            last = _Item(number, indent, (match["tip"] or match["bare"] or "").strip())
+            themes[-1].tips.append(last)
+        elif last is not None and indent > last.indent:  # what goes on in the next line
+            last.text = f"{last.text} {line}".strip()
+        else:
+            raise ValueError(
+                f"Line {number} of the rubric text {name} is no theme and no tip: {line[:80]!r}. A tip begins with a bullet, "
+                "as `- Every object is there.`, and what goes on in the next line is indented."
+            )
     criteria = [
-        criterion_of_line(tip, theme=theme if tips else "")
-        for theme, tips in themes
-        for tip in filter(None, tips or [theme])
+        _criterion(tip, theme.text if theme.tips else "", name) for theme in themes for tip in theme.tips or [theme]
     ]
     if not criteria:
         raise ValueError(
             f"The rubric text {name} holds no criterion; it has to have lines such as `Theme: ...` and `- Tip: ...`."
         )
     return Rubric(name=name, criteria=criteria, task=task)
+
+
+def _criterion(item: _Item, theme: str, name: str) -> Criterion:
+    if not item.text:
+        raise ValueError(f"Line {item.number} of the rubric text {name} has no text; write a criterion, or remove it.")
+    try:
+        return criterion_of_line(item.text, theme)
+    except ValueError as error:
+        raise ValueError(f"Line {item.number} of the rubric text {name}: {error}") from error
 
 
 def to_markdown(rubric: Rubric) -> str:
@@ -77,6 +106,6 @@ def parse_markdown(text: str) -> Rubric:
     rubric comes from, is not read back: an edited rubric is another one.
 
     Raises:
-        `ValueError`: when there is no title, no criterion, or a line that is none of what is known.
+        `ValueError`: when there is no title or several, no criterion, or a line that is none of what is known.
     """
     return Rubric(**read_markdown(text))
