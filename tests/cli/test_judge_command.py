@@ -141,14 +141,19 @@ def wrong(number, body):
     return Answer(json.dumps({"criteria": criteria, "reason": "", "ranks": [2, 1]}))
 
 
-def test_two_servers_of_one_name_are_compared_and_not_one_with_itself(folder, capsys):
+def test_two_servers_of_one_name_are_compared_and_not_one_with_itself(folder, monkeypatch):
+    monkeypatch.setenv("ONE", "sk-one")
+    monkeypatch.setenv("TWO", "sk-two")
+    keys = ["--api_key_env", "ONE", "--compare_api_key_env", "TWO"]
     with OpenAIServer(TinyScenesJudge(), checks_pass) as good, OpenAIServer(respond=wrong) as bad:
         arguments = [*EVAL[:-1], "judge", "--base_url", good.url, "--compare", "--compare_base_url", bad.url]
-        assert run(arguments) == 0
+        assert run([*arguments, *keys]) == 0
     written = json.loads((folder / "judge_eval.json").read_text())
     assert written["accuracy_consistent"] == 1
     assert written["compared"]["accuracy_consistent"] == 0
     assert written["compared"]["calls"] == 16
+    assert {headers["authorization"] for headers in good.headers} == {"Bearer sk-one"}
+    assert {headers["authorization"] for headers in bad.headers} == {"Bearer sk-two"}
 
 
 def test_a_judge_that_gives_no_verdict_at_all_is_an_exit_status_and_not_for_ever(folder, capsys):

@@ -37,6 +37,10 @@ class JudgeEvalArguments(JudgeArguments):
         default=None, metadata={"help": "Second judge. Unset, the same model."}
     )
     compare_base_url: list[str] | None = field(default=None, metadata={"help": "Its server. Unset, the same."})
+    compare_api_key_env: str | None = field(
+        default=None,
+        metadata={"help": "Environment variable that holds its API key. Unset, the same key goes to its server."},
+    )
     compare_rubric: list[str] | None = field(default=None, metadata={"help": "Its rubric. Unset, the same."})
     compare_judge_mode: str | None = field(default=None, metadata={"help": "How it is asked. Unset, the same."})
     compare_judge_decide: str | None = field(default=None, metadata={"help": "What decides. Unset, the same."})
