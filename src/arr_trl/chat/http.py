@@ -149,9 +149,7 @@ class HTTPChatModel:
                 f"{failure.message} Check that the server is running and `base_url` is right; "
                 f"`vllm serve {self.model}` starts one at http://localhost:8000/v1."
             )
-        if failure.kind == "not_found":
-            raise ValueError(f"{failure.message} Check that the server serves a model named {self.model!r}.")
-        raise ValueError(failure.message)
+        raise ValueError(f"{failure.message} Check that the server serves a model named {self.model!r}.")
 
     def close(self) -> None:
         """Close the connections. The object opens new ones when it is used again."""
