@@ -57,6 +57,22 @@ def test_a_server_that_stays_broken_costs_each_run_one_question_and_its_repair(j
         assert [answer.asked for answer in judge.store] == [2 * run + 2] * 3
 
 
+def test_a_repair_that_failed_stands_for_the_run_that_asked_for_it(judge_on):
+    class Ends(Brightness):
+        def complete(self, requests, on_reply=None):
+            if len(requests[0].messages) > 1:  # a repair
+                raise KeyboardInterrupt
+            return super().complete(requests)
+
+    with pytest.raises(KeyboardInterrupt):
+        judge_on(Ends(lambda number: NONSENSE)).compare(ROWS[:1])
+    model = Brightness(lambda number: NONSENSE)
+    second = judge_on(model)
+    for _ in range(2):
+        assert second.compare(ROWS[:1])[0].failure is not None
+    assert len(model.requests) == 1
+
+
 def test_a_bad_reply_is_not_forgotten_for_a_server_that_has_gone(judge_on):
     judge_on(Brightness(lambda number: NONSENSE)).compare(ROWS[:1])
     gone = judge_on(Brightness(lambda number: LOST))

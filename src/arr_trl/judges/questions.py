@@ -145,6 +145,7 @@ def _with_reply(answer: StoredAnswer, reply: ChatReply, read: Callable[[StoredAn
         prompt_tokens=answer.prompt_tokens + reply.usage.prompt_tokens,
         completion_tokens=answer.completion_tokens + reply.usage.completion_tokens,
         latency_s=answer.latency_s + reply.latency_s,
+        created_at=0.0,  # now, and not when it was asked the first time
     )
     if reply.failure is not None:
         status = "invalid" if reply.failure.kind in _REPLY_FAULTS else "failed"
