@@ -153,13 +153,6 @@ def test_a_key_reaches_the_server_and_nothing_else(monkeypatch, capsys):
     assert "sk-very-secret" not in shown.err + shown.out
 
 
-def test_a_setting_that_stands_twice_in_the_yaml_is_told_by_its_line(tmp_path, capsys):
-    (tmp_path / "judge.yaml").write_text("judge_model: a\nrubric: rubric.json\njudge_model: b\n")
-    with pytest.raises(SystemExit):
-        run(["eval", "--config", "judge.yaml", "--dataset", "pairs.jsonl"])
-    assert "judge.yaml: judge_model: stands twice, again in line 3; leave one." in capsys.readouterr().err
-
-
 def test_a_field_of_the_request_given_twice_is_refused():
     with pytest.raises(ValueError, match="the key 'seed' comes twice"):
         JudgeEvalArguments(dataset="pairs.jsonl", judge_extra_body='{"seed": 1, "seed": 2}')

@@ -58,9 +58,7 @@ def _check_values(parser: "TrlParser", path: str) -> None:
     Hold numbers, switches and choices of a YAML file to those of their options: argparse looks at the command line alone.
     """
     with open(path, encoding="utf-8") as file:
-        text = file.read()
-    _check_keys(yaml.compose(text, yaml.SafeLoader), path)
-    content = yaml.safe_load(text)
+        content = yaml.safe_load(file)
     actions = {action.dest: action for action in parser._actions}
     for name, value in content.items() if isinstance(content, dict) else ():
         action = actions.get(name)
@@ -81,19 +79,6 @@ def _check_values(parser: "TrlParser", path: str) -> None:
                 action.type(str(item))
             except (ValueError, ArgumentTypeError):
                 raise ValueError(f"{path}: {name}: {item!r} has to be {what}.") from None
-
-
-def _check_keys(node: yaml.Node | None, path: str) -> None:
-    """YAML lets the last of two equal keys win."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for key, value in node.value:
-        if isinstance(key.value, str) and key.value in seen:
-            raise ValueError(f"{path}: {key.value}: stands twice, again in line {key.start_mark.line + 1}; leave one.")
-        if isinstance(key.value, str):
-            seen.add(key.value)
-        _check_keys(value, path)
 
 
 @contextmanager
