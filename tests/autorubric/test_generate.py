@@ -8,10 +8,11 @@ from arr_trl.autorubric import AutoRubricConfig, Writer
 from arr_trl.autorubric.generate import generate_questions, shown_swapped
 from arr_trl.autorubric.refine import refine_question
 from arr_trl.autorubric.structure import structure_question, zero_shot_question
-from arr_trl.autorubric.writer import NoAnswer, criteria_reply, distinct
+from arr_trl.autorubric.writer import NoAnswer, criteria_reply, distinct, read_criteria
 from arr_trl.chat import ChatReply
 from arr_trl.data.preferences import Preference
 from arr_trl.judges import VerdictStore
+from arr_trl.judges.parsing import ReplyError, parse_reply
 from arr_trl.judges.verdict import CriterionResult, Verdict
 from arr_trl.tiny_scenes import TinyScenesJudge
 
@@ -174,6 +175,12 @@ def test_more_criteria_than_asked_for_are_refused():
 
 def test_distinct_ignores_case_spaces_and_the_period():
     assert distinct(["A b.", "a  B", "c"]) == ["A b.", "c"]
+
+
+def test_a_criterion_of_white_space_that_no_schema_knows_is_no_criterion():
+    reply = parse_reply('{"observations": "", "criteria": ["Red.", "\\u001c"]}', criteria_reply(2))
+    with pytest.raises(ReplyError, match="A criterion has no text"):
+        read_criteria(reply)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import asyncio
 import base64
+import errno
 import io
 import json
 import logging
 import math
+import re
 import threading
 import time
 
@@ -294,6 +296,14 @@ def test_secrets_are_in_no_message(caplog):
         assert "in-the-url" not in text
 
 
+def test_half_a_secret_is_not_left_where_a_message_is_cut():
+    body = b'{"error": "' + b"x" * 370 + b' sk-very-secret"}'
+    with OpenAIServer(respond=lambda n, b: Answer(status=401, body=body)) as server:
+        (reply,) = HTTPChatModel("judge", server.url, "sk-very-secret").complete([ask()])
+    assert "xxx" in reply.failure.message
+    assert "sk-" not in reply.failure.message
+
+
 @pytest.mark.parametrize("url", ["http://user:hunter2@host/v1", "https://hunter2@host/v1", "user:hunter2@host/v1"])
 def test_password_in_the_address_is_refused_and_not_shown(url):
     with pytest.raises(ValueError, match=r"base_url='.*host/v1' ") as caught:
@@ -353,3 +363,203 @@ def test_a_closed_model_can_be_used_again():
         model.complete([ask()])
         model.close()
         assert model.complete([ask()])[0].text == "ok"
+
+
+def said(content, finish="stop", **message):
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    return Answer(body=json.dumps({"choices": [choice], "usage": None}).encode())
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "no"}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (said([{"type": "text", "text": "yes"}]), "yes"),
+        (said([THOUGHT, {"type": "text", "text": "y"}, {"type": "output_text", "text": "es"}]), "yes"),
+        (said([{"type": "reasoning", "summary": []}, {"type": "text", "text": "yes"}]), "yes"),
+        (said("yes", reasoning_content="no"), "yes"),
+        (said(None, reasoning_content="yes"), "yes"),
+        (said("", reasoning="yes"), "yes"),
+    ],
+    ids=["parts", "a thinking part", "a reasoning part", "thoughts beside", "all taken for thoughts", "OpenRouter's"],
+)
+def test_an_answer_in_another_shape_is_not_a_broken_server(answer, text):
+    with OpenAIServer(respond=lambda n, b: answer) as server:
+        (reply,) = model_at(server, max_retries=0).complete([ask()])
+    assert (reply.text, reply.failure) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (said(None, finish="length", reasoning_content="yes"), "truncated", "cut at 1024 tokens, while the model was"),
+        (said([THOUGHT]), "empty", "The reply is empty"),
+        (said(None, tool_calls=[{"function": {"arguments": "yes"}}]), "empty", "only the call of a tool"),
+        (said([{"type": "refusal", "refusal": "no"}]), "refusal", "refused"),
+        (said({"text": "yes"}), "server", r"content is no text but \{"),
+        (said([{"type": "image_url"}]), "server", r"a part that is no text: \{.type"),
+    ],
+    ids=["cut thoughts", "thoughts alone", "a tool", "a refusal in a part", "an object", "a picture"],
+)
+def test_what_is_no_answer_is_told_as_what_it_is(answer, kind, words):
+    with OpenAIServer(respond=lambda n, b: answer) as server:
+        (reply,) = model_at(server, max_retries=0).complete([ask()])
+    assert reply.failure.kind == kind
+    assert re.search(words, reply.failure.message)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        ({"object": "error", "message": "CUDA out of memory", "code": 500}, "server", "CUDA out of memory"),
+        ({"error": {"message": "CUDA out of memory", "code": 400}}, "bad_request", "CUDA out of memory"),
+        ({"error": "slow down", "code": 429}, "rate_limit", "slow down"),
+        ({"choices": [{"error": {"message": "upstream", "code": 502}, "message": {}}]}, "server", "upstream"),
+        ({"detail": "model is loading"}, "server", "model is loading"),
+        ({"error": {"type": "odd"}}, "server", "odd"),
+    ],
+    ids=["vLLM's", "OpenAI's", "a code beside it", "OpenRouter's", "FastAPI's", "without words"],
+)
+def test_an_error_with_status_200_keeps_the_server_s_words(body, kind, words):
+    with OpenAIServer(respond=lambda n, b: Answer(body=json.dumps(body).encode())) as server:
+        (reply,) = model_at(server, max_retries=0).complete([ask()])
+    assert reply.failure.kind == kind
+    assert words in reply.failure.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"object": "error", "message": "At most 1 image(s) may be provided", "code": 400}',
+        b'{"error": {"message": "At most 1 image(s) may be provided"}}',
+        b'{"detail": [{"loc": ["body", "messages"], "msg": "At most 1 image(s) may be provided"}]}',
+        b'{"errors": [{"detail": "At most 1 image(s) may be provided"}]}',
+        b"At most 1 image(s) may be provided",
+    ],
+)
+def test_the_reason_of_a_refused_request_is_not_dropped(body):
+    with OpenAIServer(respond=lambda n, b: Answer(status=400, body=body)) as server:
+        (reply,) = model_at(server).complete([ask()])
+    assert "At most 1 image(s) may be provided" in reply.failure.message
+
+
+def test_a_page_in_place_of_an_answer_is_told_as_a_page():
+    page = Answer(body=b"<html>\n <h1>Sign in</h1>", headers={"content-type": "text/html"})
+    with OpenAIServer(respond=lambda n, b: page) as server:
+        (reply,) = model_at(server, max_retries=0).complete([ask()])
+    assert "no chat completion but a web page; it begins: <html> <h1>Sign in</h1>" in reply.failure.message
+
+
+@pytest.mark.parametrize("status", [500, 501])
+def test_a_schema_that_a_server_cannot_compile_is_left_out(status):
+    def respond(number, body):
+        error = Answer(status=status, body=b'{"error": {"message": "Invalid grammar: minItems unsupported"}}')
+        return error if "response_format" in body else Answer("{}")
+
+    with OpenAIServer(respond=respond) as server:
+        (reply,) = model_at(server).complete([ask(json_schema=SCHEMA)])
+    assert reply.text == "{}"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("mark", ["", " ", "▁", "Ġ"])
+def test_a_token_with_the_mark_of_its_vocabulary_is_a_choice(mark):
+    top = [(f"{mark}1", math.log(0.7)), (f"{mark}2", math.log(0.2))]
+    with OpenAIServer(respond=lambda n, b: Answer("1", top_logprobs=top)) as server:
+        (reply,) = model_at(server).complete([ask(choices=("1", "2"))])
+    assert reply.choice_logprobs == pytest.approx({"1": math.log(0.7), "2": math.log(0.2)})
+
+
+def logprobs(shape):
+    choice = {"index": 0, "finish_reason": "length", "message": {"content": "1"}, "logprobs": shape}
+    return Answer(body=json.dumps({"choices": [choice]}).encode())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"content": [{"token": "1", "logprob": -0.1, "top_logprobs": [{"token": "2", "logprob": -2.4}]}]},
+        {"tokens": ["1"], "token_logprobs": [-0.1], "top_logprobs": [{"1": -0.1, "2": -2.4}]},
+    ],
+    ids=["a list of the others", "the older shape"],
+)
+def test_log_probabilities_are_read_in_the_shapes_that_servers_give_them(shape):
+    with OpenAIServer(respond=lambda n, b: logprobs(shape)) as server:
+        (reply,) = model_at(server).complete([ask(choices=("1", "2"))])
+    assert reply.choice_logprobs == pytest.approx({"1": -0.1, "2": -2.4})
+
+
+def test_one_log_probability_alone_is_no_choice():
+    alone = logprobs({"content": [{"token": "1", "logprob": -0.1, "top_logprobs": []}]})
+    with OpenAIServer(respond=lambda n, b: alone) as server:
+        (reply,) = model_at(server).complete([ask(choices=("1", "2"))])
+    assert "none beside it (`top_logprobs` is empty)" in reply.failure.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h:80000/v1",
+        "http://h:8000:8001/v1",
+        "http://h:port/v1",
+        "http://[::1/v1",
+        "http://::1/v1",
+        "http:///v1",
+        "http://h/v1 ",
+        "http://h\n/v1",
+    ],
+)
+def test_a_malformed_address_is_one_sentence(url):
+    with pytest.raises(ValueError, match=r"^base_url='http.*(write host and port|has a space or a line break)"):
+        HTTPChatModel("judge", url)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret two", "“sk-secret”"])
+def test_a_key_that_no_request_can_carry_is_told_and_not_shown(key):
+    with pytest.raises(ValueError, match="The `api_key` has a space, a line break or a letter") as caught:
+        HTTPChatModel("judge", "http://127.0.0.1:9/v1", key)
+    assert "secret" not in str(caught.value)
+
+
+class Raises:
+    def __init__(self, error):
+        self.error = error
+
+    async def chat_completion(self, **arguments):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ImportError("no socksio"), OSError("no certificates"), ZeroDivisionError("odd")])
+def test_no_exception_whatever_it_is_leaves_complete(error):
+    model = HTTPChatModel("judge", "http://127.0.0.1:9/v1", max_retries=0)
+    model._new_client = lambda: Raises(error)
+    (reply,) = model.complete([ask()])
+    assert str(error) in reply.failure.message
+
+
+def test_a_picture_that_cannot_be_read_is_a_failure_of_its_request_alone(tmp_path):
+    Image.effect_noise((64, 64), 80).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        replies = model_at(server).complete([ask(image=Image.open(tmp_path / "cut.png")), ask()])
+    assert "truncated" in replies[0].failure.message
+    assert replies[1].text == "ok"
+
+
+def test_why_a_server_could_not_be_reached_is_told(monkeypatch):
+    def failure(url):
+        (reply,) = HTTPChatModel("judge", url, max_retries=0).complete([ask()])
+        assert reply.failure.kind == "connection"
+        return reply.failure.message
+
+    assert f"[Errno {errno.ECONNREFUSED}]" in failure("http://127.0.0.1:9/v1")
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        assert "SSL" in failure(server.url.replace("http:", "https:"))
+    monkeypatch.setenv("http_proxy", "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    through = failure("http://judge.invalid/v1")
+    assert "through the proxy that `http_proxy` names in the environment" in through
+    assert "hunter2" not in through

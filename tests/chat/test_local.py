@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from pydantic import create_model
 from tiny_vlm import build_vlm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations import deepspeed as hf_deepspeed
@@ -10,6 +11,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from arr_trl.chat import ChatRequest
 from arr_trl.chat.local import LocalChatModel
 from arr_trl.judges import JudgeRow, RubricJudge
+from arr_trl.judges.parsing import parse_reply
 from arr_trl.rubrics import Criterion, Rubric
 
 
@@ -111,3 +113,37 @@ def test_it_is_loaded_whole_under_zero_3(folder):
         assert model.complete([QUESTIONS[0]])[0].usage.completion_tokens > 0
     finally:
         hf_deepspeed.unset_hf_deepspeed_config()
+
+
+def test_thoughts_that_end_with_a_special_token_are_told_from_the_answer(folder, monkeypatch):
+    model = LocalChatModel(folder)
+    tokenizer = model.processor.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["</think>"]})
+    said = [*tokenizer.encode('I look. {"a": 1}</think>\n{"a": 2}', add_special_tokens=False), 2]
+
+    def generate(**inputs):
+        return torch.cat([inputs["input_ids"], torch.tensor([said])], dim=1)
+
+    monkeypatch.setattr(model.vlm, "generate", generate)
+    (reply,) = model.complete([ask("Which?", max_tokens=99)])
+    # this tokenizer puts a space between letters
+    assert parse_reply(reply.text.replace(" ", ""), create_model("A", a=(int, ...))).a == 2
+
+
+def test_what_a_model_raises_is_a_failure_of_its_batch_alone(folder):
+    model = LocalChatModel(folder, batch_size=1)
+    model._part = lambda part: part if part.get("text") != "bad" else 1 / 0
+    replies = model.complete([ask("Which?", max_tokens=2), ask("bad", max_tokens=2), ask("Who?", max_tokens=2)])
+    assert [reply.text is None for reply in replies] == [False, True, False]
+    assert "division by zero (ZeroDivisionError)" in replies[1].failure.message
+
+
+def test_other_weights_of_the_same_name_are_another_judge(folder):
+    vlm, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    before = LocalChatModel(vlm, processor)
+    assert LocalChatModel(folder).settings == before.settings
+    with torch.no_grad():
+        next(vlm.parameters()).mul_(1.01)
+    after = LocalChatModel(vlm, processor)
+    assert after.model == before.model
+    assert after.settings != before.settings

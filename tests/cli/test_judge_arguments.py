@@ -151,3 +151,16 @@ def test_a_key_reaches_the_server_and_nothing_else(monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "refused the credentials" in shown.err
     assert "sk-very-secret" not in shown.err + shown.out
+
+
+def test_a_field_of_the_request_given_twice_is_refused():
+    with pytest.raises(ValueError, match="the key 'seed' comes twice"):
+        JudgeEvalArguments(dataset="pairs.jsonl", judge_extra_body='{"seed": 1, "seed": 2}')
+
+
+def test_one_name_at_two_servers_is_two_judges_and_at_one_server_one():
+    members = ("--judge_model", "judge", "--rubric", "rubric.json", "--base_url", "http://one:1/v1")
+    two = judge_of(*members, "http://two:2/v1")
+    assert len({judge.model.settings["server"] for judge in two.judges}) == 2
+    with pytest.raises(ValueError, match="the same model and rubric at the same server"):
+        judge_of(*members, "http://ONE:1/v1/")

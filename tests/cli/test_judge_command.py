@@ -1,15 +1,16 @@
 import json
 import math
+import sqlite3
 
 import numpy as np
 import pytest
 from datasets import Dataset
-from openai_server import Answer, OpenAIServer
+from openai_server import Answer, OpenAIServer, checks_pass
 from PIL import Image
 
 from arr_trl.cli.judge import run
 from arr_trl.rubrics import Criterion, Rubric
-from arr_trl.tiny_scenes.judge import zero_shot_rubric
+from arr_trl.tiny_scenes.judge import TinyScenesJudge, zero_shot_rubric
 from arr_trl.tiny_scenes.scenes import Caption, captions, render
 
 
@@ -155,3 +156,68 @@ def test_tifa_asks_about_pictures_and_writes_json(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         run([*command, "--judge_model", "vlm", "--base_url", server.url, "--rubric", "rubric.json"])
     assert "`rubric` has no part in this" in capsys.readouterr().err
+
+
+def test_a_compared_judge_that_is_wholly_stored_does_not_cost_the_result(folder, capsys):
+    run([*EVAL, "--rubric", "weak.json"])
+    capsys.readouterr()
+    assert run([*EVAL, "--compare", "--compare_rubric", "weak.json"]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert (written["calls"], written["compared"]["calls"]) == (16, 0)
+    assert written["compared"]["latency_s"] is None
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "latency_s" in line]
+    assert row.split() == ["│", "latency_s", "│", "0.00", "│", "–", "│"]
+
+
+def test_the_result_is_written_before_it_is_printed(folder, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no screen")
+
+    monkeypatch.setattr("arr_trl.evaluation.judge_eval.print_summary", fails)
+    with pytest.raises(RuntimeError, match="no screen"):
+        run(EVAL)
+    assert json.loads((folder / "judge_eval.json").read_text())["pairs"] == 8
+
+
+def test_a_second_judge_that_is_not_there_is_told_before_the_first_is_asked(folder, capsys):
+    with pytest.raises(SystemExit):
+        run([*EVAL, "--compare", "--compare_judge_model", "m", "--compare_base_url", "http://127.0.0.1:9/v1"])
+    assert "could not be reached" in capsys.readouterr().err
+    assert not list(folder.glob("judge_eval.json"))
+    with sqlite3.connect(folder / "judge.sqlite") as store:
+        assert store.execute("SELECT count(*) FROM questions").fetchone() == (0,)
+
+
+def wrong(number, body):
+    """Prefers the second picture, whatever it shows."""
+    criteria = [{"criterion": i, "ranks": [2, 1]} for i in range(1, 5)]
+    return Answer(json.dumps({"criteria": criteria, "reason": "", "ranks": [2, 1]}))
+
+
+def test_two_servers_of_one_name_are_compared_and_not_one_with_itself(folder, monkeypatch):
+    monkeypatch.setenv("ONE", "sk-one")
+    monkeypatch.setenv("TWO", "sk-two")
+    keys = ["--api_key_env", "ONE", "--compare_api_key_env", "TWO"]
+    with OpenAIServer(TinyScenesJudge(), checks_pass) as good, OpenAIServer(respond=wrong) as bad:
+        arguments = [*EVAL[:-1], "judge", "--base_url", good.url, "--compare", "--compare_base_url", bad.url]
+        assert run([*arguments, *keys]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert written["accuracy_consistent"] == 1
+    assert written["compared"]["accuracy_consistent"] == 0
+    assert written["compared"]["calls"] == 16
+    assert {headers["authorization"] for headers in good.headers} == {"Bearer sk-one"}
+    assert {headers["authorization"] for headers in bad.headers} == {"Bearer sk-two"}
+
+
+def test_a_judge_that_gives_no_verdict_at_all_is_an_exit_status_and_not_for_ever(folder, capsys):
+    def nonsense(number, body):
+        return checks_pass(number, body) or Answer("Both are nice.")
+
+    with OpenAIServer(TinyScenesJudge(), nonsense) as server:
+        arguments = [*EVAL[:-1], "judge", "--base_url", server.url]
+        assert run(arguments) == 1
+        assert "gave no verdict on any pair; `arr-trl judge log judge.sqlite --status inv" in capsys.readouterr().err
+        server.respond = checks_pass
+        with pytest.warns(UserWarning, match="16 questions in the verdict store judge.sqlite had no usable answer"):
+            assert run(arguments) == 0
+    assert json.loads((folder / "judge_eval.json").read_text())["accuracy_consistent"] == 1

@@ -39,7 +39,11 @@ def run(output_dir, url, *more):
 
 
 def verdicts(server):
-    return [json.dumps(body["messages"]) for body in server.requests if "response_format" in body]
+    return [
+        json.dumps(body["messages"])
+        for number, body in enumerate(server.requests)
+        if "response_format" in body and not checks_pass(number, body)
+    ]
 
 
 @pytest.mark.slow

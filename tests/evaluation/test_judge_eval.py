@@ -111,6 +111,14 @@ def test_the_summary_is_printed_and_written(tmp_path):
     assert json.loads((tmp_path / "new" / "eval.json").read_text())["pairs"] == 6
 
 
+def test_a_figure_that_the_first_judge_lacks_is_shown_of_the_second():
+    summary = evaluate_judge(judge(), labelled_pairs(2)).summary()
+    screen = io.StringIO()
+    print_summary({"judge": {**summary, "latency_s": None}, "other": summary}, Console(file=screen, width=120))
+    (row,) = [line for line in screen.getvalue().splitlines() if "latency_s" in line]
+    assert row.split() == ["│", "latency_s", "│", "–", "│", "0.00", "│"]
+
+
 def test_nothing_measured_is_none():
     assert JudgeEvaluation([JudgeOutcome(None, None, 0, 0, 0, 2)]).summary()["order_consistency"] is None
 

@@ -90,17 +90,24 @@ def test_a_passing_fault_costs_nothing_but_time():
     assert len(server.requests) == 9
 
 
-def test_nothing_is_asked_twice_even_of_a_bad_server(tmp_path):
+def test_no_answer_is_asked_for_twice_even_of_a_bad_server(tmp_path):
     def respond(number, body):
         return Answer("nonsense") if number % 3 == 0 else None
 
     with OpenAIServer(TinyScenesJudge(), respond) as server:
         settings = {"order": "both", "store": tmp_path / "judge.sqlite"}
         first = judge_at(server, **settings).compare(rows(12))
-        asked = len(server.requests)
-        assert judge_at(server, **settings).compare(rows(12)) == first
-    assert len(server.requests) == asked
-    assert len({json.dumps(body["messages"]) for body in server.requests}) == asked
+        asked = [json.dumps(body["messages"]) for body in server.requests]
+        with pytest.warns(UserWarning, match="had no usable answer in an earlier run"):
+            again = judge_at(server, **settings).compare(rows(12))
+    assert len(set(asked)) == len(asked)
+    failed = [CAPTIONS[i] for i, verdict in enumerate(first) if verdict.failure is not None]
+    asked_again = [json.dumps(body["messages"]) for body in server.requests[len(asked) :]]
+    assert asked_again
+    assert all(any(caption in question for caption in failed) for question in asked_again)
+    assert [after for before, after in zip(first, again, strict=True) if before.failure is None] == [
+        verdict for verdict in first if verdict.failure is None
+    ]
 
 
 class Killed(Exception):

@@ -279,10 +279,10 @@ def test_choice_without_likely_choices_is_a_failure():
 
 def test_check_finds_out_that_choices_have_no_logprobs():
     model = Brightness()
+    RubricJudge(rubric=RUBRIC, model=model).check()
     model.complete = lambda requests, on_reply=None: [
         ChatReply(failure=ChatFailure("bad_request", "No log-probabilities."))
     ]
-    RubricJudge(rubric=RUBRIC, model=model).check()
     with pytest.raises(ValueError, match="mode='choice' cannot be used: No log-prob"):
         RubricJudge(rubric=RUBRIC, model=model, mode="choice").check()
 

@@ -6,6 +6,7 @@ from peft import LoraConfig
 from PIL import Image
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
+from arr_trl.chat import ChatFailure, ChatReply
 from arr_trl.judges import EnsembleJudge
 from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.tiny_scenes import TinyScenesJudge
@@ -21,7 +22,7 @@ def judge_of(rubric):
     return RubricJudge(rubric=rubric, model=TinyScenesJudge())
 
 
-def trainer_for(model, reward_funcs, tmp_path, dataset=None, eval_dataset=None):
+def trainer_for(model, reward_funcs, tmp_path, dataset=None, eval_dataset=None, **settings):
     return RPOTrainer(
         model=model,
         reward_funcs=reward_funcs,
@@ -42,6 +43,7 @@ def trainer_for(model, reward_funcs, tmp_path, dataset=None, eval_dataset=None):
             save_strategy="no",
             gradient_checkpointing=False,
             disable_tqdm=True,
+            **settings,
         ),
         train_dataset=Dataset.from_dict({"prompt": CAPTIONS}) if dataset is None else dataset,
         eval_dataset=eval_dataset,
@@ -66,6 +68,27 @@ def test_an_editing_rubric_takes_rows_with_source_images():
     judge_of(EDITING).check_first_row([{"prompt": "a", "source_image": Image.new("RGB", (8, 8))}])
     judge_of(zero_shot_rubric()).check_first_row([{"prompt": "a"}])
     judge_of("auto").check_first_row([{"prompt": "a"}])
+
+
+class TakesOnePicture(TinyScenesJudge):
+    def complete(self, requests, on_reply=None):
+        return [ChatReply(failure=ChatFailure("bad_request", "At most 1 image(s) may be provided."))] * len(requests)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_judge_that_takes_too_few_pictures_is_found_before_loading(tmp_path, streamed):
+    judge = RubricJudge(zero_shot_rubric(), TakesOnePicture())
+    with pytest.raises(ValueError, match=r"At most 1 image\(s\) may be provided\. .*, about 4 pictures"):
+        trainer_for("no/such-model", judge, tmp_path, num_generations=4)
+    pictures = [[Image.new("RGB", (8, 8))] * 3] * 4
+    rows = Dataset.from_list([{"prompt": p, "source_image": s} for p, s in zip(CAPTIONS, pictures, strict=True)])
+    with pytest.raises(ValueError, match="about 5 pictures"):
+        trainer_for(
+            "no/such-model",
+            RubricJudge(EDITING, TakesOnePicture()),
+            tmp_path,
+            rows.to_iterable_dataset() if streamed else rows,
+        )
 
 
 def test_the_win_rate_beside_other_rewards_is_the_judge_s(flux_pipeline, tmp_path):

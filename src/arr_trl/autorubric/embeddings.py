@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chat.wire import check_address
+from ..chat.addresses import address_of, check_address, check_key
 from ..judges.questions import content_key
 from ..judges.store import StoredAnswer, VerdictStore
 
@@ -41,8 +41,10 @@ class ServerEmbedder:
         self, model: str, base_url: str, store: VerdictStore, api_key: str | None = None, timeout_s: float = 120.0
     ):
         check_address(base_url, "embedding_base_url")
+        check_key(api_key)
         self.model = model
         self.base_url = base_url.rstrip("/")
+        self.server = address_of(base_url)
         self.store = store
         self.timeout_s = timeout_s
         self._api_key = api_key
@@ -54,14 +56,14 @@ class ServerEmbedder:
         Raises:
             `ConnectionError`: when the server does not answer with embeddings.
         """
-        keys = [content_key("embedding", self.model, text) for text in texts]
+        keys = [content_key("embedding", self.model, self.server, text) for text in texts]
         kept = {key: answer.reply for key, answer in self.store.get(keys).items()}
         missing = [(key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in kept]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             vectors = self._post([text for _, text in batch])
             answers = [
-                replace(_BLANK, key=key, model=self.model, prompt=text, reply=json.dumps(vector))
+                replace(_BLANK, key=key, model=self.model, server=self.server, prompt=text, reply=json.dumps(vector))
                 for (key, text), vector in zip(batch, vectors, strict=True)
             ]
             self.store.put(answers)

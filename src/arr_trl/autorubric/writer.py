@@ -130,9 +130,16 @@ def refuse_comparisons(criteria: list[str]) -> None:
 
 
 def distinct(texts: list[str]) -> list[str]:
-    """Texts without those that differ from an earlier one in nothing but case, spaces and the final period."""
+    """
+    Texts without those that differ from an earlier one in nothing but case, spaces and the final period.
+
+    Raises:
+        [`ReplyError`]: when one has nothing but spaces, of which Python knows more than a JSON schema.
+    """
     kept: dict[str, str] = {}
     for text in texts:
         text = " ".join(text.split())
+        if not text:
+            raise ReplyError("A criterion has no text.")
         kept.setdefault(text.casefold().rstrip(".。"), text)
     return list(kept.values())

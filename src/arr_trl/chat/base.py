@@ -89,7 +89,7 @@ class ChatModel(Protocol):
     A vision chat model: an HTTP server, a local VLM, or the reader of TinyScenes.
 
     `model` is its name. `settings` holds whatever else, beside the request, can change an answer, as plain values:
-    answers are kept under both.
+    answers are kept under both. Where there is a `"server"` among them, it is recorded with each answer.
     """
 
     model: str

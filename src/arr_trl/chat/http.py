@@ -1,9 +1,9 @@
 """A chat model behind any server that speaks the OpenAI protocol: vLLM, SGLang, `transformers serve`, or a provider."""
 
 import asyncio
-import json
 import logging
 import math
+import re
 import threading
 import time
 import weakref
@@ -19,26 +19,20 @@ from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from .addresses import address_of, check_address, check_key, secrets_in_url, way_to
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest
-from .wire import (
-    check_address,
-    data_url,
-    read_output,
-    retry_after_s,
-    secrets_in_url,
-    server_words,
-    well_formed,
-    without_secrets,
-)
+from .client import BODY, ServerClient, Verbatim, WholeBodyClient
+from .completions import NoCompletionError, kind_of_status, read_completion, retry_after_s, words_of_response
+from .wire import data_url, well_formed
 
 
-_KIND_OF_STATUS = {401: "authentication", 403: "authentication", 404: "not_found", 408: "timeout", 429: "rate_limit"}
 _PASSING = ("timeout", "connection", "rate_limit", "server")  # worth another try
+_ABOUT_SCHEMA = re.compile(r"grammar|schema|response_format|guided", re.IGNORECASE)  # also with a status of 500
 _THREAD = "arr_trl-chat"
 # Loggers that write the whole URL of every request, at INFO and DEBUG.
 _LOGGERS_OF_URLS = (HTTPError.__module__.partition(".")[0], "huggingface_hub.utils._http")
-_SERVER_WORDS = 300  # characters of the server's own message that are worth showing
+_LONGEST = 400  # characters of what the server did, its own words among them, that are worth showing
 
 
 async def _cancel_others() -> None:
@@ -97,6 +91,7 @@ class HTTPChatModel:
     ):
         if base_url is not None:
             check_address(base_url, "base_url")
+        check_key(api_key)
         if base_url is not None and provider is not None:
             raise ValueError("Give `base_url` (a server) or `provider` (an inference provider), not both.")
         if not 1 <= max_concurrency <= 100:
@@ -112,10 +107,11 @@ class HTTPChatModel:
         self.backoff_s = backoff_s
         self.max_image_size = max_image_size
         self.extra_body = dict(extra_body or {})
-        self.settings = {"max_image_size": max_image_size, **self.extra_body}
         self._api_key = api_key
         self._secrets = [secret for secret in (api_key, *secrets_in_url(base_url or "")) if secret]
-        self._where = without_secrets(base_url) if base_url else f"provider {provider or 'auto'}"
+        self._where = address_of(base_url) if base_url else f"provider {provider or 'auto'}"
+        # servers are free to call different models the same
+        self.settings = {"max_image_size": max_image_size, **self.extra_body, "server": self._where}
         self._sends_schema = True  # until the server refuses one
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -197,11 +193,11 @@ class HTTPChatModel:
 
     def _new_client(self) -> AsyncInferenceClient:
         if self.base_url is None:
-            return AsyncInferenceClient(provider=self.provider, token=self._api_key, timeout=self.timeout_s)
+            return WholeBodyClient(provider=self.provider, token=self._api_key, timeout=self.timeout_s)
         # Without a token the client would send the login's to whatever server this is; a header of None stops that.
         host = urlsplit(self.base_url).hostname or ""
         ours = host.endswith((".huggingface.co", ".huggingface.cloud")) or host == "huggingface.co"
-        return _ServerClient(
+        return ServerClient(
             base_url=self.base_url,
             api_key=self._api_key,
             headers=None if self._api_key or ours else {"authorization": None},
@@ -228,10 +224,6 @@ class HTTPChatModel:
         self, request: ChatRequest, images: dict[int, "asyncio.Task[str]"], max_retries: int
     ) -> ChatReply:
         async with self._slots:
-            messages = [
-                {"role": m["role"], "content": [await self._part(part, images) for part in m["content"]]}
-                for m in request.messages
-            ]
             start = time.perf_counter()
             retrying = AsyncRetrying(
                 stop=stop_after_attempt(max_retries + 1),
@@ -240,9 +232,17 @@ class HTTPChatModel:
                 reraise=True,
             )
             try:
+                messages = [
+                    {"role": m["role"], "content": [await self._part(part, images) for part in m["content"]]}
+                    for m in request.messages
+                ]
+                start = time.perf_counter()
                 reply = await retrying(self._ask, request, messages)
             except _Failed as error:
                 reply = ChatReply(failure=error.failure)
+            except Exception as error:  # a picture that cannot be read, and whatever else: a failure is a reply
+                failed = self._failed("bad_request", f"cannot be asked: {_reason(error)}")
+                reply = ChatReply(failure=failed.failure)
             return replace(reply, latency_s=time.perf_counter() - start)
 
     async def _part(self, part: dict[str, Any], images: dict[int, "asyncio.Task[str]"]) -> dict[str, Any]:
@@ -258,7 +258,8 @@ class HTTPChatModel:
         try:
             return await self._post(request, messages, schema)
         except _Failed as error:
-            if schema is None or error.failure.kind != "bad_request":
+            about_schema = error.failure.kind == "bad_request" or _ABOUT_SCHEMA.search(error.failure.message)
+            if schema is None or not about_schema:
                 raise
             # Not every server takes a schema. The prompt describes the format too, so ask without; if that is
             # answered, the schema was what it refused, and it is not sent again.
@@ -282,7 +283,10 @@ class HTTPChatModel:
         )
         try:
             # the client's own timeout is per read: a server that trickles would never reach it
-            return read_output(await asyncio.wait_for(call, self.timeout_s), request)
+            output = await asyncio.wait_for(call, self.timeout_s)
+            return read_completion(output[BODY], request)
+        except NoCompletionError as error:
+            raise self._failed(error.kind, error.said) from None
         except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
             raise self._failed("timeout", f"did not answer within {self.timeout_s:g} s") from None
         except HfHubHTTPError as error:
@@ -290,46 +294,42 @@ class HTTPChatModel:
         except OfflineModeIsEnabled:
             raise self._failed("connection", "could not be reached: the environment has HF_HUB_OFFLINE set") from None
         except HTTPError as error:
-            raise self._failed("connection", f"could not be reached ({type(error).__name__})") from None
-        except (
-            json.JSONDecodeError,
-            UnicodeDecodeError,
-            TypeError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-        ) as error:  # parsing a foreign body
-            raise self._failed("server", f"sent a reply that is no chat completion ({type(error).__name__})") from None
-        except ValueError as error:
-            if self.base_url is None:  # a provider that does not exist, or no token for it
-                raise self._failed("bad_request", f"cannot be asked: {error}") from None
-            raise self._failed("server", "sent a reply that is no chat completion") from None
+            way = way_to(self.base_url) if self.base_url else ""
+            raise self._failed("connection", f"could not be reached{way}: {_reason(error)}") from None
+        except Exception as error:
+            # `huggingface_hub` 2.4.0 fails on an error whose body is a list; what it was is in the chain
+            for link in _chain(error):
+                if isinstance(link, HTTPError) and (response := getattr(link, "response", None)) is not None:
+                    raise self._failed_with_status(response) from None
+            # a provider that does not exist, no token for it, a proxy or a certificate that cannot be used
+            raise self._failed("bad_request", f"cannot be asked: {_reason(error)}") from None
 
     def _response_format(self, schema: dict[str, Any]) -> dict[str, Any]:
         body = {
             "type": "json_schema",
             "json_schema": {"name": schema.get("title", "reply"), "strict": True, "schema": schema},
         }
-        return body if self.base_url is None else _Verbatim(body)
+        return body if self.base_url is None else Verbatim(body)
 
     def _failed_with_status(self, response: Any) -> "_Failed":
         status = response.status_code
-        kind = _KIND_OF_STATUS.get(status, "server" if status >= 500 else "bad_request")
+        kind = kind_of_status(status)
         said = {
             "authentication": f"refused the credentials ({status})",
             "not_found": f"does not know the model {self.model!r} or the address ({status})",
             "rate_limit": "limits the rate of requests (429)",
         }.get(kind, f"answered with status {status}")
-        words = " ".join(server_words(response).split())[:_SERVER_WORDS]
+        words = words_of_response(response)
         error = self._failed(kind, said + (f": {words}" if words else ""))
         error.retry_after_s = retry_after_s(response.headers.get("retry-after"))
         return error
 
     def _failed(self, kind: str, said: str) -> "_Failed":
-        message = f"The chat model at {self._where} {said}.".replace("..", ".")
+        said = re.sub(r"//[^/\s@]*@", "//***@", " ".join(said.split()))  # of a proxy
         for secret in self._secrets:  # servers repeat what they were sent
-            message = message.replace(secret, "***")
-        error = _Failed(ChatFailure(kind, message))
+            said = said.replace(secret, "***")
+        message = f"The chat model at {self._where} {said[:_LONGEST]}."
+        error = _Failed(ChatFailure(kind, message.replace("..", ".")))
         error.patience_s = self.timeout_s
         return error
 
@@ -337,6 +337,23 @@ class HTTPChatModel:
         error = state.outcome.exception()
         backoff = wait_exponential_jitter(initial=self.backoff_s, max=60, jitter=self.backoff_s)(state)
         return backoff if error.retry_after_s is None else max(error.retry_after_s, backoff)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception and what it came from, the first cause last."""
+    chain = [error]
+    while True:
+        cause = chain[-1].__cause__ or chain[-1].__context__  # httpcore raises `from None`
+        if cause is None or cause in chain:
+            return chain
+        chain.append(cause)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said: libraries wrap it in exceptions that name what failed and not why."""
+    system = [str(link) for link in _chain(error) if isinstance(link, OSError) and str(link)]
+    words = system[-1] if system else str(error)
+    return f"{words} ({type(error).__name__})" if words else type(error).__name__
 
 
 def _not_of_ours(record: logging.LogRecord) -> bool:
@@ -365,23 +382,3 @@ class _Failed(Exception):
     @property
     def may_pass(self) -> bool:
         return self.failure.kind in _PASSING and (self.retry_after_s or 0.0) <= self.patience_s
-
-
-class _ServerClient(AsyncInferenceClient):
-    """A client for a server of the user's own: `HF_HUB_OFFLINE`, common where there is no internet, is not about it."""
-
-    async def _get_async_client(self):
-        client = await super()._get_async_client()
-        client.event_hooks = {"response": client.event_hooks["response"]}  # the request hook refuses when offline
-        return client
-
-
-class _Verbatim(dict):
-    """
-    A response format that huggingface_hub sends as it is. Given a `base_url`, the client rewrites OpenAI's
-    `json_schema` into TGI's `json_object` with a `value`, which vLLM and SGLang accept and ignore
-    (`HFInferenceConversational`, 2.4.0); it asks `get("type")` to find out.
-    """
-
-    def get(self, key, default=None):
-        return default

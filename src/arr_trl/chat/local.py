@@ -1,5 +1,6 @@
 """A chat model in process: a frozen vision-language model of transformers."""
 
+import hashlib
 import math
 import threading
 import time
@@ -16,6 +17,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
+from .wire import beginning
 
 
 class LocalChatModel:
@@ -76,7 +78,11 @@ class LocalChatModel:
         self.processor.tokenizer.padding_side = "left"  # so that all replies of a batch start at the same place
         self.batch_size = batch_size
         self.max_image_size = max_image_size
-        self.settings = {"max_image_size": max_image_size, "dtype": str(loaded.dtype)}
+        self.settings = {
+            "max_image_size": max_image_size,
+            "dtype": str(loaded.dtype),
+            "weights": _fingerprint(loaded),  # a folder is trained on, and an adapter merged, under the same name
+        }
         self._lock = threading.Lock()  # chunks of a rollout may be judged from several threads
         self._ending = False
         call_at_exit(self._end)
@@ -94,14 +100,22 @@ class LocalChatModel:
                 if self._ending:
                     raise CancelledError
                 start = time.perf_counter()
-                some = [requests[i] for i in batch]
-                answered = self._choose(some) if some[0].choices is not None else self._generate(some)
+                answered = self._answer([requests[i] for i in batch])
                 seconds = (time.perf_counter() - start) / len(batch)
                 for i, reply in zip(batch, answered, strict=True):
                     replies[i] = replace(reply, latency_s=seconds)
                     if on_reply is not None:
                         on_reply(i, replies[i])
         return replies
+
+    def _answer(self, requests: list[ChatRequest]) -> list[ChatReply]:
+        choices = requests[0].choices
+        spellings = None if choices is None else {choice: self._tokens_of(choice) for choice in choices}
+        try:
+            return self._generate(requests) if spellings is None else self._choose(requests, spellings)
+        except Exception as error:  # a picture that cannot be read, no memory left: a failure is a reply
+            said = f"The model {self.model} could not answer: {beginning(str(error))} ({type(error).__name__})."
+            return [ChatReply(failure=ChatFailure("server", said))] * len(requests)
 
     def _end(self) -> None:
         """Answer no batch after the one under way."""
@@ -162,7 +176,8 @@ class LocalChatModel:
         ):
             end = next((i for i, token in enumerate(row) if token in ends), None)
             tokens = row if end is None else row[:end]
-            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+            # where the end of thoughts is a special token, the answer could not be told from them without it
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
             failure = None
             if end is None and len(row) >= longest:
                 failure = ChatFailure("truncated", f"The reply was cut at {longest} tokens.")
@@ -171,7 +186,7 @@ class LocalChatModel:
             replies.append(ChatReply(text=text, failure=failure, usage=ChatUsage(int(mask.sum()), len(tokens))))
         return replies
 
-    def _choose(self, requests: list[ChatRequest]) -> list[ChatReply]:
+    def _choose(self, requests: list[ChatRequest], spellings: dict[str, list[int]]) -> list[ChatReply]:
         """Log-probabilities of the choices as first token, from one forward."""
         inputs = self._inputs(requests)
         # `generate`, not a plain forward: it derives positions from the padding
@@ -185,7 +200,6 @@ class LocalChatModel:
             synced_gpus=False,
         )
         logprobs_BV = output.logits[0].float().log_softmax(-1).cpu()
-        spellings = {choice: self._tokens_of(choice) for choice in requests[0].choices}
         return [
             ChatReply(
                 choice_logprobs={
@@ -205,6 +219,15 @@ class LocalChatModel:
         if not tokens:
             raise ValueError(f"{choice!r} is more than one token of {self.model}; use mode='ranks' or 'pointwise'.")
         return tokens
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    """Another one for other weights: sixteen values of every tensor, which a training of it would not leave alone."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.named_parameters():
+        values = tensor.detach().flatten()[:: max(1, tensor.numel() // 16)][:16]
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

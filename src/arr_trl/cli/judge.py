@@ -4,6 +4,7 @@
 """
 
 import argparse
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class JudgeEvalArguments(JudgeArguments):
         default=None, metadata={"help": "Second judge. Unset, the same model."}
     )
     compare_base_url: list[str] | None = field(default=None, metadata={"help": "Its server. Unset, the same."})
+    compare_api_key_env: str | None = field(
+        default=None,
+        metadata={"help": "Environment variable that holds its API key. Unset, the same key goes to its server."},
+    )
     compare_rubric: list[str] | None = field(default=None, metadata={"help": "Its rubric. Unset, the same."})
     compare_judge_mode: str | None = field(default=None, metadata={"help": "How it is asked. Unset, the same."})
     compare_judge_decide: str | None = field(default=None, metadata={"help": "What decides. Unset, the same."})
@@ -100,17 +105,20 @@ def _eval(argv: list[str]) -> int:
         benchmark = benchmark_of(args.dataset)
         official = () if benchmark is None else benchmark.official
         ties = (benchmark is not None and benchmark.ties) if args.ties is None else args.ties
+        for judge in judges.values():  # before the first is paid for
+            judge.check()
         evaluations, summaries = {}, {}
         for name, judge in judges.items():
-            judge.check()
             pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
             evaluations[name] = evaluate_judge(judge, pairs, args.limit)
             summaries[name] = evaluations[name].summary(args.price_in, args.price_out, official)
-    print_summary(summaries)
     summary: dict[str, Any] = {"dataset": args.dataset, **summaries["judge"]}
     if args.compare:
         right = [[o.right_in_both for o in evaluation.outcomes] for evaluation in evaluations.values()]
         summary |= {"compared": summaries["compared"], "mcnemar": mcnemar(*right)}
+    save_summary(summary, args.output)
+    print_summary(summaries)
+    if args.compare:
         test = summary["mcnemar"]
         print(
             f"Right in both orders only by the judge: {test['only_first']} pairs, only by the compared one: "
@@ -118,9 +126,12 @@ def _eval(argv: list[str]) -> int:
         )
     for sentence in evaluations["judge"].skipped[:3]:
         print(f"Left out: {sentence}")
-    save_summary(summary, args.output)
     print(f"Wrote {args.output}.")
-    return 0
+    for name, found in summaries.items():
+        if found["invalid_rate"] == 1:
+            shown = f"; `arr-trl judge log {args.judge_store} --status invalid` shows why" if args.judge_store else ""
+            print(f"arr-trl: the {name} gave no verdict on any pair{shown}.", file=sys.stderr)
+    return int(any(found["invalid_rate"] == 1 for found in summaries.values()))
 
 
 def _log(argv: list[str]) -> int:
@@ -189,7 +200,7 @@ def _show(answers: list, total: int) -> None:
         table.add_row(
             datetime.datetime.fromtimestamp(answer.created_at).strftime("%Y-%m-%d %H:%M:%S"),
             answer.status,
-            escape(answer.model),
+            escape("\n".join(filter(None, (answer.model, answer.server)))),
             escape(answer.prompt),
             " ".join(str(position + 1) for position in answer.positions),
             escape(said[:300]),

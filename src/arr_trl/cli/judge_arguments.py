@@ -1,11 +1,11 @@
 """The options of a judge, the same for every command that asks one, and the judge they make."""
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text_files import read_json
 from .arguments import TINY_SCENES
 
 
@@ -111,8 +111,8 @@ class JudgeArguments:
                 setattr(self, name, [getattr(self, name)])
         if isinstance(self.judge_extra_body, str):
             try:
-                self.judge_extra_body = json.loads(self.judge_extra_body)
-            except json.JSONDecodeError as error:
+                self.judge_extra_body = read_json(self.judge_extra_body)
+            except ValueError as error:
                 raise ValueError(f"judge_extra_body={self.judge_extra_body!r} is not JSON: {error}.") from None
         if not isinstance(self.judge_extra_body, dict | None):
             raise ValueError(
@@ -182,15 +182,18 @@ def build_chat_model(args: JudgeArguments) -> "ChatModel":
 
 def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
     """Model, rubric and server of every judge."""
+    from ..chat.addresses import address_of
+
     given = {"judge_model": args.judge_model, "rubric": args.rubric, "base_url": args.base_url or [None]}
     count = max(map(len, given.values()))
     for name, values in given.items():
         if len(values) not in (1, count):
             raise ValueError(f"{name} has {len(values)} values for {count} judges; give one, or one for each.")
     members = list(zip(*(values * (count // len(values)) for values in given.values()), strict=True))
-    if len({(name, rubric) for name, rubric, _ in members}) < count:
+    if len({(name, rubric, url and address_of(url)) for name, rubric, url in members}) < count:
         raise ValueError(
-            "Two judges of the ensemble have the same model and rubric; they would be one judge asked twice."
+            "Two judges of the ensemble have the same model and rubric at the same server; they would be one judge "
+            "asked twice."
         )
     return members
 

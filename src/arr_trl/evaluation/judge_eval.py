@@ -163,11 +163,9 @@ def print_summary(summaries: dict[str, dict], console: Console | None = None) ->
         table.add_row(name, *(_cell(s, name) for s in summaries.values()))
     table.add_section()
     for name in ("calls", "stored", "latency_s", "prompt_tokens", "completion_tokens", "cost"):
-        if first.get(name) is not None:
-            table.add_row(
-                name,
-                *(f"{s[name]:,.2f}" if isinstance(s[name], float) else f"{s[name]:,}" for s in summaries.values()),
-            )
+        figures = [s.get(name) for s in summaries.values()]
+        if any(figure is not None for figure in figures):
+            table.add_row(name, *map(_figure, figures))
     console.print(table, highlight=False)
     if "official" in first:
         official = Table(title="As the leaderboard of the set counts", title_justify="left")
@@ -185,6 +183,12 @@ def print_summary(summaries: dict[str, dict], console: Console | None = None) ->
             cells = (_cell(s["categories"][name], "accuracy_consistent") for s in summaries.values())
             categories.add_row(name, str(some["pairs"]), *cells)
         console.print(categories, highlight=False)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:  # nothing was asked that would have taken seconds
+        return "–"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
 
 
 def _cell(summary: dict, name: str, measure: str | None = None) -> str:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..chat import ChatRequest
+from ..chat import ChatReply, ChatRequest
 from ..rubrics import Rubric
 from .aggregate import best, consistent, mean_ranks
 from .parsing import ReplyError
@@ -13,6 +13,8 @@ from .verdict import Verdict
 
 
 _CHOICES = ("1", "2")
+# What a model would say among the two is no answer of it where it hardly ever says either.
+_LEAST_MASS = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,21 @@ class ChoiceMode:
     def request(self, messages: list[dict], shown: int, rubric: Rubric) -> ChatRequest:
         return ChatRequest(messages, choices=_CHOICES)
 
-    def read(self, answer: StoredAnswer, positions: tuple[int, ...], rubric: Rubric) -> ChoiceReading:
+    def read(self, answer: StoredAnswer | ChatReply, positions: tuple[int, ...], rubric: Rubric) -> ChoiceReading:
         logprobs = answer.choice_logprobs or {}
         if not logprobs:
-            raise ReplyError("Neither 1 nor 2 is among the likely first tokens of the reply.")
+            raise ReplyError(
+                "Neither 1 nor 2 is among the likely first tokens of the reply; a model that thinks first, or says more "
+                "than the number, is better asked in mode='ranks'."
+            )
         mass = [math.exp(logprobs.get(choice, -math.inf)) for choice in _CHOICES]
+        if sum(mass) < _LEAST_MASS:
+            raise ReplyError(
+                f"The first token of the reply is 1 or 2 with a probability of {sum(mass):.2g} only, and a verdict needs "
+                f"{_LEAST_MASS:g}. A model that thinks first has to be told not to, for example by "
+                '`extra_body={"chat_template_kwargs": {"enable_thinking": false}}`; another may do better in '
+                "mode='ranks'."
+            )
         shares = [m / sum(mass) for m in mass]
         return ChoiceReading((shares[positions.index(0)], shares[positions.index(1)]), positions[0])
 

@@ -66,6 +66,10 @@ class EnsembleJudge(JudgeReward):
         for judge in self.judges:
             judge.check()
 
+    def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
+        for judge in self.judges:
+            judge.check_for(num_candidates, num_sources)
+
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         pool = ThreadPoolExecutor(len(self.judges))  # most of the time is waiting for servers
         try:

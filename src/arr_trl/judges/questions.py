@@ -45,16 +45,13 @@ def ask(
     """
     unique = {q.blank.key: q for q in questions}
     answers = store.get(unique.keys())
-    # what ended between a reply that was no answer and its repair goes on with the repair
-    begun = {
-        key: a for key, a in answers.items() if a.status == "invalid" and a.asked == 1 and _is_repairable(unique[key])
-    }
-    stats = JudgeStats(stored=len(answers) - len(begun))
-    waiting = [q for key, q in unique.items() if key not in answers or key in begun]
-    if not waiting:
+    to_ask = {key: q.blank for key, q in unique.items() if key not in answers}
+    to_ask |= _unanswered(answers, unique, store)
+    stats = JudgeStats(stored=len(unique) - len(to_ask))
+    if not to_ask:
         return answers, stats
     store.put([], rubrics)
-    befores = [begun.get(q.blank.key, q.blank) for q in waiting]
+    waiting, befores = [unique[key] for key in to_ask], list(to_ask.values())
     for before, answer in zip(befores, _ask_model(waiting, befores, model, store), strict=True):
         answers[answer.key] = answer
         stats.calls += answer.asked - before.asked
@@ -69,6 +66,33 @@ def content_key(*parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
+def _unanswered(
+    answers: Mapping[str, StoredAnswer], questions: Mapping[str, Question], store: VerdictStore
+) -> dict[str, StoredAnswer]:
+    """
+    What asking goes on from, for those of the store's answers that do not stand. A run keeps to the reply it got; the
+    next one asks again where that was no answer, since whoever answers may have been repaired.
+    """
+    found, old = {}, []
+    for key, answer in answers.items():
+        question = questions[key]
+        if answer.status == "answered":
+            try:
+                question.read(answer)
+            except ReplyError as error:  # kept by an arr_trl that read less strictly
+                old.append(replace(answer, status="invalid", problem=str(error)))
+        elif answer.asked == 1 and _is_repairable(question):
+            found[key] = answer  # ended between the reply and its repair: goes on with the repair
+        elif answer.created_at < store.opened_at:
+            old.append(answer)
+    store.give_up(old)
+    cost = ("asked", "prompt_tokens", "completion_tokens", "latency_s")
+    for answer in old:
+        spent = {name: getattr(answer, name) for name in cost}
+        found[answer.key] = replace(questions[answer.key].blank, **spent)
+    return found
+
+
 def _is_repairable(question: Question) -> bool:
     """Whether a reply that is no answer gets one more try; a single token has no error to learn from."""
     return question.request().choices is None
@@ -79,7 +103,7 @@ def _ask_model(
 ) -> list[StoredAnswer]:
     requests = [question.request() for question in questions]
     answers = list(befores)
-    new = [i for i, answer in enumerate(answers) if not answer.asked]
+    new = [i for i, answer in enumerate(answers) if answer.status != "invalid"]
     _add_replies(answers, new, questions, requests, model, store)
     bad = [i for i, answer in enumerate(answers) if answer.status == "invalid" and requests[i].choices is None]
     repairs = {i: _repair(requests[i], answers[i]) for i in bad}
@@ -121,6 +145,7 @@ def _with_reply(answer: StoredAnswer, reply: ChatReply, read: Callable[[StoredAn
         prompt_tokens=answer.prompt_tokens + reply.usage.prompt_tokens,
         completion_tokens=answer.completion_tokens + reply.usage.completion_tokens,
         latency_s=answer.latency_s + reply.latency_s,
+        created_at=0.0,  # now, and not when it was asked the first time
     )
     if reply.failure is not None:
         status = "invalid" if reply.failure.kind in _REPLY_FAULTS else "failed"

@@ -70,6 +70,17 @@ class JudgeReward(ABC):
             `ValueError`: when it does not serve the model, or not what the judge's mode needs.
         """
 
+    def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
+        """
+        As `check`, of a judge that will be shown this many pictures at once; a judge that does not ask anybody checks the
+        same.
+
+        Args:
+            num_candidates (`int`): candidates of a row.
+            num_sources (`int`, *optional*): pictures that were edited; unset, what the rubric needs.
+        """
+        self.check()
+
     @property
     def rubrics(self) -> list[Rubric]:
         """The rubrics that all rows are judged under: one, those of an ensemble's judges, or none."""

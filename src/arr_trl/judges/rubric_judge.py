@@ -6,14 +6,14 @@ from typing import Literal
 
 from ..chat import ChatModel, ChatRequest, HTTPChatModel
 from ..digests import image_digest
-from ..rubrics import Rubric
+from ..rubrics import Criterion, Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
-from .parsing import ReplyError
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
 from .ranks import RanksMode
+from .rehearsal import check_reply, tiny_pictures
 from .reward import JudgeReward
 from .row import JudgeRow
 from .rubric_source import resolve_rubric
@@ -62,8 +62,9 @@ class RubricJudge(JudgeReward):
         num_criteria (`int`, *optional*, defaults to `5`):
             With `rubric="auto"`, the most criteria per prompt.
         store (`str` or `Path`, *optional*):
-            SQLite file that keeps every question and answer: a question that was answered is never asked again, and
-            `arr-trl judge log` shows what is in it. Without it the latest answers are kept in memory.
+            SQLite file that keeps every question and answer: a question that was answered is never asked again, one
+            whose reply was no answer by the next run, and `arr-trl judge log` shows what is in it. Without it the
+            latest answers are kept in memory.
         max_tokens (`int`, *optional*, defaults to `1024`):
             Longest reply.
         temperature (`float`, *optional*, defaults to `0.0`):
@@ -152,13 +153,31 @@ class RubricJudge(JudgeReward):
         return [self.model.model]
 
     def check(self) -> None:
+        """As [`~RubricJudge.check_for`], for pairs."""
+        self.check_for(num_candidates=2)
+
+    def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
+        """
+        Ask as the judge will ask, with as many tiny pictures, its schema or choices and its settings, after a sign of
+        life.
+
+        Raises:
+            `ConnectionError`: when the server does not answer.
+            `PermissionError`: when it refuses the credentials.
+            `ValueError`: when it does not serve the model, or not what the judge's mode needs.
+        """
         self.store.get([])  # a store that cannot be used is found now, too
         self.model.check()
-        if isinstance(self.mode, ChoiceMode):
-            content = [{"type": "text", "text": "Answer with the number 1 or 2."}]
-            (reply,) = self.model.complete([self.mode.request([{"role": "user", "content": content}], 2, self.rubric)])
-            if reply.failure is not None:
-                raise ValueError(f"mode='choice' cannot be used: {reply.failure.message}")
+        if num_sources is None:
+            num_sources = sum(rubric.task == "image-editing" for rubric in self.rubrics)
+        (shown, *_) = self.mode.views([tuple(range(num_candidates))])
+        choosing = isinstance(self.mode, ChoiceMode)
+        content = [{"type": "text", "text": "Answer with the number 1 or 2." if choosing else "Say OK."}]
+        content += [{"type": "image", "image": image} for image in tiny_pictures(num_sources + len(shown))]
+        rubric = self.rubric or Rubric(name="sample", criteria=[Criterion(text="All is as it was asked for.")])
+        request = self._asking([{"role": "user", "content": content}], len(shown), rubric)
+        (reply,) = self.model.complete([request])
+        check_reply(reply, request, self.model, lambda reply: self.mode.read(reply, shown, rubric))
 
     def compare_under(self, rows: list[JudgeRow], rubrics: list[Rubric]) -> tuple[list[Verdict], JudgeStats]:
         """
@@ -248,6 +267,7 @@ class RubricJudge(JudgeReward):
                 images=shown,
                 positions=positions,
                 asked=0,
+                server=self.model.settings.get("server"),
             )
             questions.append(
                 Question(
@@ -277,7 +297,10 @@ class RubricJudge(JudgeReward):
             prompt=row.prompt,
             **self.mode.variables(len(positions), rubric),
         )
-        request = self.mode.request([{"role": "user", "content": content}], len(positions), rubric)
+        return self._asking([{"role": "user", "content": content}], len(positions), rubric)
+
+    def _asking(self, messages: list[dict], shown: int, rubric: Rubric) -> ChatRequest:
+        request = self.mode.request(messages, shown, rubric)
         return replace(request, max_tokens=self.max_tokens, temperature=self.temperature)
 
     def _verdict(
@@ -290,8 +313,5 @@ class RubricJudge(JudgeReward):
             answer = answers[question.blank.key]
             if answer.status != "answered":
                 return Verdict(failure=answer.problem, candidates=len(row.images))
-            try:
-                readings.append(question.read(answer))
-            except ReplyError as error:  # kept by an arr_trl that read less strictly
-                return Verdict(failure=str(error), candidates=len(row.images))
+            readings.append(question.read(answer))
         return self.mode.verdict(readings, rubric)

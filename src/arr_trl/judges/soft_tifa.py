@@ -155,6 +155,7 @@ class SoftTIFA:
             images=(digest,),
             positions=(0,),
             asked=0,
+            server=self.model.settings.get("server"),
         )
         return Question(
             blank,

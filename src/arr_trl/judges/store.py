@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS questions (
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     latency_s REAL NOT NULL,
-    created_at REAL NOT NULL
+    created_at REAL NOT NULL,
+    server TEXT
 );
 CREATE TABLE IF NOT EXISTS rubrics (hash TEXT PRIMARY KEY, content TEXT NOT NULL);
 """
@@ -50,7 +51,8 @@ class StoredAnswer:
         key (`str`): digest of everything that can change the answer.
         status (`str`):
             `"answered"`; `"invalid"` when the model replied, and again after the repair, with something that is no
-            answer; `"failed"` when no reply came. Only a failed question is ever asked again.
+            answer; `"failed"` when no reply came. A failed question is asked again, and so is an invalid one by the
+            next run.
         model (`str`): name of the chat model.
         template (`str`): name, version and digest of the prompt template.
         rubric (`str`): content hash of the rubric.
@@ -60,11 +62,12 @@ class StoredAnswer:
         reply (`str`, *optional*): last reply of the model.
         choice_logprobs (`dict[str, float]`, *optional*): log-probability of each choice.
         problem (`str`, *optional*): why the status is not `"answered"`.
-        asked (`int`): how often the model was asked: 2 when a repair was needed.
+        asked (`int`): how often the model was asked, in all runs: 2 when a repair was needed.
         prompt_tokens (`int`): tokens in, over all asking.
         completion_tokens (`int`): tokens out, over all asking.
         latency_s (`float`): seconds, over all asking.
         created_at (`float`): seconds since the epoch; filled in by the store.
+        server (`str`, *optional*): where the chat model was asked; its name alone may be that of several.
     """
 
     key: str
@@ -83,6 +86,7 @@ class StoredAnswer:
     completion_tokens: int = 0
     latency_s: float = 0.0
     created_at: float = 0.0
+    server: str | None = None
 
 
 _COLUMNS = [field.name for field in fields(StoredAnswer)]
@@ -111,6 +115,8 @@ class VerdictStore:
 
     def __init__(self, path: str | Path | None = None):
         self.path = None if path is None else Path(path)
+        self.opened_at = time.time()
+        self._has_told = False
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -141,8 +147,9 @@ class VerdictStore:
                     connection.executemany(
                         f"INSERT INTO questions ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
                         f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE status = 'failed' "
-                        # a reply that was no answer gives way to its repair
-                        "OR (status = 'invalid' AND excluded.asked > asked AND excluded.status != 'failed')",
+                        # a reply that was no answer gives way to an answer, and to a later reply that is none
+                        "OR (status = 'invalid' AND excluded.status = 'answered') "
+                        "OR (status = 'invalid' AND excluded.status = 'invalid' AND excluded.asked > asked)",
                         rows,
                     )
                     connection.executemany(
@@ -159,6 +166,28 @@ class VerdictStore:
                     f"The verdict store {self.path} cannot be written to ({error}); make room there, or give `store` a "
                     "path on another disk. What it holds is kept."
                 ) from error
+
+    def give_up(self, answers: Sequence[StoredAnswer]) -> None:
+        """Take answers for none, since the question is asked again; the first time warn of all that are none."""
+        if not answers:
+            return
+        with self._lock:
+            connection = self._open()
+            with connection:
+                connection.executemany(
+                    "UPDATE questions SET status = 'invalid', problem = ? WHERE key = ?",
+                    [(answer.problem, answer.key) for answer in answers],
+                )
+            (count,) = connection.execute(
+                "SELECT count(*) FROM questions WHERE status = 'invalid' AND created_at < ?", (self.opened_at,)
+            ).fetchone()
+            if self._has_told:
+                return
+            self._has_told = True
+        warnings.warn(
+            f"{count} questions in the verdict store {self.path} had no usable answer in an earlier run, one of them: "
+            f"{answers[-1].problem} Those that this run comes to are asked again."
+        )
 
     def __len__(self) -> int:
         with self._lock:
@@ -234,6 +263,8 @@ def _connect(path: str | Path) -> sqlite3.Connection:
             )
         for statement in filter(str.strip, _CREATE.split(";")):
             connection.execute(statement)
+        if "server" not in [column[1] for column in connection.execute("PRAGMA table_info(questions)")]:
+            connection.execute("ALTER TABLE questions ADD COLUMN server TEXT")  # a store from before it was recorded
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         connection.commit()

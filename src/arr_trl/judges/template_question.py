@@ -5,11 +5,11 @@ from itertools import chain
 from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ..chat import ChatModel, ChatRequest
 from ..digests import image_digest
-from .parsing import json_schema, parse_reply
+from .parsing import ReplyError, json_schema, parse_reply
 from .prompts import render_content, template_id
 from .questions import Question, content_key
 from .store import StoredAnswer
@@ -69,5 +69,13 @@ def template_question(
         images=tuple(chain.from_iterable(digests)),
         positions=positions,
         asked=0,
+        server=model.settings.get("server"),
     )
-    return Question(blank, request, lambda answer: read(parse_reply(answer.reply, reply_model)))
+
+    def read_answer(answer: StoredAnswer) -> Any:
+        try:
+            return read(parse_reply(answer.reply, reply_model))
+        except ValidationError as error:  # what is made of the reply has rules that no schema can say
+            raise ReplyError(f"The reply cannot be used: {error.errors()[0]['msg']}.") from None
+
+    return Question(blank, request, read_answer)

@@ -114,8 +114,6 @@ class TinyScenesJudge:
         parts = [part for message in request.messages for part in message["content"]]
         images = [part["image"] for part in parts if part["type"] == "image"]
         texts = [part["text"] for part in parts if part["type"] == "text"]
-        if request.choices is not None and not images:  # `RubricJudge.check` asks whether there are log-probabilities
-            return ChatReply(choice_logprobs=_choice([0, 0]), latency_s=self.latency_s)
         first_image = next((i for i, part in enumerate(parts) if part["type"] == "image"), len(parts))
         question = "\n".join(part["text"] for part in parts[:first_image])
         usage = ChatUsage(prompt_tokens=sum(map(len, texts)) // 4 + 64 * len(images))

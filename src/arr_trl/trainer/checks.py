@@ -8,7 +8,16 @@ from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from PIL import Image
 
-from ..data import check_prompts, check_sources, decode_columns, decode_sources, load_image, read_rows, undecoded
+from ..data import (
+    SOURCE_COLUMN,
+    check_prompts,
+    check_sources,
+    decode_columns,
+    decode_sources,
+    load_image,
+    read_rows,
+    undecoded,
+)
 from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
@@ -72,7 +81,9 @@ def check_arguments(
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
                 func.check_first_row(dataset)
-            func.check()
+            # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
+            candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
+            func.check_for(candidates, _num_sources(train_dataset))
     _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
     if peft_config.lora_dropout:
@@ -89,6 +100,14 @@ def check_arguments(
     check_model_card(args.output_dir)
     if args.prompt_cache_dir is not None:
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+
+
+def _num_sources(dataset: Dataset | IterableDataset) -> int | None:
+    """How many pictures the first row edits; `None` where rows edit none."""
+    if SOURCE_COLUMN not in (dataset.column_names or next(iter(dataset))):
+        return None
+    source = next(iter(dataset))[SOURCE_COLUMN]
+    return None if source is None else len(source) if isinstance(source, list) else 1
 
 
 def check_placement(model: Model, args: FlowConfig) -> None:
