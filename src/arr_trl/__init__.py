@@ -12,6 +12,8 @@ _PUBLIC = {
     "AutoRubric": ".autorubric",
     "AutoRubricConfig": ".autorubric",
     "Criterion": ".rubrics",
+    "DiffusionNFTConfig": ".trainer",
+    "DiffusionNFTTrainer": ".trainer",
     "FlowPolicy": ".policies",
     "Flux2KleinPolicy": ".policies",
     "Flux2Policy": ".policies",

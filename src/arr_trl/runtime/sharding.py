@@ -109,14 +109,21 @@ def copy_whole(weight: torch.Tensor, target: torch.nn.Parameter) -> None:
         target.copy_(_shard(weight, target) if isinstance(target, DTensor) else weight)
 
 
+@torch.no_grad()
+def blend(target: torch.nn.Parameter, weight: torch.nn.Parameter, share: float) -> None:
+    """Move a weight by `share` of the way towards another that is sharded alike. Called by all processes."""
+    with _gathered(target, weight):
+        local_part(target).lerp_(local_part(weight), share)
+
+
 @contextmanager
-def _gathered(weight: torch.nn.Parameter) -> Iterator[None]:
+def _gathered(*weights: torch.nn.Parameter) -> Iterator[None]:
     if not is_deepspeed_zero3_enabled():
         yield
         return
     from deepspeed.zero import GatheredParameters
 
-    with GatheredParameters([weight], modifier_rank=0):  # what the first process writes is what is sharded again
+    with GatheredParameters(list(weights), modifier_rank=0):  # what the first process writes is what is sharded again
         yield
 
 

@@ -1,5 +1,7 @@
 from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
+from .diffusion_nft_config import DiffusionNFTConfig
+from .diffusion_nft_trainer import DiffusionNFTTrainer
 from .flow_config import FlowConfig
 from .flow_trainer import FlowTrainer
 from .online_config import OnlineConfig
@@ -12,6 +14,8 @@ from .trajectory_trainer import TrajectoryTrainer
 
 __all__ = [
     "CheckpointError",
+    "DiffusionNFTConfig",
+    "DiffusionNFTTrainer",
     "FlowConfig",
     "FlowTrainer",
     "OnlineConfig",

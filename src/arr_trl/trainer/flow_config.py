@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from trl.trainer.base_config import _BaseConfig
 
 from ..runtime.checkpoints import ROLLOUT
+from .frozen_adapters import REFERENCE
 
 
 @dataclass
@@ -336,6 +337,11 @@ class FlowConfig(_BaseConfig):
     def prompt_seed(self) -> int:
         """Seed of the order of the prompts: `data_seed`, and `seed` where there is none."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def frozen_copies(self) -> list[str]:
+        """Names of the adapters that are kept beside the trained one."""
+        return [REFERENCE] if self.reference == "adapter" else []
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:

@@ -13,10 +13,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from ..runtime.sharding import copy_whole, whole_weight
+from ..runtime.sharding import blend, copy_whole, whole_weight
 
 
 REFERENCE = "reference"  # the adapter of `adapter_path` as it was
+OLD = "old"  # the policy that candidates are drawn with, where it is not the trained one
 TRAINED = "default"
 FILE = "frozen_adapters.safetensors"
 
@@ -35,6 +36,16 @@ def add_frozen_copy(model: PeftModel, name: str) -> None:
     for place, parameter in _copies(model, [name]).items():
         parameter.copy_(parameters[place.replace(f".{name}.", f".{TRAINED}.")])
     model.set_adapter(TRAINED)  # which freezes the other one
+
+
+def blend_frozen_copy(model: PeftModel, name: str, keep: float) -> None:
+    """
+    Let a copy follow the trained adapter: it keeps the share `keep` of itself. Factors are averaged, as everybody in this
+    field does, which is not the average of what they multiply to.
+    """
+    parameters = dict(model.named_parameters())
+    for place, parameter in _copies(model, [name]).items():
+        blend(parameter, parameters[place.replace(f".{name}.", f".{TRAINED}.")], 1 - keep)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..runtime.checkpoints import ALWAYS, ROLLOUT
 from .flow_config import FlowConfig
@@ -147,10 +147,14 @@ class OnlineConfig(FlowConfig):
         if rows % rows_per_prompt:
             raise ValueError(
                 f"per_device_train_batch_size × steps_per_generation = {self.per_device_train_batch_size} × "
-                f"{self.steps_per_generation} = {rows} transitions do not divide into prompts of num_generations × "
-                f"trained steps = {self.num_generations} × {self.points_per_candidate} = {rows_per_prompt} transitions; "
+                f"{self.steps_per_generation} = {rows} {self.rows_are} do not divide into prompts of num_generations × "
+                f"{self.points_are} = {self.num_generations} × {self.points_per_candidate} = {rows_per_prompt} {self.rows_are}; "
                 f"make the product a multiple of {rows_per_prompt}."
             )
+
+    # What is trained on, in the sentences that say how much of it there is.
+    points_are: ClassVar[str] = "steps trained"
+    rows_are: ClassVar[str] = "transitions"
 
     @property
     def points_per_candidate(self) -> int:

@@ -28,8 +28,9 @@ from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
-from .checks import check_enough_prompts, check_guidance
+from .checks import check_enough_prompts
 from .completions import CompletionsRepo, log_completions
+from .cost import Forwards, describe
 from .flow_trainer import FlowTrainer
 from .online_config import OnlineConfig
 from .trainable import Model
@@ -68,16 +69,6 @@ class OnlineTrainer(FlowTrainer):
     ) -> None:
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_enough_prompts(args, train_dataset)
-
-    def _check_family(
-        self,
-        model: Model,
-        args: OnlineConfig,
-        train_dataset: Dataset | IterableDataset,
-        eval_dataset: Dataset | None,
-    ) -> None:
-        check_guidance(model, args)
-        super()._check_family(model, args, train_dataset, eval_dataset)
 
     def _check_repositories(self, args: OnlineConfig) -> None:
         super()._check_repositories(args)
@@ -127,6 +118,14 @@ class OnlineTrainer(FlowTrainer):
             `torch.Tensor`: `[P, n]`, NaN where a prompt is masked.
         """
         raise NotImplementedError
+
+    def _rollout_forwards(self) -> list[Forwards]:
+        """What a rollout on this device costs: the least and the most, where it depends on what is drawn."""
+        raise NotImplementedError
+
+    def batch_arithmetic(self) -> str:
+        processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
+        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
 
     # Data
 

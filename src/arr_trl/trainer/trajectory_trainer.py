@@ -5,13 +5,16 @@ import random
 from typing import Any
 
 import torch
+from datasets import Dataset, IterableDataset
 
 from ..objectives import gaussian_kl, ppo_clip_loss, velocity_kl
 from ..policies import FlowPolicy
 from ..sampling import log_prob, rollout, transition
 from .buffer import Buffer, conditioning_of, with_conditioning
-from .cost import describe
+from .checks import check_guidance
+from .cost import Forwards, window_forwards
 from .online_trainer import OnlineTrainer
+from .trainable import Model
 from .trajectory_config import TrajectoryConfig
 
 
@@ -23,6 +26,16 @@ class TrajectoryTrainer(OnlineTrainer):
 
     args: TrajectoryConfig
 
+    def _check_family(
+        self,
+        model: Model,
+        args: TrajectoryConfig,
+        train_dataset: Dataset | IterableDataset,
+        eval_dataset: Dataset | None,
+    ) -> None:
+        check_guidance(model, args)
+        super()._check_family(model, args, train_dataset, eval_dataset)
+
     def _plan_rollout(self, random: random.Random) -> range:
         return draw_window(self.args, random)
 
@@ -32,8 +45,8 @@ class TrajectoryTrainer(OnlineTrainer):
         scale = self._guidance_in_rollout()
         return sample_candidates(self.policy, self.model_wrapped, rows, plan, self.args, generators, scale)
 
-    def batch_arithmetic(self) -> str:
-        return describe(self.args, self.accelerator.num_processes, self._questions_per_prompt(), self.policy)
+    def _rollout_forwards(self) -> list[Forwards]:
+        return window_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))
 
     def compute_loss(
         self,
