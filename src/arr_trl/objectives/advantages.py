@@ -90,7 +90,8 @@ def group_advantages(
             Or `"normalize_then_sum"`, which is GDPO.
         weights (`torch.Tensor`, *optional*): `[F]`, 1 each if not given.
         all_reduce (`Callable`, *optional*):
-            Sums a float64 tensor over processes, so that the batch is that of all of them. Called as often by each.
+            Sums a float64 tensor, on the rewards' device, over processes, so that the batch is that of all of them.
+            Every process calls it as often.
 
     Returns:
         `torch.Tensor`: `[P, n]`, NaN where a candidate is left out or its group masked.
@@ -204,7 +205,8 @@ def moments_of_batch(values: torch.Tensor, all_reduce: AllReduce | None = None) 
     float64, of all processes if `all_reduce` sums over them: `[F]` each.
     """
     flat_NF = values.double().flatten(0, 1)
-    there_NF, known_NF = ~flat_NF.isnan(), flat_NF.nan_to_num()
+    there_NF = ~flat_NF.isnan()
+    known_NF = torch.where(there_NF, flat_NF, 0.0)
     sums_3F = torch.stack([there_NF.double().sum(0), known_NF.sum(0), (known_NF**2).sum(0)])
     count_F, sum_F, squares_F = sums_3F if all_reduce is None else all_reduce(sums_3F)
     mean_F = sum_F / count_F

@@ -3,6 +3,9 @@
 import torch
 
 
+_TIE = 1e-6  # what sums of several rewards differ by, by rounding alone, is no preference
+
+
 def share_of_pairs(losses: torch.Tensor) -> torch.Tensor:
     """
     Each candidate's half of the losses of its pairs, averaged over the n - 1 others of its row.
@@ -20,7 +23,7 @@ def preference_loss(
     scores: torch.Tensor, advantages: torch.Tensor, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
     """
-    -ln σ(score of the better - score of the worse), of every pair of a row whose advantages differ.
+    -ln σ(score of the better - score of the worse), of every pair of a row whose advantages differ by more than 1e-6.
 
     Args:
         scores (`torch.Tensor`): `[R, n]`, with gradient.
@@ -31,7 +34,8 @@ def preference_loss(
         `torch.Tensor`: `[R, n]`, as [`share_of_pairs`] divides it.
     """
     # 1 where i is better than j, -1 where it is worse, 0 for a tie or where one of them is masked
-    better_RNN = torch.sign(advantages[:, :, None] - advantages[:, None]).nan_to_num()
+    difference_RNN = (advantages[:, :, None] - advantages[:, None]).nan_to_num()
+    better_RNN = torch.where(difference_RNN.abs() > _TIE, difference_RNN.sign(), 0.0)
     margin_RNN = better_RNN * (scores[:, :, None] - scores[:, None])
     losses_RNN = -torch.nn.functional.logsigmoid(margin_RNN) * better_RNN.abs()
     return share_of_pairs(losses_RNN if weights is None else losses_RNN * weights)

@@ -38,8 +38,8 @@ def rank_dpo_loss(
 ) -> torch.Tensor:
     """
     RankDPO ([paper](https://huggingface.co/papers/2410.18013)): -ln σ(-β·[(e - e_ref)_i - (e - e_ref)_j]) over the pairs
-    of a ranked row, each weighed by what exchanging them costs the ranking,
-    |2^φ_i - 2^φ_j|·|1/ln(1 + τ_i) - 1/ln(1 + τ_j)|. The rank τ is that of the scores φ; the paper may mean the model's.
+    of a ranked row, each weighed by what exchanging them costs the ranking, the distance of 2^φ_i from 2^φ_j times that
+    of 1/ln(1 + τ_i) from 1/ln(1 + τ_j). The rank τ is that of the scores φ; the paper may mean the model's.
 
     Args:
         velocity (`torch.Tensor`): `[R, n, L, C]`, with gradient.
