@@ -5,6 +5,7 @@ from .row import JudgeRow
 from .rubric_judge import RubricJudge
 from .stats import JudgeStats
 from .store import StoredAnswer, StoreError, VerdictStore
+from .tournament import TournamentJudge
 from .verdict import CriterionResult, Verdict
 
 
@@ -20,6 +21,7 @@ __all__ = [
     "RubricJudge",
     "StoreError",
     "StoredAnswer",
+    "TournamentJudge",
     "Verdict",
     "VerdictStore",
 ]

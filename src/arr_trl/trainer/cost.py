@@ -58,7 +58,7 @@ def rollout_forwards(
     rows *= prompts if decided is None else decided
     # as evenly as they can be split; a micro-step without rows computes one all the same
     sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
-    reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
+    reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.needs_reference else 0
     in_rollout, in_loss = branches(args, guided)
     return Forwards(in_rollout * prompts * sampling, in_loss * args.num_iterations * sum(sizes), in_loss * reference)
 

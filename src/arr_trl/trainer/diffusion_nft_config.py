@@ -43,8 +43,6 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
             What `"awm"` weighs noise levels by: `"uniform"`, `"sigma"`, `"sigma2"`, `"huber"` or `"ghuber"`.
         preference_beta (`float`, *optional*, defaults to `10.0`):
             Strength of the reference in `"dpo"` and `"dgpo"`.
-        advantage_clip (`float`, *optional*, defaults to `5.0`):
-            Advantages beyond this count as much as this.
         epsilon (`float`, *optional*):
             Clip range of `"awm"` and `"dgpo"`. By default nothing is clipped.
         beta (`float`, *optional*, defaults to `0.0001`):
@@ -100,7 +98,6 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
         },
     )
     preference_beta: float = field(default=10.0, metadata={"help": "Strength of the reference in `dpo` and `dgpo`."})
-    advantage_clip: float = field(default=5.0, metadata={"help": "Advantages beyond this count as much as this."})
     epsilon: float | None = field(default=None, metadata={"help": "Clip range of `awm` and `dgpo`. Unset, none."})
     beta: float = field(
         default=1e-4,
@@ -121,7 +118,7 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
         self._check_at_least_one("num_train_points")
         self._check_one_of("loss_type", "nft", "awm", "dgpo", "crd", "dpo")
         self._check_one_of("awm_weighting", "uniform", "sigma", "sigma2", "huber", "ghuber")
-        for name in ("nft_beta", "preference_beta", "advantage_clip"):
+        for name in ("nft_beta", "preference_beta"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be greater than 0.")
         if self.epsilon is not None and not self.epsilon > 0:

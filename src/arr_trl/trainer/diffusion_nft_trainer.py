@@ -130,7 +130,7 @@ class DiffusionNFTTrainer(GroupAdvantages):
             old_velocity,
             target,
             inputs["sigma"],
-            advantages.clamp(-args.advantage_clip, args.advantage_clip),
+            advantages,
             inputs.get("ref_velocity"),
         )
         loss = loss_RN.sum()

@@ -20,11 +20,10 @@ class GroupAdvantages(OnlineTrainer):
         weights_F = torch.tensor(args.reward_weights or [1.0] * rewards_NF.shape[1], device=device)
         advantages_PN = group_advantages(rewards_PNF, args.scale_rewards, args.multi_objective_aggregation, weights_F)
         total_PN = combine_rewards(rewards_PNF.flatten(0, 1), args.num_generations, weights_F)
-        if args.min_reward_std is not None or args.max_reward_mean is not None:
-            advantages_PN = filter_groups(advantages_PN, total_PN, args.min_reward_std, args.max_reward_mean)
+        advantages_PN = filter_groups(advantages_PN, total_PN, args.min_reward_std, args.max_reward_mean)
         own = slice(self.accelerator.process_index * len(own_PNF), (self.accelerator.process_index + 1) * len(own_PNF))
         std_P = total_PN[own].std(1, correction=0)
         answered_P = std_P[~std_P.isnan()]
         self._metrics["train"]["reward_std"] += answered_P.tolist()
         self._metrics["train"]["frac_reward_zero_std"] += (answered_P == 0).float().tolist()
-        return advantages_PN[own]
+        return advantages_PN[own].clamp(-args.advantage_clip, args.advantage_clip)

@@ -1,5 +1,6 @@
 """Every decision about advantages that are distances from the mean of a group, as in GRPO."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -22,10 +23,12 @@ class GroupAdvantagesConfig(OnlineConfig):
             How several reward functions are put together: `"sum_then_normalize"` adds the rewards up, weighted, so that
             one with large numbers drowns the others; `"normalize_then_sum"` takes advantages of each and adds those up,
             as GDPO does.
-        min_reward_std (`float`, *optional*):
-            Groups whose rewards have a smaller standard deviation are masked, as in UniWorld-V2 (.05 for rewards from
+        advantage_clip (`float`, *optional*, defaults to `5.0`):
+            Advantages beyond this count as much as this.
+        min_reward_std (`float`, *optional*, defaults to `0.0`):
+            Groups whose rewards have no larger standard deviation are masked, as in UniWorld-V2 (.05 for rewards from
             0 to 1).
-        max_reward_mean (`float`, *optional*):
+        max_reward_mean (`float`, *optional*, defaults to `inf`):
             Groups whose mean reward is not below this are masked (.9 in UniWorld-V2). For rewards that mean the same in
             every group, not for ranks.
     """
@@ -46,17 +49,22 @@ class GroupAdvantagesConfig(OnlineConfig):
             "choices": ["sum_then_normalize", "normalize_then_sum"],
         },
     )
-    min_reward_std: Annotated[float | None, ROLLOUT] = field(
-        default=None, metadata={"help": "Mask groups whose rewards have a smaller standard deviation. Unset, none."}
+    advantage_clip: Annotated[float, ROLLOUT] = field(
+        default=5.0, metadata={"help": "Advantages beyond this count as much as this."}
     )
-    max_reward_mean: Annotated[float | None, ROLLOUT] = field(
-        default=None, metadata={"help": "Mask groups whose mean reward is not below this. Unset, none."}
+    min_reward_std: Annotated[float, ROLLOUT] = field(
+        default=0.0, metadata={"help": "Mask groups whose rewards have no larger standard deviation."}
+    )
+    max_reward_mean: Annotated[float, ROLLOUT] = field(
+        default=math.inf, metadata={"help": "Mask groups whose mean reward is not below this."}
     )
 
     def __post_init__(self):
         super().__post_init__()
         self._check_one_of("scale_rewards", "batch", "group", "none")
         self._check_one_of("multi_objective_aggregation", "sum_then_normalize", "normalize_then_sum")
+        if not self.advantage_clip > 0:
+            raise ValueError(f"advantage_clip={self.advantage_clip} must be greater than 0.")
         if self.num_generations == 2 and self.scale_rewards == "group":
             raise ValueError(
                 "scale_rewards='group' makes every decided pair +1 and -1, however far its rewards lie apart, since two "

@@ -303,7 +303,7 @@ class OnlineTrainer(FlowTrainer):
                 "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
                 len(rows),
             )
-        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
+        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().all(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
