@@ -1,7 +1,7 @@
 """
 Every loss and advantage against `objectives_vectors.json`: float64 values and gradients that were written out from the
 formulas in numpy, each gradient held against central differences there. Losses agree to 1e-9, gradients to 1e-6 of the
-largest.
+candidate's largest.
 """
 
 import json
@@ -181,7 +181,8 @@ def test_loss_and_gradient_equal_the_vector(name):
     loss, ratio, gradient = loss_of(name)
     assert loss == pytest.approx(VECTORS[name]["loss"], abs=1e-9, rel=1e-9)
     expected = numbers(VECTORS[name]["grad_v"])
-    assert (gradient - expected).abs().max() <= 1e-6 * expected.abs().max()
+    # of each candidate by itself: the pair that `sdpo` scales has lost already, and its gradient is 1e-27
+    assert ((gradient - expected).abs().amax((1, 2)) <= 1e-6 * expected.abs().amax((1, 2))).all()
     if "ratio" in VECTORS[name] and ratio is not None:
         torch.testing.assert_close(ratio, torch.tensor(VECTORS[name]["ratio"], dtype=torch.float64))
 

@@ -99,9 +99,7 @@ def group_advantages(
     rewards_PNF = _comparable(rewards.double() if rewards.dim() == 3 else rewards.double()[..., None])
     separately = multi_objective_aggregation == "normalize_then_sum"
     if separately:
-        scores_PNF = _centred(rewards_PNF) / (_std_of_group(rewards_PNF) + _EPSILON)
-        # an exact 0, where rounding would leave a preference
-        rewards_PNF = torch.where(_tied(rewards_PNF) & ~rewards_PNF.isnan(), 0.0, scores_PNF)
+        rewards_PNF = _centred(rewards_PNF) / (_std_of_group(rewards_PNF) + _EPSILON)
     total_PN = (rewards_PNF if weights is None else rewards_PNF * weights.to(rewards_PNF)).sum(-1)
     advantages_PN = _centred(total_PN)
     if scale_rewards == "group" and not separately:
@@ -218,7 +216,6 @@ def _comparable(rewards_PNF: torch.Tensor) -> torch.Tensor:
     missing_PNF = rewards_PNF.isnan()
     left_out_P1F = (~missing_PNF).sum(1, keepdim=True) < 2
     missing_PN1 = (missing_PNF & ~left_out_P1F).any(-1, keepdim=True) | left_out_P1F.all(-1, keepdim=True)
-    missing_PN1 = missing_PN1 | ((~missing_PN1).sum(1, keepdim=True) < 2)
     return rewards_PNF.masked_fill(left_out_P1F, 0.0).masked_fill(missing_PN1, torch.nan)
 
 
@@ -232,7 +229,7 @@ def _std_of_group(values: torch.Tensor) -> torch.Tensor:
 
 
 def _tied(values: torch.Tensor) -> torch.Tensor:
-    """Bool `[P, 1, ...]`: whether all that is there of a group is equal."""
+    """Bool `[P, 1]`: whether all that is there of a group is equal, one candidate and none included."""
     missing = values.isnan()
     lowest = values.masked_fill(missing, torch.inf).amin(1, keepdim=True)
     return lowest >= values.masked_fill(missing, -torch.inf).amax(1, keepdim=True)
