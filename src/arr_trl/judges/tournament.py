@@ -49,7 +49,9 @@ class TournamentJudge(JudgeReward):
     ):
         super().__init__(max_failure_rate, failure_window)
         if pairs not in ("all", "cycle") and not (isinstance(pairs, int) and pairs >= 1):
-            raise ValueError(f"pairs={pairs!r} is not 'all', 'cycle' or how many opponents each candidate has, at least 1.")
+            raise ValueError(
+                f"pairs={pairs!r} is not 'all', 'cycle' or how many opponents each candidate has, at least 1."
+            )
         self.judge = judge
         self.pairs = pairs
         self.seed = seed

@@ -57,6 +57,13 @@ class DiffusionNFTTrainer(GroupAdvantages):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._old_policy_of = 0  # the rollout that the old policy was brought up to date for
+        self._levels()  # which may be too few
+
+    def _levels(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The schedule of the rollout, `[T + 1]`, and those of its levels that are trained on."""
+        args, policy = self.args, self.policy
+        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
+        return sigmas, levels_to_train(sigmas, args.timestep_range, args.num_train_points)
 
     def _rollout_forwards(self) -> list[Forwards]:
         guided = self.policy.uses_cfg(self.args.guidance_scale)
@@ -78,23 +85,19 @@ class DiffusionNFTTrainer(GroupAdvantages):
         args, policy, n, K = self.args, self.policy, self.args.num_generations, self.args.num_train_points
         conditioning = policy.encode(rows, args.height, args.width)
         of_candidates = {name: tensor.repeat_interleave(n, 0) for name, tensor in conditioning.items()}
-        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
+        sigmas, levels = self._levels()
         drawing = [generator for generator in generators for _ in range(n)]
         noise = policy.initial_noise(len(drawing), args.height, args.width, drawing)
         with self._old_policy() if args.old_policy_decay > 0 else nullcontext():
             latents = denoise(policy, self.model_wrapped, noise, sigmas, of_candidates, self._guidance_in_rollout())
 
-        levels = stratified(
-            levels_to_train(sigmas, args.timestep_range, K),
-            K,
-            torch.stack([torch.rand(K, generator=g) for g in generators]),
-        )
+        draws = torch.stack([torch.rand(K, generator=generator) for generator in generators])
         shape = (K, *latents.shape[1:])
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         points = {
             "x0": latents.view(len(rows), n, *shape[1:]).repeat_interleave(K, 0),
             "noise": noise.flatten(0, 1).to(latents.device),
-            "sigma": levels.flatten(),
+            "sigma": stratified(levels, K, draws).flatten(),
             "prompt": torch.arange(len(rows)).repeat_interleave(K),
             "candidate": torch.arange(n).repeat(len(rows) * K, 1),
         }
