@@ -1,8 +1,10 @@
 """Advantages by how far the rewards of a group lie apart, for the trainers that follow GRPO in that."""
 
+import math
+
 import torch
 
-from ..objectives import combine_rewards, filter_groups, group_advantages
+from ..objectives import filter_groups, group_advantages
 from .group_advantages_config import GroupAdvantagesConfig
 from .online_trainer import OnlineTrainer
 
@@ -19,11 +21,14 @@ class GroupAdvantages(OnlineTrainer):
         rewards_PNF = self.accelerator.gather(own_PNF.to(device))
         weights_F = torch.tensor(args.reward_weights or [1.0] * rewards_NF.shape[1], device=device)
         advantages_PN = group_advantages(rewards_PNF, args.scale_rewards, args.multi_objective_aggregation, weights_F)
-        total_PN = combine_rewards(rewards_PNF.flatten(0, 1), args.num_generations, weights_F)
-        advantages_PN = filter_groups(advantages_PN, total_PN, args.min_reward_std, args.max_reward_mean)
+        weighted_PNF = rewards_PNF * weights_F
+        total_PN = weighted_PNF.nansum(-1).masked_fill(weighted_PNF.isnan().all(-1), torch.nan)
+        if args.min_reward_std > 0 or args.max_reward_mean < math.inf:
+            advantages_PN = filter_groups(advantages_PN, total_PN, args.min_reward_std, args.max_reward_mean)
         own = slice(self.accelerator.process_index * len(own_PNF), (self.accelerator.process_index + 1) * len(own_PNF))
-        std_P = total_PN[own].std(1, correction=0)
-        answered_P = std_P[~std_P.isnan()]
-        self._metrics["train"]["reward_std"] += answered_P.tolist()
-        self._metrics["train"]["frac_reward_zero_std"] += (answered_P == 0).float().tolist()
+        for rewards_N in total_PN[own]:
+            known = rewards_N[~rewards_N.isnan()]
+            if len(known) > 1:
+                self._metrics["train"]["reward_std"].append(known.std(correction=0).item())
+                self._metrics["train"]["frac_reward_zero_std"].append(float((known == known[0]).all()))
         return advantages_PN[own].clamp(-args.advantage_clip, args.advantage_clip)
