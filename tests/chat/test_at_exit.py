@@ -1,5 +1,7 @@
 """A process that ends is not kept alive by a server that does not answer."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from openai_server import Answer, OpenAIServer
+
+from arr_trl.chat.at_exit import call_at_exit
 
 
 JUDGES = """
@@ -49,3 +53,32 @@ def test_ctrl_c_ends_a_process_whose_judge_hangs(waiting):
             process.kill()
     assert process.returncode == -signal.SIGINT, shown
     assert shown.rstrip().endswith("KeyboardInterrupt"), shown
+
+
+class Ended:
+    """Writes a line for each process that it is ended in."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def end(self):
+        with self.file.open("a") as lines:
+            lines.write(f"{os.getpid()}\n")
+
+
+def test_workers_forked_from_a_run_with_a_judge_end_without_waiting_for_its_threads(tmp_path):
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("workers are not forked here")
+    ended = Ended(tmp_path / "ended.txt")
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=lambda: call_at_exit(ended.end))  # its own ends as ever
+    process.start()
+    process.join()
+    assert ended.file.read_text() == f"{process.pid}\n"
+
+    call_at_exit(ended.end)
+    process = fork.Process(target=lambda: None)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert ended.file.read_text().count("\n") == 1

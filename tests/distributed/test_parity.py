@@ -145,6 +145,7 @@ def test_run_under_fsdp2_goes_on_in_one_process(one_process, sharded, tmp_path):
     assert_same_run(one_process, tmp_path)
 
 
+@pytest.mark.slow
 def test_run_of_one_process_goes_on_under_fsdp2(one_process, tmp_path):
     checkpoint = ("--resume_from_checkpoint", str(one_process / "checkpoint-1"))
     assert_same_run(one_process, two_sharded_processes(tmp_path, *checkpoint))

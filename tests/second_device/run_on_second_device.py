@@ -140,9 +140,10 @@ def encoders_moved(pipeline):
     return moved
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, families: list[str]) -> None:
     figures = {}
-    for name, build in PIPELINES.items():
+    for name in families:
+        build = PIPELINES[name]
         torch.manual_seed(0)
         pipeline = build()
         os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
@@ -174,4 +175,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -18,10 +18,14 @@ import torch
 from arr_trl.cli.launch import CONFIGS
 
 
+ALWAYS = ["flux", "qwen_image_edit", "deep_flux"]
 FAMILIES = [
-    "flux", "flux_kontext", "flux2", "flux2_klein", "qwen_image", "qwen_image_edit", "qwen_image_edit_plus", "sd3",
-    "z_image", "deep_flux",
-]  # fmt: skip
+    *ALWAYS,
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("flux_kontext", "flux2", "flux2_klein", "qwen_image", "qwen_image_edit_plus", "sd3", "z_image")
+    ),
+]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("c++") is None, reason="the device is compiled, which needs a C++ compiler"),
@@ -32,10 +36,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory):
+def figures(request, tmp_path_factory):
+    asked = {
+        item.callspec.params["family"]
+        for item in request.session.items
+        if "[" in item.name and item.path == request.path
+    }
     # in a process of its own: the device can be registered with torch, but not taken away again
     script = Path(__file__).with_name("run_on_second_device.py")
-    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("runs"))]
+    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("runs")), *sorted(asked | set(ALWAYS))]
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert run.returncode == 0, run.stderr[-4000:]
     return json.loads(run.stdout.splitlines()[-1])

@@ -1,6 +1,8 @@
 """Networks this small compute with one thread, unless somebody says otherwise."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -35,23 +37,25 @@ def test_one_thread_unless_the_environment_says_how_many(monkeypatch):
     pytest.param(["evaluate", "--model", "tiny_scenes"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_commands_on_tiny_scenes_compute_with_one_thread_and_others_as_the_user_has_it(tmp_path, argv):
-    def threads_of(*argv):
+    def threads_after(*commands):
         code = (
-            "import sys, torch; torch.set_num_threads(3); from arr_trl.cli.main import main\n"
-            "try:\n main(sys.argv[1:])\nexcept SystemExit as stopped:\n assert stopped.code == 2\n"
-            "print('threads', torch.get_num_threads())"
+            "import json, sys, torch; from arr_trl.cli.main import main\n"
+            "for argv in json.loads(sys.argv[1]):\n"
+            "  torch.set_num_threads(3)\n"
+            "  try:\n   main(argv)\n  except SystemExit as stopped:\n   assert stopped.code == 2\n"
+            "  print('threads', torch.get_num_threads())"
         )
         environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-        shown = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, env=environment)
-        return int(shown.stdout.rpartition("threads ")[2])
+        command = [sys.executable, "-c", code, json.dumps(commands)]
+        shown = subprocess.run(command, capture_output=True, text=True, env=environment)
+        return [int(number) for number in re.findall(r"^threads (\d+)$", shown.stdout, re.MULTILINE)]
 
     # which is refused after the model is known and before anything is loaded
     rest = {
         "rpo": ["--dataset_name", "no-such.jsonl", "--output_dir", str(tmp_path), "--use_cpu", "true"],
         "evaluate": ["--dataset", "no-such.jsonl", "--output", str(tmp_path)],
     }[argv[0]]
-    assert threads_of(*argv, *rest) == 1
-    assert threads_of(*argv[:-1], str(tmp_path), *rest) == 3
+    assert threads_after([*argv[:-1], str(tmp_path), *rest], [*argv, *rest]) == [3, 1]
 
 
 @pytest.mark.parametrize("script", [pretrain, pretrain_edit])
