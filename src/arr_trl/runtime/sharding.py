@@ -116,6 +116,16 @@ def blend(target: torch.nn.Parameter, weight: torch.nn.Parameter, share: float) 
         local_part(target).lerp_(local_part(weight), share)
 
 
+@torch.no_grad()
+def exchange(one: torch.nn.Parameter, other: torch.nn.Parameter) -> None:
+    """Let two weights that are sharded alike change places. Called by all processes."""
+    with _gathered(one, other):
+        first, second = local_part(one), local_part(other)
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
+
+
 @contextmanager
 def _gathered(*weights: torch.nn.Parameter) -> Iterator[None]:
     if not is_deepspeed_zero3_enabled():

@@ -15,6 +15,7 @@ from ..data import decode_columns, decode_sources, read_rows
 from ..judges import JudgeReward
 from ..rewards import met_criteria
 from ..runtime.memory import computing_as_released
+from .ema import released_weights
 from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
 
 
@@ -55,9 +56,10 @@ class BaseComparison:
         except Exception as error:  # the others wait for this process
             failure = error
         self._stop_together(failure, "A row of another process cannot be evaluated on.")
-        with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with model.disable_adapter():
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        with computing_as_released(self.model):
+        with released_weights(model), computing_as_released(model):
             trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
 
         rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)

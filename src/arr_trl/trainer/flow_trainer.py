@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ..runtime.sharding import shard_between_forwards
 from .base_comparison import BaseComparison
 from .card import adapter_card, first_prompt
 from .checks import check_arguments, check_family, check_placement
+from .ema import EMACallback, average_in, released_weights
 from .evaluation import means_over_processes
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
@@ -91,6 +93,8 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             optimizers=optimizers,
         )
         move_to_device(self.policy, self.model, args, self.accelerator)
+        if args.ema_decay is not None:
+            self.add_callback(EMACallback())
         if args.profile:
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
         watch(self)
@@ -253,6 +257,23 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
     def adapter_folder(self) -> Path:
         """Where [`~FlowTrainer.save_model`] puts the adapter."""
         return Path(self.args.output_dir) / self.args.adapter_subfolder
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        released = output_dir is None or Path(output_dir) == Path(self.args.output_dir)
+        with released_weights(self.accelerator.unwrap_model(self.model)) if released else nullcontext():
+            super().save_model(output_dir, _internal_call)
+
+    def _release_checkpoint(self, checkpoint: Path) -> None:
+        average = average_in(checkpoint)
+        if not average:
+            super()._release_checkpoint(checkpoint)
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        save_adapter(model, self.adapter_folder, self.policy.pipeline_class, state_dict=average)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        load_frozen_copies(self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """
