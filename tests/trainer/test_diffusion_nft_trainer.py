@@ -56,13 +56,14 @@ def config(tmp_path, **overrides):
     return DiffusionNFTConfig(**{**settings, **overrides})
 
 
-def build(pipeline, tmp_path, reward=first_wins, dataset=None, **overrides):
+def build(pipeline, tmp_path, reward=first_wins, dataset=None, watch_funcs=None, **overrides):
     return DiffusionNFTTrainer(
         model=copy.deepcopy(pipeline),
         reward_funcs=reward,
         args=config(tmp_path, **overrides),
         train_dataset=Dataset.from_dict({"prompt": PROMPTS}) if dataset is None else dataset,
         peft_config=LoraConfig(r=2, lora_alpha=4),
+        watch_funcs=watch_funcs,
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 
 from ..data import decode_columns, decode_sources, read_rows
+from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
 from ..judges import JudgeReward
 from ..rewards import met_criteria
 from ..runtime.memory import computing_as_released
@@ -93,6 +94,7 @@ class BaseComparison:
             if rows:  # with fewer rows than processes some have none that counts
                 given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
                 rewards_PN = self._compared(given, base, trained)
+                self._watch_comparison(given, base, trained)
                 checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
         except Exception as error:  # whatever the functions of users raise: the others wait for this process
             failure = error
@@ -111,6 +113,24 @@ class BaseComparison:
         if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
             rewards_NF[:, ~is_judge] = torch.nan
         return self._combine_rewards(rewards_NF, 2)
+
+    def _watch_comparison(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> None:
+        """Measure what is not rewarded: what `watch_funcs` say of base and trained, and how the pictures changed."""
+        metrics = self._metrics["eval"]
+        if self.watch_funcs:
+            pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+            watched = self._watched(rows, pairs, num_generations=2)
+            for name, of_func in zip(self.watch_func_names, watched.T, strict=True):
+                won = (of_func[1::2] - of_func[::2]).sign() / 2 + 0.5
+                metrics[f"watch/{name}/win_rate"] += won[~won.isnan()].tolist()
+        before, after = picture_statistics(base), picture_statistics(trained)
+        for name, value in after.items():
+            metrics[f"pictures/{name}"].append(value)
+            metrics[f"pictures/{name}_of_base"].append(before[name])
+        distance = histogram_distance(color_histogram(base), color_histogram(trained))
+        metrics["pictures/histogram_distance"].append(distance)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         name = self.args.metric_for_best_model

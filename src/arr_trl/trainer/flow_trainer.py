@@ -34,6 +34,7 @@ from .ema import EMACallback, average_in, released_weights
 from .evaluation import means_over_processes
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .hacking import HackingCallback
 from .resume_settings import check_resuming, fixed_settings
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
@@ -64,12 +65,15 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         peft_config: LoraConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
+        watch_funcs: RewardFunc | list[RewardFunc] | None = None,
     ):
         args = args or self._config_class(output_dir=self._name)
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self._only_judges = all(isinstance(f, JudgeReward) for f in self.reward_funcs)  # which take no other columns
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        self.watch_funcs = watch_funcs if isinstance(watch_funcs, list) else [watch_funcs] if watch_funcs else []
+        self.watch_func_names = [get_callable_name(f) for f in self.watch_funcs]
         peft_config, start = adapter_to_train(model, args, peft_config)
 
         self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
@@ -97,6 +101,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             self.add_callback(EMACallback())
         if args.profile:
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
+        self.add_callback(HackingCallback())
         watch(self)
         self._begin_records()
 
@@ -192,12 +197,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         Rewards `[P·n, F]` of all reward functions, NaN where one gave none. `judging` holds what is asked already.
         """
         judging = judging or {}
-        columns = columns_of([row for row in rows for _ in range(num_generations)]) | {
-            "num_generations": num_generations,
-            "trainer_state": self.state,
-            "log_extra": self._log_extra,
-            "log_metric": self._log_metric,
-        }
+        columns = self._columns(rows, num_generations) | {"log_extra": self._log_extra, "log_metric": self._log_metric}
         rewards_NF = torch.full((len(images), len(self.reward_funcs)), torch.nan)
         self._extra_logs.clear()
         for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
@@ -207,6 +207,18 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
                 output = call(func, completions=images, **columns)
             rewards_NF[:, i] = read_rewards(output, name, len(images))
         return rewards_NF
+
+    def _columns(self, rows: list[dict[str, Any]], num_generations: int) -> dict[str, Any]:
+        """What reward functions get beside the pictures, for each of them."""
+        of_rows = columns_of([row for row in rows for _ in range(num_generations)])
+        return of_rows | {"num_generations": num_generations, "trainer_state": self.state}
+
+    def _watched(self, rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> torch.Tensor:
+        """What `watch_funcs` say of the pictures, `[P·n, W]`, which nothing is trained on."""
+        columns = self._columns(rows, num_generations) | {"log_extra": _drop, "log_metric": _drop}
+        outputs = [call(func, completions=images, **columns) for func in self.watch_funcs]
+        read = [read_rewards(o, name, len(images)) for o, name in zip(outputs, self.watch_func_names, strict=True)]
+        return torch.stack(read, 1)
 
     def _log_extra(self, column: str, values: list) -> None:
         self._extra_logs[column].extend(values)
@@ -367,3 +379,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
+
+
+def _drop(name: str, value: Any) -> None:
+    """Takes what a function logs that is only watched."""

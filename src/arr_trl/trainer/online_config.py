@@ -39,6 +39,8 @@ class OnlineConfig(FlowConfig):
             Train on the previous rollout while judges read the newest one. Its candidates are then one update older
             than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
             yet, and the last rollout is not trained on.
+        watch_every (`int`, *optional*, defaults to `10`):
+            Every how many rollouts the trainer's `watch_funcs` are asked about its candidates.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -91,6 +93,9 @@ class OnlineConfig(FlowConfig):
             "older."
         },
     )
+    watch_every: int = field(
+        default=10, metadata={"help": "Every how many rollouts `watch_funcs` are asked about its candidates."}
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -118,7 +123,7 @@ class OnlineConfig(FlowConfig):
             )
             self.classifier_free_guidance, self.cfg = self.cfg, None
         super().__post_init__()
-        self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size")
+        self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size", "watch_every")
         if self.log_completions_hub_repo is not None and not self.log_completions:
             raise ValueError(
                 f"log_completions_hub_repo={self.log_completions_hub_repo!r} gets nothing without log_completions=True."
