@@ -39,7 +39,7 @@ MUTATIONS = [
     # the first nine were alive once
     ("the same noise at every step of a candidate", "sampling/rollout.py",
      "step_noise[:, :, i]", "step_noise[:, :, 0]", "sampling/test_rollout.py"),
-    ("base and trained exchanged in the evaluation", "trainer/flow_trainer.py",
+    ("base and trained exchanged in the evaluation", "trainer/base_comparison.py",
      "in zip(base, trained, strict=True)", "in zip(trained, base, strict=True)", "trainer/test_base_against_trained.py"),
     ("penalty in closed form without a gradient", "trainer/trajectory_trainer.py",
      "gaussian_kl(mean[some],", "gaussian_kl(mean[some].detach(),", "trainer/test_trajectory_trainer.py"),

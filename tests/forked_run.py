@@ -19,8 +19,9 @@ from datasets import load_dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
 
-from arr_trl import RPOConfig, RPOTrainer
+from arr_trl import RPOTrainer
 from arr_trl.tiny_scenes import build_pipeline
+from arr_trl.trainer import FlowTrainer, TrajectoryTrainer
 
 
 ADAPTER = Path("ARR-tiny", "adapter_model.safetensors")
@@ -47,8 +48,9 @@ def build(
     eval_dataset=None,
     model=None,
     lora: LoraConfig | None = None,
+    trainer_class: type[FlowTrainer] = RPOTrainer,
     **overrides,
-) -> RPOTrainer:
+) -> FlowTrainer:
     """A rollout of two prompts a rank lasts for two optimizer steps; three epochs of the prompts in ten steps."""
     settings = dict(
         output_dir=str(output_dir),
@@ -58,7 +60,6 @@ def build(
         max_sequence_length=12,
         num_inference_steps=3,
         eval_num_inference_steps=2,
-        sde_window_size=1,
         num_generations=2,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=1,
@@ -73,10 +74,12 @@ def build(
         report_to=[],
         disable_tqdm=True,
     )
-    return RPOTrainer(
+    if issubclass(trainer_class, TrajectoryTrainer):
+        settings["sde_window_size"] = 1
+    return trainer_class(
         model=model or build_pipeline(seed=0),
         reward_funcs=reward,
-        args=RPOConfig(**{**settings, **overrides}),
+        args=trainer_class._config_class(**{**settings, **overrides}),
         eval_dataset=eval_dataset,
         train_dataset=load_dataset("json", data_files=files, split="train", streaming=True),
         peft_config=lora or LoraConfig(r=2, lora_alpha=4),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from forked_run import ForkedRun, same_adapters, train, write_prompts
 
+from arr_trl import DiffusionNFTTrainer, FlowGRPOTrainer
 from arr_trl.cli.main import main
 from arr_trl.tiny_scenes import captions
 
@@ -75,6 +76,27 @@ def test_two_processes_resume_in_the_middle_of_a_rollout_with_the_same_adapter(t
     run.kill()
     assert ForkedRun(train, killed, files, ranks=2, log=log).wait() == [0, 0]
     assert same_adapters(tmp_path / "whole", killed)
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "settings"),
+    [
+        # two optimizer steps for a rollout, against the policy that drew it
+        (DiffusionNFTTrainer, {"num_train_points": 1, "old_policy_decay": 0.5, "old_policy_ramp": 0.1}),
+        (FlowGRPOTrainer, {"loss_type": "dppo", "sde_window_range": [0, 2]}),
+    ],
+    ids=["nft", "grpo"],
+)
+def test_killed_between_two_steps_on_a_rollout_it_ends_with_the_same_adapter(tmp_path, trainer_class, settings):
+    files, settings = write_prompts(tmp_path), {"trainer_class": trainer_class, "max_steps": 6, **settings}
+    whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
+    assert ForkedRun(train, whole, files, log=log, **settings).wait(300) == [0], log.read_text()[-2000:]
+    run = ForkedRun(train, killed, files, log=log, **settings)
+    while run.alive() and not (killed / "checkpoint-3").exists():
+        time.sleep(0.005)
+    run.kill()
+    assert ForkedRun(train, killed, files, log=log, **settings).wait(300) == [0]
+    assert same_adapters(whole, killed)
 
 
 def kill_twenty_times(start, whole, longest, moments):

@@ -12,6 +12,10 @@ _PUBLIC = {
     "AutoRubric": ".autorubric",
     "AutoRubricConfig": ".autorubric",
     "Criterion": ".rubrics",
+    "DiffusionNFTConfig": ".trainer",
+    "DiffusionNFTTrainer": ".trainer",
+    "FlowGRPOConfig": ".trainer",
+    "FlowGRPOTrainer": ".trainer",
     "FlowPolicy": ".policies",
     "Flux2KleinPolicy": ".policies",
     "Flux2Policy": ".policies",
@@ -25,6 +29,7 @@ _PUBLIC = {
     "Rubric": ".rubrics",
     "RubricJudge": ".judges",
     "StableDiffusion3Policy": ".policies",
+    "TournamentJudge": ".judges",
     "Verdict": ".judges",
     "ZImagePolicy": ".policies",
 }

@@ -10,7 +10,7 @@ from tiny_pipelines import build_qwen_image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.trainer.buffer import join_buffers, random_at
-from arr_trl.trainer.cost import describe, rollout_forwards
+from arr_trl.trainer.cost import describe, rollout_forwards, window_forwards
 from arr_trl.trainer.evaluation import draw_rows
 from arr_trl.trainer.trajectory_trainer import draw_window
 
@@ -219,13 +219,13 @@ def test_pictures_of_the_evaluation_may_be_larger_than_those_of_training(flux_pi
 def test_batch_arithmetic_is_told_in_words():
     papers = flux_recipe(share_initial_noise=False, max_steps=10)
     papers.steps_per_generation = papers.gradient_accumulation_steps = 112
-    assert describe(papers, num_processes=1, questions_per_prompt=2) == (
+    assert describe(papers, window_forwards(papers, guided=False), num_processes=1, questions_per_prompt=2) == (
         "One rollout: 32 prompts × 2 candidates = 64 images; 7 of 8 steps trained = 448 transitions, 1 optimizer step "
         "of 448 transitions; 58 passes of the transformer for each prompt; 64 questions to the judge, 640 in 10 "
         "optimizer steps."
     )
     window = flux_recipe(sde_window_size=2, num_iterations=2)
-    assert describe(window, num_processes=4) == (
+    assert describe(window, window_forwards(window, guided=False), num_processes=4) == (
         "One rollout: 28 prompts × 2 candidates = 56 images, on 4 devices with 7 prompts each; 2 of 8 steps trained = "
         "112 transitions, 2 times over, 2 optimizer steps of 112 transitions; 25 to 30 passes of the transformer for "
         "each prompt."

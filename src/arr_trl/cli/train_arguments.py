@@ -74,6 +74,13 @@ class TrainArguments(JudgeArguments):
             "choices": ["both", "random", "fixed"],
         },
     )
+    judge_pairs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Compare the candidates of a prompt two by two, and reward with win rates: `all` pairs, a `cycle`, or "
+            "a number of opponents for each. Unset, the judge sees all at once."
+        },
+    )
     judge_store: str | None = field(
         default=None,
         metadata={"help": "SQLite file that keeps every verdict. Unset, `judge.sqlite` in the output folder."},
@@ -105,6 +112,7 @@ class TrainArguments(JudgeArguments):
             value = getattr(self, name)
             if value is not None and not isinstance(value, list):  # as YAML has a single one
                 setattr(self, name, [value])
+        self.judge_pairs = None if self.judge_pairs is None else str(self.judge_pairs)  # YAML has numbers
 
 
 def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig") -> "JudgeReward | None":
@@ -123,14 +131,19 @@ def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig
     """
     if script_args.judge_model is None:
         return None
-    return build_judge(
-        script_args,
-        store=script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite",
-        order=script_args.judge_order,
-        max_failure_rate=script_args.judge_max_failure_rate,
-        failure_window=script_args.judge_failure_window,
-        seed=training_args.seed,
-    )
+    policy = {
+        "max_failure_rate": script_args.judge_max_failure_rate,
+        "failure_window": script_args.judge_failure_window,
+        "seed": training_args.seed,
+    }
+    store = script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite"
+    judge = build_judge(script_args, store=store, order=script_args.judge_order, **policy)
+    if script_args.judge_pairs is None:
+        return judge
+    from ..judges import TournamentJudge
+
+    pairs = script_args.judge_pairs
+    return TournamentJudge(judge, int(pairs) if pairs.isdecimal() else pairs, **policy)
 
 
 def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, list[Callable]]:

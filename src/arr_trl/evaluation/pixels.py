@@ -21,7 +21,7 @@ def pixel_distance(first: Image.Image, second: Image.Image) -> float:
         raise ValueError(
             f"Pictures of {first.size} and {second.size} pixels cannot be compared; draw both in one size."
         )
-    a, b = (_small(image) for image in (first, second))
+    a, b = (as_floats(image) for image in (first, second))
     return float(np.abs(a - b).mean()) / 255
 
 
@@ -34,7 +34,8 @@ def pixel_diversity(images: Sequence[Image.Image]) -> float | None:
     return sum(distances) / len(distances) if distances else None
 
 
-def _small(image: Image.Image) -> np.ndarray:
+def as_floats(image: Image.Image) -> np.ndarray:
+    """A picture as `[H, W, 3]` in float32, 0 to 255, scaled down to at most 256 pixels."""
     image = image.convert("RGB")
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BOX)
     return np.asarray(image, dtype=np.float32)

@@ -6,6 +6,7 @@ from .rubric_judge import RubricJudge
 from .soft_tifa import SoftTIFA
 from .stats import JudgeStats
 from .store import StoredAnswer, StoreError, VerdictStore
+from .tournament import TournamentJudge
 from .verdict import CriterionResult, Verdict
 
 
@@ -22,6 +23,7 @@ __all__ = [
     "SoftTIFA",
     "StoreError",
     "StoredAnswer",
+    "TournamentJudge",
     "Verdict",
     "VerdictStore",
 ]

@@ -1,5 +1,6 @@
 """A judge as a reward function in TRL's protocol: verdicts become rewards, metrics and a stop when it breaks."""
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -191,11 +192,11 @@ class JudgeReward(ABC):
         if log_extra is not None:
             log_extra("judge_winner", [_winner(v) for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
-        self._stop_when_broken(verdicts)
+        self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
 
-    def _stop_when_broken(self, verdicts: list[Verdict]) -> None:
-        self._recent.extend(verdict.failure for verdict in verdicts)
+    def _stop_when_broken(self, comparisons: list[str | None]) -> None:
+        self._recent.extend(comparisons)
         failures = [failure for failure in self._recent if failure is not None]
         if self.max_failure_rate is not None and len(failures) > self.max_failure_rate * self._recent.maxlen:
             raise JudgeFailureError(
@@ -210,7 +211,7 @@ def verdict_rewards(verdict: Verdict) -> list[float | None]:
     if verdict.failure is not None:
         return [None] * verdict.candidates
     if verdict.scores is not None:
-        return list(verdict.scores)
+        return [None if math.isnan(score) else score for score in verdict.scores]
     return [1.0 - (rank - 1.0) / (verdict.candidates - 1) for rank in verdict.ranks]
 
 

@@ -14,7 +14,10 @@ class JudgeStats:
         prompt_tokens (`int`): tokens in.
         completion_tokens (`int`): tokens out.
         latencies_s (`list[float]`): seconds per question.
-        abstentions (`list[float]`): per comparison, the share of an ensemble's judges without a verdict.
+        abstentions (`list[float]`):
+            per verdict, the share of an ensemble's judges, or of a tournament's pairs, that gave none.
+        comparisons (`list[str | None]`):
+            of a tournament, why each pair has no verdict, `None` where it has one.
     """
 
     calls: int = 0
@@ -23,6 +26,7 @@ class JudgeStats:
     completion_tokens: int = 0
     latencies_s: list[float] = field(default_factory=list)
     abstentions: list[float] = field(default_factory=list)
+    comparisons: list[str | None] = field(default_factory=list)
 
     def __iadd__(self, other: "JudgeStats") -> "JudgeStats":
         for name, value in vars(other).items():

@@ -27,7 +27,8 @@ class Verdict:
         ranks (`tuple[float, ...]`, *optional*):
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
-            Score of every candidate from 0 to 1, where each was judged for itself by one number; in the order of `ranks`.
+            Score of every candidate from 0 to 1, where each was judged for itself by one number, or its win rate against
+            the others; in the order of `ranks`. NaN, and no rank, for a candidate of which nothing is known.
         margin (`float`, *optional*):
             How clear the decision was, from 0 to 1, where the judge can tell.
         consistent (`bool`, *optional*):

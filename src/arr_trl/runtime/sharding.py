@@ -109,14 +109,31 @@ def copy_whole(weight: torch.Tensor, target: torch.nn.Parameter) -> None:
         target.copy_(_shard(weight, target) if isinstance(target, DTensor) else weight)
 
 
+@torch.no_grad()
+def blend(target: torch.nn.Parameter, weight: torch.nn.Parameter, share: float) -> None:
+    """Move a weight by `share` of the way towards another that is sharded alike. Called by all processes."""
+    with _gathered(target, weight):
+        local_part(target).lerp_(local_part(weight), share)
+
+
+@torch.no_grad()
+def exchange(one: torch.nn.Parameter, other: torch.nn.Parameter) -> None:
+    """Let two weights that are sharded alike change places. Called by all processes."""
+    with _gathered(one, other):
+        first, second = local_part(one), local_part(other)
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
+
+
 @contextmanager
-def _gathered(weight: torch.nn.Parameter) -> Iterator[None]:
+def _gathered(*weights: torch.nn.Parameter) -> Iterator[None]:
     if not is_deepspeed_zero3_enabled():
         yield
         return
     from deepspeed.zero import GatheredParameters
 
-    with GatheredParameters([weight], modifier_rank=0):  # what the first process writes is what is sharded again
+    with GatheredParameters(list(weights), modifier_rank=0):  # what the first process writes is what is sharded again
         yield
 
 

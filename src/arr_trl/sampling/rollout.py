@@ -74,6 +74,7 @@ def rollout(
     sde_type: SDEType,
     noise_level: float,
     guidance_scale: float,
+    keep_means: bool = False,
 ) -> Rollout:
     """
     Sample `n` candidates of each of `P` prompts in one batch.
@@ -94,6 +95,7 @@ def rollout(
         sde_type (`str`): see [`transition`].
         noise_level (`float`): see [`transition`].
         guidance_scale (`float`): as in the pipeline's `__call__`.
+        keep_means (`bool`, *optional*, defaults to `False`): keep the `mean` of each row's step, `[R, L, C]`.
 
     Returns:
         [`Rollout`]
@@ -111,6 +113,7 @@ def rollout(
         sigma, sigma_next = (sigmas[window_start + k].expand(rows) for k in (i, i + 1))
         velocity = policy.velocity(model, latents, sigma, conditioning, guidance_scale)
         mean, std = transition(latents, velocity, sigma, sigma_next, noise_level, sde_type)
+        of_row = {"mean": mean} if keep_means else {}
         mean, std = mean[:, None], std[:, None]
         next_latents = mean + std[..., None, None] * step_noise[:, :, i].reshape(rows, -1, *latents.shape[1:])
         candidates = numbers.view(rows, -1)
@@ -123,6 +126,7 @@ def rollout(
                 "next_latents": next_latents.expand(-1, slots, -1, -1),
                 "log_prob": log_prob(next_latents, mean, std).expand(-1, slots),
                 "candidate": pad(candidates % num_generations, (0, slots - candidates.shape[1]), value=-1),
+                **of_row,
             }
         )
         latents, conditioning = next_latents.flatten(0, 1), of_candidates

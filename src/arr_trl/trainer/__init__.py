@@ -1,7 +1,12 @@
 from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
+from .diffusion_nft_config import DiffusionNFTConfig
+from .diffusion_nft_trainer import DiffusionNFTTrainer
 from .flow_config import FlowConfig
+from .flow_grpo_config import FlowGRPOConfig
+from .flow_grpo_trainer import FlowGRPOTrainer
 from .flow_trainer import FlowTrainer
+from .group_advantages_config import GroupAdvantagesConfig
 from .online_config import OnlineConfig
 from .online_trainer import OnlineTrainer
 from .rpo_config import RPOConfig
@@ -12,8 +17,13 @@ from .trajectory_trainer import TrajectoryTrainer
 
 __all__ = [
     "CheckpointError",
+    "DiffusionNFTConfig",
+    "DiffusionNFTTrainer",
     "FlowConfig",
+    "FlowGRPOConfig",
+    "FlowGRPOTrainer",
     "FlowTrainer",
+    "GroupAdvantagesConfig",
     "OnlineConfig",
     "OnlineTrainer",
     "RPOConfig",

@@ -1,9 +1,12 @@
 """What a run costs, in numbers that follow from its configuration alone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies import FlowPolicy
+from .diffusion_nft_config import DiffusionNFTConfig
+from .online_config import OnlineConfig
 from .trajectory_config import TrajectoryConfig
 
 
@@ -16,7 +19,7 @@ class Forwards:
     Args:
         sampling (`int`): of the rollout.
         training (`int`): with gradient; there are as many backward passes.
-        reference (`int`): of the model without the adapter, for the KL penalty.
+        reference (`int`): without gradient, of the reference that a penalty or loss holds on to, and of an older policy.
     """
 
     sampling: int
@@ -55,25 +58,67 @@ def rollout_forwards(
     rows *= prompts if decided is None else decided
     # as evenly as they can be split; a micro-step without rows computes one all the same
     sizes = [max((rows + i) // args.steps_per_generation, 1) for i in range(args.steps_per_generation)]
-    reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.beta > 0 else 0
-    in_rollout = 2 if guided and args.classifier_free_guidance != "off" else 1
-    in_loss = 2 if guided and args.classifier_free_guidance == "both" else 1
+    reference = sum(math.ceil(args.kl_fraction * size) for size in sizes) if args.needs_reference else 0
+    in_rollout, in_loss = branches(args, guided)
     return Forwards(in_rollout * prompts * sampling, in_loss * args.num_iterations * sum(sizes), in_loss * reference)
 
 
+def window_forwards(args: TrajectoryConfig, guided: bool) -> list[Forwards]:
+    """What a rollout on one device costs with the first window and with the last one."""
+    first, end = args.sde_window_range
+    starts = (first, end - args.window_size)
+    return [rollout_forwards(args, args.prompts_per_rollout, start, guided=guided) for start in starts]
+
+
+def forward_point_forwards(
+    args: DiffusionNFTConfig, prompts: int, decided: int | None = None, guided: bool = False
+) -> Forwards:
+    """
+    What one rollout costs whose finished pictures are trained on; see [`rollout_forwards`].
+
+    Args:
+        args ([`DiffusionNFTConfig`]): the configuration.
+        prompts (`int`): prompts of the rollout.
+        decided (`int`, *optional*): prompts that are not masked; all of them by default.
+        guided (`bool`, *optional*, defaults to `False`): whether guidance has a second branch.
+    """
+    n, steps = args.num_generations, args.steps_per_generation
+    rows = args.num_train_points * (prompts if decided is None else decided)
+    points = n * sum(max((rows + i) // steps, 1) for i in range(steps))
+    without_gradient = int(args.needs_reference) + int(args.keeps_old_policy)
+    in_rollout, in_loss = branches(args, guided)
+    return Forwards(
+        in_rollout * prompts * n * args.num_inference_steps,
+        in_loss * args.num_iterations * points,
+        in_loss * without_gradient * points,  # they stay for the other iterations
+    )
+
+
+def branches(args: OnlineConfig, guided: bool) -> tuple[int, int]:
+    """Passes that a velocity takes in the rollout and in the loss, two where guidance has a second branch."""
+    in_rollout = 2 if guided and args.classifier_free_guidance != "off" else 1
+    in_loss = 2 if guided and args.classifier_free_guidance == "both" else 1
+    return in_rollout, in_loss
+
+
 def describe(
-    args: TrajectoryConfig, num_processes: int, questions_per_prompt: int = 0, policy: FlowPolicy | None = None
+    args: OnlineConfig,
+    forwards: Sequence[Forwards],
+    num_processes: int,
+    questions_per_prompt: int = 0,
+    policy: FlowPolicy | None = None,
 ) -> str:
     """
     What one rollout and one optimizer step consist of, in words.
 
     Args:
-        args ([`TrajectoryConfig`]): the configuration.
+        args ([`OnlineConfig`]): the configuration.
+        forwards (`Sequence[Forwards]`): what a rollout on one device costs, the least and the most.
         num_processes (`int`): devices.
         questions_per_prompt (`int`, *optional*, defaults to `0`): what judges are asked about one prompt.
         policy ([`FlowPolicy`], *optional*): the policy; without one there is no classifier-free guidance.
     """
-    n, w = args.num_generations, args.window_size
+    n, points = args.num_generations, args.points_per_candidate
     per_device = args.prompts_per_rollout
     prompts = per_device * num_processes
     images = prompts * n
@@ -81,16 +126,15 @@ def describe(
     rollouts_per_update = max(args.gradient_accumulation_steps // repeats, 1)
     updates = max(repeats // args.gradient_accumulation_steps, 1)
     per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
-    first, end = args.sde_window_range
     guided = policy is not None and policy.uses_cfg(args.guidance_scale)
-    costs = sorted({rollout_forwards(args, per_device, s, guided=guided).total for s in (first, end - w)})
+    costs = sorted({cost.total for cost in forwards})
     lines = [
         f"One rollout: {prompts} prompts × {n} candidates = {images} images"
         + (f", on {num_processes} devices with {per_device} prompts each" if num_processes > 1 else ""),
-        f"{w} of {args.num_inference_steps} steps trained = {images * w} transitions, "
+        f"{points} of {args.num_inference_steps} {args.points_are} = {images * points} {args.rows_are}, "
         + (f"{args.num_iterations} times over, " if args.num_iterations > 1 else "")
         + (f"{rollouts_per_update} rollouts for each" if rollouts_per_update > 1 else f"{updates}")
-        + f" optimizer step{'s' if updates > 1 else ''} of {per_update} transitions",
+        + f" optimizer step{'s' if updates > 1 else ''} of {per_update} {args.rows_are}",
         f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes of the transformer for each prompt",
     ]
     if guided:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from trl.trainer.base_config import _BaseConfig
 
-from ..runtime.checkpoints import ROLLOUT
+from ..runtime.checkpoints import ALWAYS, ROLLOUT
+from .frozen_adapters import EMA, REFERENCE
 
 
 @dataclass
@@ -40,6 +41,9 @@ class FlowConfig(_BaseConfig):
         reference (`str`, *optional*, defaults to `"base"`):
             What the KL penalty holds on to: `"base"`, the model without an adapter, or `"adapter"`, the adapter of
             `adapter_path` as it was.
+        ema_decay (`float`, *optional*):
+            Keep an average of the adapter over its steps, which is what is evaluated and released: after each optimizer
+            step it keeps this share of itself, or less in the first ones. .9 in Flow-GRPO and DiffusionNFT.
         base_precision (`str`, *optional*):
             How the frozen weights of the transformer are kept in memory: `"fp8"` (8-bit floats, widened layer by layer
             as they are used) or `"int8"` (torchao's weight-only integers). By default as they were loaded.
@@ -151,6 +155,13 @@ class FlowConfig(_BaseConfig):
             "help": "What the KL penalty holds on to: `base`, the model without an adapter, or `adapter`, that of "
             "`adapter_path` as it was.",
             "choices": ["base", "adapter"],
+        },
+    )
+    ema_decay: Annotated[float | None, ALWAYS] = field(
+        default=None,
+        metadata={
+            "help": "Share of itself that an average of the adapter, which is evaluated and released, keeps after each step. "
+            "Unset, there is none."
         },
     )
     base_precision: str | None = field(
@@ -310,6 +321,11 @@ class FlowConfig(_BaseConfig):
         if self.reference == "adapter" and self.adapter_path is None:
             raise ValueError("reference='adapter' needs `adapter_path`, the adapter to hold on to.")
 
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(
+                f"ema_decay={self.ema_decay} is a share, greater than 0 and less than 1; leave it out for none."
+            )
+
     def _check_memory(self) -> None:
         if self.base_precision is not None:
             self._check_one_of("base_precision", "fp8", "int8")
@@ -336,6 +352,15 @@ class FlowConfig(_BaseConfig):
     def prompt_seed(self) -> int:
         """Seed of the order of the prompts: `data_seed`, and `seed` where there is none."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def frozen_copies(self) -> list[str]:
+        """Names of the adapters that are kept beside the trained one."""
+        return [
+            name
+            for name, kept in ((REFERENCE, self.reference == "adapter"), (EMA, self.ema_decay is not None))
+            if kept
+        ]
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:

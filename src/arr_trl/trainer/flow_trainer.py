@@ -5,11 +5,11 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from PIL import Image
@@ -17,23 +17,24 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 
-from ..data import decode_columns, decode_sources, read_rows
 from ..evaluation import EvaluationResults
 from ..judges import JudgeFuture, JudgeReward, MeanOf
 from ..objectives import combine_rewards
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
-from ..rewards import RewardFunc, call, columns_of, get_callable_name, met_criteria, read_rewards
+from ..rewards import RewardFunc, call, columns_of, get_callable_name, read_rewards
 from ..runtime import ResumableTrainer
-from ..runtime.memory import computing_as_released
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
+from .base_comparison import BaseComparison
 from .card import adapter_card, first_prompt
 from .checks import check_arguments, check_family, check_placement
-from .evaluation import draw_rows, means_over_processes, metrics_of, results_of, save_sheet, share_of
+from .ema import EMACallback, average_in, released_weights
+from .evaluation import means_over_processes
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
+from .hacking import HackingCallback
 from .resume_settings import check_resuming, fixed_settings
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
@@ -42,13 +43,14 @@ from .watch import watch
 logger = logging.getLogger(__name__)
 
 
-class FlowTrainer(ResumableTrainer, _BaseTrainer):
+class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
     """
     Base of the trainers here. It makes the transformer of a pipeline trainable, compares it with its base, and writes
     what is released. A subclass gives `compute_loss`, and what becomes of its rows. [`RPOTrainer`] explains the arguments.
     """
 
     _tag_names = ["arr_trl"]
+    _config_class: type[FlowConfig] = FlowConfig
     # The transformer's forward takes no `**kwargs`, and `compute_loss` returns the mean of its micro-batch.
     loss_is_scaled_for_ga = False
 
@@ -56,18 +58,22 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self,
         model: Model,
         reward_funcs: RewardFunc | list[RewardFunc],
-        args: FlowConfig,
+        args: FlowConfig | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | None = None,
         eval_funcs: Callable | list[Callable] | None = None,
         peft_config: LoraConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
+        watch_funcs: RewardFunc | list[RewardFunc] | None = None,
     ):
+        args = args or self._config_class(output_dir=self._name)
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self._only_judges = all(isinstance(f, JudgeReward) for f in self.reward_funcs)  # which take no other columns
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
+        self.watch_funcs = watch_funcs if isinstance(watch_funcs, list) else [watch_funcs] if watch_funcs else []
+        self.watch_func_names = [get_callable_name(f) for f in self.watch_funcs]
         peft_config, start = adapter_to_train(model, args, peft_config)
 
         self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
@@ -91,8 +97,11 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
             optimizers=optimizers,
         )
         move_to_device(self.policy, self.model, args, self.accelerator)
+        if args.ema_decay is not None:
+            self.add_callback(EMACallback())
         if args.profile:
             self.add_callback(ProfileCallback(Path(args.output_dir) / "profile"))
+        self.add_callback(HackingCallback())
         watch(self)
         self._begin_records()
 
@@ -188,12 +197,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         Rewards `[P·n, F]` of all reward functions, NaN where one gave none. `judging` holds what is asked already.
         """
         judging = judging or {}
-        columns = columns_of([row for row in rows for _ in range(num_generations)]) | {
-            "num_generations": num_generations,
-            "trainer_state": self.state,
-            "log_extra": self._log_extra,
-            "log_metric": self._log_metric,
-        }
+        columns = self._columns(rows, num_generations) | {"log_extra": self._log_extra, "log_metric": self._log_metric}
         rewards_NF = torch.full((len(images), len(self.reward_funcs)), torch.nan)
         self._extra_logs.clear()
         for i, (func, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=True)):
@@ -203,6 +207,18 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
                 output = call(func, completions=images, **columns)
             rewards_NF[:, i] = read_rewards(output, name, len(images))
         return rewards_NF
+
+    def _columns(self, rows: list[dict[str, Any]], num_generations: int) -> dict[str, Any]:
+        """What reward functions get beside the pictures, for each of them."""
+        of_rows = columns_of([row for row in rows for _ in range(num_generations)])
+        return of_rows | {"num_generations": num_generations, "trainer_state": self.state}
+
+    def _watched(self, rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> torch.Tensor:
+        """What `watch_funcs` say of the pictures, `[P·n, W]`, which nothing is trained on."""
+        columns = self._columns(rows, num_generations) | {"log_extra": _drop, "log_metric": _drop}
+        outputs = [call(func, completions=images, **columns) for func in self.watch_funcs]
+        read = [read_rewards(o, name, len(images)) for o, name in zip(outputs, self.watch_func_names, strict=True)]
+        return torch.stack(read, 1)
 
     def _log_extra(self, column: str, values: list) -> None:
         self._extra_logs[column].extend(values)
@@ -215,108 +231,6 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         """Weighted sum over reward functions, `[P, n]`; see [`~arr_trl.objectives.combine_rewards`]."""
         weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
         return combine_rewards(rewards_NF, num_generations, weights_F)
-
-    # Evaluation
-
-    def evaluate(
-        self,
-        eval_dataset: Dataset | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """
-        Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
-
-        Fills `self.evaluation` and writes `samples.png` to `output_dir`.
-
-        Returns:
-            `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
-            rates of `eval_funcs`.
-        """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if dataset is None:
-            raise ValueError(f"{type(self).__name__}.evaluate needs an `eval_dataset` with a `prompt` column.")
-        if self.accelerator.is_fsdp2 and not isinstance(self.model, FSDPModule):
-            raise RuntimeError(
-                "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
-                "`train` before `evaluate`, or set eval_on_start=True."
-            )
-        started = time.perf_counter()
-        places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
-        rows, failure = [], None
-        try:
-            rows = decode_sources(read_rows(dataset, places))
-        except Exception as error:  # the others wait for this process
-            failure = error
-        self._stop_together(failure, "A row of another process cannot be evaluated on.")
-        with self.accelerator.unwrap_model(self.model_wrapped).disable_adapter():
-            base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        with computing_as_released(self.model):
-            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-
-        rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
-        self.evaluation = results_of(
-            rewards_PN.tolist(),
-            checks if self.eval_funcs else None,
-            base_model=self.base_model,
-            adapter=self.args.adapter_subfolder,
-            order_consistency=logged.get("judge/order_consistency"),
-            judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
-            transformer_forwards=sum(gather_object([self._train_forwards])),
-            train_seconds=self._train_seconds,
-        )
-        if self.accelerator.is_main_process:
-            sheet = Path(self.args.output_dir) / "samples.png"
-            save_sheet(sheet, rows, base, trained, self.args.num_eval_samples)
-        measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        self.log(metrics)
-        self._mode = "train"
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def _measured(
-        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset
-    ) -> tuple[torch.Tensor, list[list[dict[str, bool]]], dict[str, float]]:
-        """Rewards `[P, 2]` and criteria of base and trained, and what all processes measured of their comparisons."""
-        self._mode, failure = "eval", None
-        rewards_PN, checks = torch.empty(0, 2), [[], []]
-        try:
-            if rows:  # with fewer rows than processes some have none that counts
-                given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
-                rewards_PN = self._compared(given, base, trained)
-                checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
-        except Exception as error:  # whatever the functions of users raise: the others wait for this process
-            failure = error
-            self._metrics["eval"].clear()
-            self._mode = "train"
-        self._stop_together(failure, "The functions that another process evaluates with failed.")
-        return rewards_PN, checks, self._flush_metrics()
-
-    def _compared(
-        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
-    ) -> torch.Tensor:
-        """Rewards `[P, 2]` of base and trained, by the judges where there are some."""
-        pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
-        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
-        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
-        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
-            rewards_NF[:, ~is_judge] = torch.nan
-        return self._combine_rewards(rewards_NF, 2)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        name = self.args.metric_for_best_model
-        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
-            # without any verdict there is no win rate; Trainer would end training here with a KeyError
-            logger.warning(
-                "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "
-                "It has %s.",
-                self.state.global_step,
-                name,
-                ", ".join(metrics),
-            )
-            return False
-        return super()._determine_best_metric(metrics, trial)
 
     # Logging
 
@@ -355,6 +269,23 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
     def adapter_folder(self) -> Path:
         """Where [`~FlowTrainer.save_model`] puts the adapter."""
         return Path(self.args.output_dir) / self.args.adapter_subfolder
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        released = output_dir is None or Path(output_dir) == Path(self.args.output_dir)
+        with released_weights(self.accelerator.unwrap_model(self.model)) if released else nullcontext():
+            super().save_model(output_dir, _internal_call)
+
+    def _release_checkpoint(self, checkpoint: Path) -> None:
+        average = average_in(checkpoint)
+        if not average:
+            super()._release_checkpoint(checkpoint)
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        save_adapter(model, self.adapter_folder, self.policy.pipeline_class, state_dict=average)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        load_frozen_copies(self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """
@@ -448,3 +379,7 @@ class FlowTrainer(ResumableTrainer, _BaseTrainer):
         self._restore_owner_state(state)
         seconds, forwards = state["spent"]
         self._train_started = (self._train_started[0] - seconds, self._train_started[1] - forwards)
+
+
+def _drop(name: str, value: Any) -> None:
+    """Takes what a function logs that is only watched."""

@@ -13,10 +13,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from ..runtime.sharding import copy_whole, whole_weight
+from ..runtime.sharding import blend, copy_whole, exchange, whole_weight
 
 
 REFERENCE = "reference"  # the adapter of `adapter_path` as it was
+EMA = "ema"  # the average of the trained one over its steps
+OLD = "old"  # the policy that candidates are drawn with, where it is not the trained one
 TRAINED = "default"
 FILE = "frozen_adapters.safetensors"
 
@@ -31,10 +33,24 @@ def add_frozen_copy(model: PeftModel, name: str) -> None:
         name (`str`): what the copy is called.
     """
     model.add_adapter(name, copy.deepcopy(model.peft_config[TRAINED]))
-    parameters = dict(model.named_parameters())
-    for place, parameter in _copies(model, [name]).items():
-        parameter.copy_(parameters[place.replace(f".{name}.", f".{TRAINED}.")])
+    for copy_of, trained in _pairs(model, name):
+        copy_of.copy_(trained)
     model.set_adapter(TRAINED)  # which freezes the other one
+
+
+def blend_frozen_copy(model: PeftModel, name: str, keep: float) -> None:
+    """
+    Let a copy follow the trained adapter: it keeps the share `keep` of itself. Factors are averaged, as everybody in this
+    field does, which is not the average of what they multiply to.
+    """
+    for copy_of, trained in _pairs(model, name):
+        blend(copy_of, trained, 1 - keep)
+
+
+def exchange_with_frozen_copy(model: PeftModel, name: str) -> None:
+    """Let a copy and the trained adapter change places. Called by all processes."""
+    for copy_of, trained in _pairs(model, name):
+        exchange(copy_of, trained)
 
 
 @contextmanager
@@ -72,3 +88,9 @@ def load_frozen_copies(model: PeftModel, checkpoint: str | os.PathLike) -> None:
 def _copies(model: PeftModel, names: list[str]) -> dict[str, torch.nn.Parameter]:
     marks = tuple(f".{name}." for name in names)
     return {place: p for place, p in model.named_parameters() if any(mark in place for mark in marks)}
+
+
+def _pairs(model: PeftModel, name: str) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """Each weight of a copy, and that of the trained adapter at its place."""
+    parameters = dict(model.named_parameters())
+    return [(p, parameters[place.replace(f".{name}.", f".{TRAINED}.")]) for place, p in _copies(model, [name]).items()]

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..runtime.checkpoints import ALWAYS, ROLLOUT
 from .flow_config import FlowConfig
@@ -39,6 +39,8 @@ class OnlineConfig(FlowConfig):
             Train on the previous rollout while judges read the newest one. Its candidates are then one update older
             than the policy, which the ratio ρ makes up for. The first rollout's worth of steps has nothing to train on
             yet, and the last rollout is not trained on.
+        watch_every (`int`, *optional*, defaults to `10`):
+            Every how many rollouts the trainer's `watch_funcs` are asked about its candidates.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -91,6 +93,9 @@ class OnlineConfig(FlowConfig):
             "older."
         },
     )
+    watch_every: int = field(
+        default=10, metadata={"help": "Every how many rollouts `watch_funcs` are asked about its candidates."}
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -118,7 +123,7 @@ class OnlineConfig(FlowConfig):
             )
             self.classifier_free_guidance, self.cfg = self.cfg, None
         super().__post_init__()
-        self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size")
+        self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size", "watch_every")
         if self.log_completions_hub_repo is not None and not self.log_completions:
             raise ValueError(
                 f"log_completions_hub_repo={self.log_completions_hub_repo!r} gets nothing without log_completions=True."
@@ -147,10 +152,14 @@ class OnlineConfig(FlowConfig):
         if rows % rows_per_prompt:
             raise ValueError(
                 f"per_device_train_batch_size × steps_per_generation = {self.per_device_train_batch_size} × "
-                f"{self.steps_per_generation} = {rows} transitions do not divide into prompts of num_generations × "
-                f"trained steps = {self.num_generations} × {self.points_per_candidate} = {rows_per_prompt} transitions; "
+                f"{self.steps_per_generation} = {rows} {self.rows_are} do not divide into prompts of num_generations × "
+                f"{self.points_are} = {self.num_generations} × {self.points_per_candidate} = {rows_per_prompt} {self.rows_are}; "
                 f"make the product a multiple of {rows_per_prompt}."
             )
+
+    # What is trained on, in the sentences that say how much of it there is.
+    points_are: ClassVar[str] = "steps trained"
+    rows_are: ClassVar[str] = "transitions"
 
     @property
     def points_per_candidate(self) -> int:

@@ -24,13 +24,16 @@ from ..data import (
     decode_sources,
     read_rows,
 )
+from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
-from .checks import check_enough_prompts, check_guidance
+from .checks import check_enough_prompts
 from .completions import CompletionsRepo, log_completions
+from .cost import Forwards, describe
 from .flow_trainer import FlowTrainer
+from .hacking import agreement
 from .online_config import OnlineConfig
 from .trainable import Model
 from .watch import HealthCallback
@@ -56,6 +59,7 @@ class OnlineTrainer(FlowTrainer):
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
         self._stream: RepeatStream | None = None
+        self._first_colors: list[float] | None = None  # of the pictures of the first rollout
         self._completions_repo = self._completions_on_the_hub()
 
     def _check_arguments(
@@ -68,16 +72,6 @@ class OnlineTrainer(FlowTrainer):
     ) -> None:
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_enough_prompts(args, train_dataset)
-
-    def _check_family(
-        self,
-        model: Model,
-        args: OnlineConfig,
-        train_dataset: Dataset | IterableDataset,
-        eval_dataset: Dataset | None,
-    ) -> None:
-        check_guidance(model, args)
-        super()._check_family(model, args, train_dataset, eval_dataset)
 
     def _check_repositories(self, args: OnlineConfig) -> None:
         super()._check_repositories(args)
@@ -127,6 +121,14 @@ class OnlineTrainer(FlowTrainer):
             `torch.Tensor`: `[P, n]`, NaN where a prompt is masked.
         """
         raise NotImplementedError
+
+    def _rollout_forwards(self) -> list[Forwards]:
+        """What a rollout on this device costs: the least and the most, where it depends on what is drawn."""
+        raise NotImplementedError
+
+    def batch_arithmetic(self) -> str:
+        processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
+        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
 
     # Data
 
@@ -256,6 +258,7 @@ class OnlineTrainer(FlowTrainer):
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
                 rewards_NF = self._calculate_rewards(given, images, self.args.num_generations, sampled.judging)
+                self._watch_rollout(given, images, rewards_NF)
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
@@ -263,6 +266,22 @@ class OnlineTrainer(FlowTrainer):
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
+
+    def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
+        """Measure what is not rewarded: how the pictures change, and now and then what `watch_funcs` say of them."""
+        metrics, n = self._metrics["train"], self.args.num_generations
+        for name, value in picture_statistics(images).items():
+            metrics[f"pictures/{name}"].append(value)
+        histogram = color_histogram(images)
+        if self._first_colors is None:
+            self._first_colors = histogram.tolist()
+        metrics["pictures/histogram_distance"].append(histogram_distance(self._first_colors, histogram))
+        if not self.watch_funcs or self._step // self.args.steps_per_rollout % self.args.watch_every:
+            return
+        rewards_PN = self._combine_rewards(rewards_NF, n)
+        for name, of_func in zip(self.watch_func_names, self._watched(rows, images, n).T, strict=True):
+            metrics[f"watch/{name}/mean"] += of_func[~of_func.isnan()].tolist()
+            metrics[f"watch/{name}/agreement"] += agreement(rewards_PN, of_func.view(-1, n))
 
     def _masked(self, sampled: Sampled) -> list[Buffer]:
         """Nothing to train on yet: each micro-step has a loss of 0."""
@@ -304,7 +323,7 @@ class OnlineTrainer(FlowTrainer):
                 "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
                 len(rows),
             )
-        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().any(1)).float().mean().item())
+        metrics["rollout/decided_rate"].append((~advantages_PN.isnan().all(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
@@ -359,6 +378,7 @@ class OnlineTrainer(FlowTrainer):
             "buffered_inputs": self._buffered_inputs if steps else [],
             # what is with the judge when an error comes is sampled anew
             "pending": None if self._pending is None else self._pending.batches,
+            "first_colors": self._first_colors,
         }
 
     def _restore_owner_state(self, state: dict[str, Any]) -> None:
@@ -366,6 +386,7 @@ class OnlineTrainer(FlowTrainer):
         whole, steps = state["rollouts"]
         self._step = whole * self.args.steps_per_rollout + steps
         self._buffered_inputs = state["buffered_inputs"]
+        self._first_colors = state.get("first_colors")  # older checkpoints have none
         self._pending = None if state["pending"] is None else Sampled(batches=state["pending"])
 
     def _process_state(self) -> dict[str, Any]:

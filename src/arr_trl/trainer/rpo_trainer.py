@@ -1,16 +1,8 @@
 """Rubric Policy Optimization: candidates are sampled, compared by reward functions, and the preferred ones reinforced."""
 
-from collections.abc import Callable
-
 import torch
-from datasets import Dataset, IterableDataset
-from diffusers import DiffusionPipeline
-from peft import LoraConfig
-from transformers import TrainerCallback
 
 from ..objectives import rpo_advantages
-from ..policies import FlowPolicy
-from ..rewards import RewardFunc
 from .rpo_config import RPOConfig
 from .trajectory_trainer import TrajectoryTrainer
 
@@ -74,24 +66,9 @@ class RPOTrainer(TrajectoryTrainer):
         "id": "2605.08354",
     }
 
-    args: RPOConfig
+    _config_class = RPOConfig
 
-    def __init__(
-        self,
-        model: str | DiffusionPipeline | FlowPolicy,
-        reward_funcs: RewardFunc | list[RewardFunc],
-        args: RPOConfig | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | None = None,
-        eval_funcs: Callable | list[Callable] | None = None,
-        peft_config: LoraConfig | None = None,
-        callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple = (None, None),
-    ):
-        args = args or RPOConfig(output_dir="RPO")
-        super().__init__(
-            model, reward_funcs, args, train_dataset, eval_dataset, eval_funcs, peft_config, callbacks, optimizers
-        )
+    args: RPOConfig
 
     def _compute_advantages(self, rewards_NF: torch.Tensor) -> torch.Tensor:
         return rpo_advantages(

@@ -19,7 +19,7 @@ from ..runtime.block_offload import BlockOffload
 from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
 from ..runtime.sharding import is_left_out, set_precision
 from .flow_config import FlowConfig
-from .frozen_adapters import REFERENCE, add_frozen_copy
+from .frozen_adapters import add_frozen_copy
 
 
 logger = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ def with_adapter(
     peft_model = get_peft_model(transformer, peft_config)
     if start is not None:
         load_weights(peft_model, start, "default", args.adapter_path)
-        if args.reference == "adapter":
-            add_frozen_copy(peft_model, REFERENCE)
+    for name in args.frozen_copies:
+        add_frozen_copy(peft_model, name)
     if args.base_precision is not None:
         leave_out_of_ddp(peft_model)
     if args.offload_blocks:

@@ -1,7 +1,7 @@
 """Every decision about noisy denoising steps and the loss on them."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..runtime.checkpoints import ROLLOUT
 from .online_config import OnlineConfig
@@ -24,14 +24,23 @@ class TrajectoryConfig(OnlineConfig):
         sde_window_range (`list[int]`, *optional*):
             First step and end (exclusive) that the window is drawn from, anew for each rollout. Defaults to all steps
             but the last, which is always deterministic.
+        sde_window_stride (`int`, *optional*):
+            Slide the window instead of drawing it: by one step every so many rollouts, from the beginning of
+            `sde_window_range` to its end, where it stays (MixGRPO, [paper](https://huggingface.co/papers/2507.21802)).
         share_initial_noise (`bool`, *optional*, defaults to `True`):
             Start all candidates of a prompt from the same noise. The steps before the window are then computed once.
 
         > Parameters that control the objective
 
+        loss_type (`str`, *optional*, defaults to `"ppo"`):
+            `"ppo"`, the clipped ratio; `"guard"` (GRPO-Guard, [paper](https://huggingface.co/papers/2510.22319)), by which
+            every step pulls as much; or `"dppo"` (Flow-DPPO, [paper](https://huggingface.co/papers/2606.11025)), which
+            masks what has left the policy of the rollout. On-policy `"ppo"` and `"dppo"` are one.
+        kl_mask_threshold (`float`, *optional*, defaults to `1e-5`):
+            Divergence from the policy of the rollout from which `"dppo"` masks what goes further.
         epsilon (`float`, *optional*, defaults to `0.2`):
             Clip range of the PPO ratio. Log-probabilities are means over the latent dimensions, so the ratio moves
-            little; `policy/clip_fraction` shows whether the clip is ever reached.
+            little; `policy/clip_fraction` shows whether the clip is ever reached. With `"guard"` 2e-6 is usual.
         beta (`float`, *optional*, defaults to `0.01`):
             Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition; the
             divergence is then measured once every `logging_steps` steps.
@@ -70,6 +79,12 @@ class TrajectoryConfig(OnlineConfig):
             "nargs": 2,
         },
     )
+    sde_window_stride: Annotated[int | None, ROLLOUT] = field(
+        default=None,
+        metadata={
+            "help": "Rollouts after which the window slides by a step. Unset, it is drawn anew for each rollout."
+        },
+    )
     share_initial_noise: Annotated[bool, ROLLOUT] = field(
         default=True,
         metadata={
@@ -78,6 +93,18 @@ class TrajectoryConfig(OnlineConfig):
         },
     )
 
+    loss_type: str = field(
+        default="ppo",
+        metadata={
+            "help": "`ppo` (clipped ratio), `guard` (every step pulls as much) or `dppo` (masks what has left the policy of "
+            "the rollout).",
+            "choices": ["ppo", "guard", "dppo"],
+        },
+    )
+    kl_mask_threshold: float = field(
+        default=1e-5,
+        metadata={"help": "Divergence from the policy of the rollout from which `dppo` masks what goes further."},
+    )
     epsilon: float = field(default=0.2, metadata={"help": "Clip range of the PPO ratio."})
     beta: float = field(
         default=0.01,
@@ -97,6 +124,8 @@ class TrajectoryConfig(OnlineConfig):
         },
     )
 
+    _loss_types: ClassVar[tuple[str, ...]] = ("ppo", "guard", "dppo")
+
     def __post_init__(self):
         super().__post_init__()
         if self.num_inference_steps < 2:
@@ -104,7 +133,8 @@ class TrajectoryConfig(OnlineConfig):
                 f"num_inference_steps={self.num_inference_steps} leaves no step to train: the last one is always "
                 "deterministic. Use at least 2; the paper uses 8."
             )
-        for name in ("epsilon", "noise_level"):
+        self._check_at_least_one("sde_window_stride")
+        for name in ("epsilon", "noise_level", "kl_mask_threshold"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be greater than 0.")
         if not self.beta >= 0:
@@ -118,6 +148,7 @@ class TrajectoryConfig(OnlineConfig):
             raise ValueError(f"noise_level={self.noise_level} must be at most 1 with sde_type='cps'; 0.8 is usual.")
         self._check_one_of("sde_type", "flow", "dance", "cps")
         self._check_one_of("kl_type", "closed_form", "log_ratio")
+        self._check_one_of("loss_type", *self._loss_types)
         self._check_window()
         self._check_rows()
 
@@ -152,3 +183,8 @@ class TrajectoryConfig(OnlineConfig):
     @property
     def points_per_candidate(self) -> int:
         return self.window_size
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether every trained row takes a forward of the reference, or `kl_fraction` of them."""
+        return self.beta > 0

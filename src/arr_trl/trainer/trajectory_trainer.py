@@ -5,26 +5,41 @@ import random
 from typing import Any
 
 import torch
+from datasets import Dataset, IterableDataset
 
-from ..objectives import gaussian_kl, ppo_clip_loss, velocity_kl
+from ..objectives import dppo_loss, gaussian_kl, guard_loss, ppo_clip_loss, velocity_kl
 from ..policies import FlowPolicy
 from ..sampling import log_prob, rollout, transition
 from .buffer import Buffer, conditioning_of, with_conditioning
-from .cost import describe
+from .checks import check_guidance
+from .cost import Forwards, window_forwards
 from .online_trainer import OnlineTrainer
+from .trainable import Model
 from .trajectory_config import TrajectoryConfig
 
 
 class TrajectoryTrainer(OnlineTrainer):
     """
-    Base of trainers that draw candidates with noisy steps and reinforce those steps: [`RPOTrainer`]. A subclass says in
-    [`~OnlineTrainer._compute_advantages`] what its rewards are worth. See [`FlowTrainer`] for the arguments.
+    Base of trainers that draw candidates with noisy steps and reinforce those steps: [`RPOTrainer`] and [`FlowGRPOTrainer`]. A
+    subclass says in [`~OnlineTrainer._compute_advantages`] what its rewards are worth. See [`FlowTrainer`] for the arguments.
     """
 
     args: TrajectoryConfig
 
+    def _check_family(
+        self,
+        model: Model,
+        args: TrajectoryConfig,
+        train_dataset: Dataset | IterableDataset,
+        eval_dataset: Dataset | None,
+    ) -> None:
+        check_guidance(model, args)
+        super()._check_family(model, args, train_dataset, eval_dataset)
+
     def _plan_rollout(self, random: random.Random) -> range:
-        return draw_window(self.args, random)
+        if self.args.sde_window_stride is None:
+            return draw_window(self.args, random)
+        return slid_window(self.args, self._step // self.args.steps_per_rollout)
 
     def _draw(
         self, rows: list[dict[str, Any]], plan: range, generators: list[torch.Generator]
@@ -32,8 +47,8 @@ class TrajectoryTrainer(OnlineTrainer):
         scale = self._guidance_in_rollout()
         return sample_candidates(self.policy, self.model_wrapped, rows, plan, self.args, generators, scale)
 
-    def batch_arithmetic(self) -> str:
-        return describe(self.args, self.accelerator.num_processes, self._questions_per_prompt(), self.policy)
+    def _rollout_forwards(self) -> list[Forwards]:
+        return window_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))
 
     def compute_loss(
         self,
@@ -50,22 +65,19 @@ class TrajectoryTrainer(OnlineTrainer):
         mean, std = transition(latents, velocity, sigma, sigma_next, args.noise_level, args.sde_type)
         # [R, K]: all that left from a row's latents, from one forward pass
         log_prob_RK = log_prob(inputs["next_latents"], mean[:, None], std[:, None])
-        # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
-        old_log_prob_RK = log_prob_RK.detach() if args.on_policy else inputs["log_prob"]
-        loss_RK, ratio_RK = ppo_clip_loss(
-            log_prob_RK, old_log_prob_RK, inputs["advantages"].nan_to_num(), args.epsilon
-        )
+        # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
+        measured = args.needs_reference or self._log_follows()
+        # rows come in random order, so the first of them are a random subset
+        some = slice(math.ceil(args.kl_fraction * len(latents)))
+        if measured and "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
+            inputs["ref_velocity"] = self._reference_velocity(
+                model, latents[some], sigma[some], {name: tensor[some] for name, tensor in conditioning.items()}
+            )
+        loss_RK, ratio_RK = self._policy_loss(inputs, log_prob_RK, mean, std)
         loss = (loss_RK * active_RK).sum()
 
         metrics = self._metrics["train"]
-        # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
-        if args.beta > 0 or self._log_follows():
-            # rows come in random order, so the first of them are a random subset
-            some = slice(math.ceil(args.kl_fraction * len(latents)))
-            if "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
-                inputs["ref_velocity"] = self._reference_velocity(
-                    model, latents[some], sigma[some], {name: tensor[some] for name, tensor in conditioning.items()}
-                )
+        if measured:
             kl_RK = self._divergence(inputs, some, velocity, mean, std, log_prob_RK).expand_as(active_RK[some])
             loss = loss + args.beta * (kl_RK * active_RK[some]).sum() * (len(latents) / len(kl_RK))
             metrics["policy/kl"] += kl_RK.detach()[active_RK[some]].tolist()
@@ -77,6 +89,23 @@ class TrajectoryTrainer(OnlineTrainer):
 
         # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
         return loss / args.per_device_train_batch_size
+
+    def _policy_loss(
+        self, inputs: Buffer, log_prob_RK: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of every transition and the ratio of the two policies, `[R, K]`; override it to try another."""
+        args, on_policy = self.args, self.args.on_policy
+        # On-policy the ratio is 1 by definition; taking it from the same forward pass makes it so exactly.
+        old_log_prob_RK = log_prob_RK.detach() if on_policy else inputs["log_prob"]
+        advantages_RK = inputs["advantages"].nan_to_num()
+        if args.loss_type == "ppo":
+            return ppo_clip_loss(log_prob_RK, old_log_prob_RK, advantages_RK, args.epsilon)
+        old_mean = mean.detach() if on_policy else inputs["mean"]
+        if args.loss_type == "guard":
+            sigmas = inputs["sigma"], inputs["sigma_next"]
+            return guard_loss(log_prob_RK, old_log_prob_RK, advantages_RK, mean, old_mean, std, *sigmas, args.epsilon)
+        self._metrics["train"]["policy/old_kl"] += gaussian_kl(mean.detach(), old_mean, std).tolist()
+        return dppo_loss(log_prob_RK, old_log_prob_RK, advantages_RK, mean, old_mean, std, args.kl_mask_threshold)
 
     def _divergence(
         self,
@@ -103,6 +132,13 @@ def draw_window(args: TrajectoryConfig, generator: random.Random) -> range:
     """The steps of a rollout that carry noise and are trained on."""
     start, end = args.sde_window_range
     first = generator.randint(start, end - args.window_size)
+    return range(first, first + args.window_size)
+
+
+def slid_window(args: TrajectoryConfig, rollout: int) -> range:
+    """The steps of a rollout, by its number, whose window slides over the schedule."""
+    start, end = args.sde_window_range
+    first = min(start + rollout // args.sde_window_stride, end - args.window_size)
     return range(first, first + args.window_size)
 
 
@@ -149,5 +185,6 @@ def sample_candidates(
         args.sde_type,
         args.noise_level,
         guidance_scale,
+        keep_means=args.loss_type in ("guard", "dppo") and not args.on_policy,
     )
     return sampled.latents, with_conditioning(sampled.rows, conditioning)

@@ -1,0 +1,69 @@
+"""What can be measured of pictures without knowing what they show: where a reward is gamed, these run away first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from .pixels import as_floats
+
+
+# Sobel's kernel of the horizontal slope, and the discrete Laplacian
+_SLOPE = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=np.float32) / 8
+_LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=np.float32)
+_EDGE = 0.05  # slope from grey level to grey level, of 0 to 1, that is an edge
+_BINS = 4  # of each color
+
+
+def picture_statistics(images: Sequence[Image.Image]) -> dict[str, float]:
+    """
+    Means over pictures, each from 0 to 1 or a little above.
+
+    Args:
+        images (`Sequence[PIL.Image.Image]`): pictures, of any sizes.
+
+    Returns:
+        `dict[str, float]`:
+            `saturation` (of HSV), `contrast` (standard deviation of the grey levels), `edge_density` (share of pixels
+            with a slope) and `sharpness` (standard deviation of the Laplacian).
+    """
+    found = [_of_picture(as_floats(image) / 255) for image in images]
+    return {name: float(np.mean([of_one[name] for of_one in found])) for name in found[0]}
+
+
+def color_histogram(images: Sequence[Image.Image]) -> np.ndarray:
+    """The share of the pixels in each of 4 × 4 × 4 parts of the colors: `[64]`, which adds up to 1."""
+    counts = np.zeros(_BINS**3)
+    for image in images:
+        parts = np.minimum(as_floats(image) * _BINS / 256, _BINS - 1).astype(int).reshape(-1, 3)
+        of_one = np.bincount(parts @ (_BINS**2, _BINS, 1), minlength=_BINS**3)
+        counts += of_one / of_one.sum()
+    return counts / len(images)
+
+
+def histogram_distance(first: Sequence[float], second: Sequence[float]) -> float:
+    """Share of the color of one that would have to be painted over to get the other, 0 to 1."""
+    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
+
+
+def _of_picture(rgb: np.ndarray) -> dict[str, float]:
+    """`rgb` is `[H, W, 3]`, from 0 to 1."""
+    brightest, darkest = rgb.max(-1), rgb.min(-1)
+    grey = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    slope = np.hypot(_filtered(grey, _SLOPE), _filtered(grey, _SLOPE.T))
+    return {
+        "saturation": float(
+            np.divide(brightest - darkest, brightest, where=brightest > 0, out=np.zeros_like(grey)).mean()
+        ),
+        "contrast": float(grey.std()),
+        "edge_density": float((slope > _EDGE).mean()),
+        "sharpness": float(_filtered(grey, _LAPLACIAN).std()),
+    }
+
+
+def _filtered(grey: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """`grey` under a 3 × 3 kernel, without its border."""
+    height, width = grey.shape
+    return sum(
+        kernel[i, j] * grey[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3) if kernel[i, j]
+    )

@@ -1,0 +1,147 @@
+"""The evaluation of a trainer: pictures of the trained model beside those of its base, and what judges make of them."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from PIL import Image
+from torch.distributed.fsdp import FSDPModule
+
+from ..data import decode_columns, decode_sources, read_rows
+from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
+from ..judges import JudgeReward
+from ..rewards import met_criteria
+from ..runtime.memory import computing_as_released
+from .ema import released_weights
+from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
+
+
+logger = logging.getLogger(__name__)
+
+
+class BaseComparison:
+    """A part of [`FlowTrainer`], named before `Trainer`."""
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """
+        Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
+
+        Fills `self.evaluation` and writes `samples.png` to `output_dir`.
+
+        Returns:
+            `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
+            rates of `eval_funcs`.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError(f"{type(self).__name__}.evaluate needs an `eval_dataset` with a `prompt` column.")
+        if self.accelerator.is_fsdp2 and not isinstance(self.model, FSDPModule):
+            raise RuntimeError(
+                "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
+                "`train` before `evaluate`, or set eval_on_start=True."
+            )
+        started = time.perf_counter()
+        places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
+        rows, failure = [], None
+        try:
+            rows = decode_sources(read_rows(dataset, places))
+        except Exception as error:  # the others wait for this process
+            failure = error
+        self._stop_together(failure, "A row of another process cannot be evaluated on.")
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with model.disable_adapter():
+            base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        with released_weights(model), computing_as_released(model):
+            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+
+        rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
+        self.evaluation = results_of(
+            rewards_PN.tolist(),
+            checks if self.eval_funcs else None,
+            base_model=self.base_model,
+            adapter=self.args.adapter_subfolder,
+            order_consistency=logged.get("judge/order_consistency"),
+            judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
+            transformer_forwards=sum(gather_object([self._train_forwards])),
+            train_seconds=self._train_seconds,
+        )
+        if self.accelerator.is_main_process:
+            sheet = Path(self.args.output_dir) / "samples.png"
+            save_sheet(sheet, rows, base, trained, self.args.num_eval_samples)
+        measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        self.log(metrics)
+        self._mode = "train"
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _measured(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset
+    ) -> tuple[torch.Tensor, list[list[dict[str, bool]]], dict[str, float]]:
+        """Rewards `[P, 2]` and criteria of base and trained, and what all processes measured of their comparisons."""
+        self._mode, failure = "eval", None
+        rewards_PN, checks = torch.empty(0, 2), [[], []]
+        try:
+            if rows:  # with fewer rows than processes some have none that counts
+                given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
+                rewards_PN = self._compared(given, base, trained)
+                self._watch_comparison(given, base, trained)
+                checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
+        except Exception as error:  # whatever the functions of users raise: the others wait for this process
+            failure = error
+            self._metrics["eval"].clear()
+            self._mode = "train"
+        self._stop_together(failure, "The functions that another process evaluates with failed.")
+        return rewards_PN, checks, self._flush_metrics()
+
+    def _compared(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> torch.Tensor:
+        """Rewards `[P, 2]` of base and trained, by the judges where there are some."""
+        pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
+        is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
+            rewards_NF[:, ~is_judge] = torch.nan
+        return self._combine_rewards(rewards_NF, 2)
+
+    def _watch_comparison(
+        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
+    ) -> None:
+        """Measure what is not rewarded: what `watch_funcs` say of base and trained, and how the pictures changed."""
+        metrics = self._metrics["eval"]
+        if self.watch_funcs:
+            pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+            watched = self._watched(rows, pairs, num_generations=2)
+            for name, of_func in zip(self.watch_func_names, watched.T, strict=True):
+                won = (of_func[1::2] - of_func[::2]).sign() / 2 + 0.5
+                metrics[f"watch/{name}/win_rate"] += won[~won.isnan()].tolist()
+        before, after = picture_statistics(base), picture_statistics(trained)
+        for name, value in after.items():
+            metrics[f"pictures/{name}"].append(value)
+            metrics[f"pictures/{name}_of_base"].append(before[name])
+        distance = histogram_distance(color_histogram(base), color_histogram(trained))
+        metrics["pictures/histogram_distance"].append(distance)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        name = self.args.metric_for_best_model
+        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
+            # without any verdict there is no win rate; Trainer would end training here with a KeyError
+            logger.warning(
+                "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "
+                "It has %s.",
+                self.state.global_step,
+                name,
+                ", ".join(metrics),
+            )
+            return False
+        return super()._determine_best_metric(metrics, trial)
