@@ -7,7 +7,7 @@ import re
 import runpy
 import shlex
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,16 @@ from openai_server import OpenAIServer
 from trl import TrlParser
 
 import arr_trl
-from arr_trl import RPOConfig, RPOTrainer, Rubric
+from arr_trl import DiffusionNFTConfig, FlowGRPOConfig, RPOConfig, Rubric
 from arr_trl.autorubric import AutoRubricConfig
 from arr_trl.cli.evaluate import EvaluateArguments
+from arr_trl.cli.grpo import GRPOScriptArguments
 from arr_trl.cli.main import main
+from arr_trl.cli.nft import NFTScriptArguments
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
-from arr_trl.trainer import FlowConfig, FlowTrainer, OnlineConfig, OnlineTrainer, TrajectoryConfig, TrajectoryTrainer
+from arr_trl.trainer import FlowConfig, GroupAdvantagesConfig, OnlineConfig, TrajectoryConfig
 
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +34,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
 CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
 RUBRIC_CONFIGS = [path for path in CONFIGS if path.name.startswith("rubric_")]
 SCRIPTS = sorted((ROOT / "examples" / "scripts").glob("*.py"))
+# Of each command that trains: what it takes, and the page of its trainer.
+COMMANDS = {
+    "rpo": (RPOScriptArguments, RPOConfig, "rpo_trainer.md"),
+    "grpo": (GRPOScriptArguments, FlowGRPOConfig, "flow_grpo_trainer.md"),
+    "nft": (NFTScriptArguments, DiffusionNFTConfig, "diffusion_nft_trainer.md"),
+}
 # A block that names one of these needs a GPU, a server or the Hub.
 OUTSIDE = ("black-forest-labs/", "Qwen/", "http://", '"user/', "cuda")
 
@@ -66,9 +74,10 @@ def quickened(code: str) -> str:
     """The same code on a CPU in seconds: one training step, four prompts to evaluate on, two steps to draw them."""
     code = re.sub(r"\bmax_steps=\d+", "max_steps=1", code)
     code = re.sub(r"\brange\(\d+\)", "range(4)", code)
-    if "use_cpu" not in code:
-        code = code.replace("RPOConfig(", "RPOConfig(use_cpu=True, ")
-    return code.replace("RPOConfig(", "RPOConfig(eval_num_inference_steps=2, ") if "height=32" in code else code
+    added = ("" if "use_cpu" in code else "use_cpu=True, ") + (
+        "eval_num_inference_steps=2, " if "height=32" in code else ""
+    )
+    return re.sub(r"((?:RPO|NFT)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +114,7 @@ def test_python_blocks_that_need_nothing_from_outside_run(path, workplace, monke
 
 
 @named([*PAGES, *SCRIPTS, *CONFIGS])
-def test_commands_and_their_options_exist(path, capsys):
+def test_commands_and_their_options_exist(path, capsys, monkeypatch):
     for words in launch_lines(path):
         if words[0] == "make":
             targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -120,9 +129,11 @@ def test_commands_and_their_options_exist(path, capsys):
             known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
             if "--accelerate_config" in options:  # what the command does not know goes to `accelerate launch`
                 known |= {"--accelerate_config", *launch_command_parser()._option_string_actions}
-        elif any(word.startswith("examples/scripts/") for word in words):
-            parser = TrlParser((RPOScriptArguments, RPOConfig))
-            known = set(parser._option_string_actions)
+        elif scripts := [word for word in words if word.startswith("examples/scripts/")]:
+            monkeypatch.setattr(sys, "argv", [scripts[0], "--help"])
+            with pytest.raises(SystemExit, match="0"):
+                runpy.run_path(str(ROOT / scripts[0]), run_name="__main__")
+            known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
         else:
             continue
         assert options <= known | {"--config"}, f"{words} has options that do not exist: {options - known}"
@@ -136,12 +147,33 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
         assert arguments.model
         assert arguments.adapter
         return
-    parser = TrlParser((RPOScriptArguments, RPOConfig))
+    command = command_of(path)
+    text = path.read_text(encoding="utf-8")
+    assert f"arr-trl {command} --config examples/configs/{path.name}" in text or "`make quickstart" in text
+    parser = TrlParser(COMMANDS[command][:2])
     script_args, training_args = parser.parse_args_and_config(["--config", str(path), "--use_cpu", "true"])
     assert script_args.model_name_or_path
     assert training_args.prompts_per_rollout >= 1
     for rubric in script_args.rubric or []:
         Rubric.load(rubric)
+    for said in re.findall(
+        r"^# (\d+) (?:prompts|pairs)\b.* (\d+) (?:transitions|points)", path.read_text(), re.MULTILINE
+    ):
+        rows = training_args.per_device_train_batch_size * training_args.steps_per_generation
+        assert tuple(map(int, said)) == (training_args.prompts_per_rollout, rows)
+
+
+def command_of(config: Path) -> str:
+    """The command that an example configuration is for, which its name says."""
+    (command,) = {"grpo", "nft"}.intersection(config.stem.split("_")) or {"rpo"}
+    return command
+
+
+@named([path for path in CONFIGS if path.name.startswith(("grpo_", "nft_"))])
+def test_recipe_of_others_says_whose_settings_it_has_and_that_it_was_not_run(path):
+    head = " ".join(re.findall(r"^# (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)[:4])
+    assert re.search(r"Settings of [\w-]+ \(https://\S+, `[\w/]+`.*\).*; not run here\.", head), head
+    assert f"configs/{path.name})" in (ROOT / "docs" / "source" / "recipes.md").read_text(encoding="utf-8")
 
 
 @named(RUBRIC_CONFIGS)
@@ -193,35 +225,91 @@ def test_every_page_is_in_the_index():
     assert {path.name for path in PAGES[1:]} - {"index.md"} == set(re.findall(r"\]\((\w+\.md)\)", index))
 
 
-@pytest.mark.parametrize("config", [FlowConfig, OnlineConfig, TrajectoryConfig, RPOConfig])
+@pytest.mark.parametrize(
+    "config",
+    [FlowConfig, OnlineConfig, TrajectoryConfig, RPOConfig, GroupAdvantagesConfig, FlowGRPOConfig, DiffusionNFTConfig],
+)
 def test_every_field_of_the_configuration_is_documented_with_its_default(config):
     documented = dict(re.findall(r"^ {8}(\w+) \((.*)\):$", config.__doc__, re.MULTILINE))
-    inherited = {field.name for field in fields(config.__base__)}
-    own = [f for f in fields(config) if f.name in inspect.get_annotations(config) and f.name not in inherited]
-    assert documented.keys() == {field.name for field in own}
-    for field in own:
+    said_here = {field.name: field for field in fields(config) if field.name in inspect.get_annotations(config)}
+    # what a base has is documented there, and here where it means more
+    assert said_here.keys() - inherited_fields(config) <= documented.keys() <= said_here.keys()
+    for name, field in said_here.items():
+        assert field.metadata["help"], name
+    for name, types in documented.items():
+        field = said_here[name]
         assert field.default is not MISSING
-        default = re.search(r"defaults to `(.*)`$", documented[field.name])
-        said = ast.literal_eval(default[1]) if default else None
-        assert said == field.default, f"{field.name}: the docstring says {said!r}, the code {field.default!r}"
-        assert field.metadata["help"], field.name
+        default = re.search(r"defaults to `(.*)`$", types)
+        said = None if default is None else float("inf") if default[1] == "inf" else ast.literal_eval(default[1])
+        assert said == field.default, f"{name}: the docstring says {said!r}, the code {field.default!r}"
 
 
-def test_every_logged_metric_is_explained(workplace):
-    history = json.loads((workplace / "outputs" / "quickstart" / "trainer_state.json").read_text())["log_history"]
+def inherited_fields(config) -> set[str]:
+    return {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+
+
+@pytest.mark.parametrize("command", ["grpo", "nft"])
+def test_page_of_a_trainer_says_which_defaults_it_overrides(command):
+    _, config, page = COMMANDS[command]
+    said = (ROOT / "docs" / "source" / page).read_text(encoding="utf-8").partition(f"### {config.__name__}\n")[2]
+    overridden = {
+        name: field for name, field in config.__dataclass_fields__.items() if name in inherited_fields(config)
+    }
+    for name in overridden.keys() & inspect.get_annotations(config).keys():
+        field = overridden[name]
+        value = field.default_factory() if field.default is MISSING else field.default
+        inherited = [base.__dataclass_fields__[name].default for base in config.__mro__[1:] if has(base, name)]
+        if value in inherited:  # another help, the same value
+            continue
+        written = re.search(rf"^\| `{name}` \| `(.*?)` \|", said, re.MULTILINE)
+        assert written, f"{page} does not say that {name} is {value}"
+        assert (written[1] if isinstance(value, str) else ast.literal_eval(written[1])) == value, name
+
+
+def has(base: type, name: str) -> bool:
+    return is_dataclass(base) and name in base.__dataclass_fields__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
+    output = workplace / "outputs" / "quickstart"
+    if command != "rpo":
+        monkeypatch.chdir(workplace)
+        output = workplace / "outputs" / command
+        # two optimizer steps for a rollout, and what is logged then alone
+        own = {
+            "grpo": ["--num_generations", "4", "--loss_type", "dppo", "--per_device_train_batch_size", "8"],
+            "nft": ["--per_device_train_batch_size", "16", "--old_policy_decay", ".5"],
+        }
+        main([
+            command, "--config", f"examples/configs/tiny_scenes_{command}.yaml", "--output_dir", str(output),
+            *own[command], "--steps_per_generation", "2", "--max_steps", "2", "--eval_dataset_name", "held_out.txt",
+            "--eval_dataset_split", "train", "--eval_num_inference_steps", "2", "--logging_steps", "1", "--save_strategy",
+            "no", "--disable_tqdm", "true",
+        ])  # fmt: skip
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     logged = {name for entry in history for name in entry} - {"step"}
     # those that need another mode or an ensemble are found in the source
     logged |= set(re.findall(r'"(judge/\w+)"', (SOURCE / "judges" / "reward.py").read_text()))
-    trainers = (FlowTrainer, OnlineTrainer, TrajectoryTrainer, RPOTrainer)
-    logged |= {name for t in trainers for name in re.findall(r'metrics\["(\w+/\w+)"\]', inspect.getsource(t))}
+    sources = "".join(path.read_text() for path in (SOURCE / "trainer").glob("*.py"))
+    found = set(re.findall(r'metrics(?:\["train"\])?\["(\w+(?:/\w+)+|reward_std|frac_reward_zero_std)"\]', sources))
     assert any(name.startswith("eval_success/") for name in logged)
-    page = (ROOT / "docs" / "source" / "rpo_trainer.md").read_text(encoding="utf-8")
-    explained = set(re.findall(r"`([\w/<>.]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    pages = dict.fromkeys(["rpo_trainer.md", COMMANDS[command][2]])  # what all share stands in the first
+    explained = set().union(*map(explained_metrics, pages))
     for name in logged:
         name = re.sub(r"^rewards/.*/", "rewards/<name>/", name)
         name = re.sub(r"^eval_success/.*", "eval_success/<criterion>", name)
         name = re.sub(r"^eval_judge/.*", "eval_judge/...", name)
-        assert name in explained, f"{name} is logged and docs/source/rpo_trainer.md does not explain it"
+        assert name in explained, (
+            f"{name} is logged by `arr-trl {command}` and {' and '.join(pages)} do not explain it"
+        )
+    everywhere = set().union(*(explained_metrics(page) for _, _, page in COMMANDS.values()))
+    assert found <= everywhere, f"no page explains {found - everywhere}"
+
+
+def explained_metrics(page: str) -> set[str]:
+    text = (ROOT / "docs" / "source" / page).read_text(encoding="utf-8")
+    return set(re.findall(r"`([\w/<>.]+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
 
 
 def test_quickstart_leaves_what_the_pages_say(workplace):

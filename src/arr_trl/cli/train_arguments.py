@@ -81,6 +81,12 @@ class TrainArguments(JudgeArguments):
             "a number of opponents for each. Unset, the judge sees all at once."
         },
     )
+    judge_criteria_dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "Probability with which each criterion that is not essential is left out of a comparison in training."
+        },
+    )
     judge_store: str | None = field(
         default=None,
         metadata={"help": "SQLite file that keeps every verdict. Unset, `judge.sqlite` in the output folder."},
@@ -100,6 +106,14 @@ class TrainArguments(JudgeArguments):
         default=None, metadata={"help": "Ground truths for the evaluation as dotted paths."}
     )
 
+    watch_funcs: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Functions or judges as dotted paths that are asked and not rewarded: where they part from the reward, "
+            "it is gamed."
+        },
+    )
+
     lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapter, 16 by default."})
     lora_alpha: int | None = field(default=None, metadata={"help": "Alpha of the adapter, 32 by default."})
     lora_target_modules: list[str] | None = field(
@@ -108,7 +122,7 @@ class TrainArguments(JudgeArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("dataset_name", "dataset_weights", "data_files", "reward_funcs", "eval_funcs"):
+        for name in ("dataset_name", "dataset_weights", "data_files", "reward_funcs", "eval_funcs", "watch_funcs"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, list):  # as YAML has a single one
                 setattr(self, name, [value])
@@ -137,7 +151,13 @@ def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig
         "seed": training_args.seed,
     }
     store = script_args.judge_store or Path(training_args.output_dir) / "judge.sqlite"
-    judge = build_judge(script_args, store=store, order=script_args.judge_order, **policy)
+    judge = build_judge(
+        script_args,
+        store=store,
+        order=script_args.judge_order,
+        criteria_dropout=script_args.judge_criteria_dropout,
+        **policy,
+    )
     if script_args.judge_pairs is None:
         return judge
     from ..judges import TournamentJudge
@@ -148,14 +168,14 @@ def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig
 
 def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, list[Callable]]:
     """
-    The judge and the functions that reward candidates, and the ground truths of the evaluation.
+    The judge and the functions that reward candidates, the ground truths of the evaluation, and what is only watched.
 
     Args:
         script_args ([`TrainArguments`]): the options of the command.
         training_args ([`FlowConfig`]): the configuration of the trainer, for the output folder and the seed.
 
     Returns:
-        `dict[str, list[Callable]]`: `reward_funcs`, the judge first, and `eval_funcs`, as a trainer takes them.
+        `dict[str, list[Callable]]`: `reward_funcs`, the judge first, `eval_funcs` and `watch_funcs`, as a trainer takes them.
 
     Raises:
         `ValueError`: when there is no reward, a function cannot be imported, or the judge's options contradict each other.
@@ -167,7 +187,8 @@ def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> d
         reward_funcs.insert(0, judge)
     if not reward_funcs:
         raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
-    return {"reward_funcs": reward_funcs, "eval_funcs": eval_funcs}
+    watch_funcs = import_functions(script_args.watch_funcs)
+    return {"reward_funcs": reward_funcs, "eval_funcs": eval_funcs, "watch_funcs": watch_funcs}
 
 
 def load_prompt_datasets(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, Any]:

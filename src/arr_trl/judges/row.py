@@ -15,11 +15,13 @@ class JudgeRow:
         images (`tuple[PIL.Image.Image, ...]`): two or more candidates.
         source_image (`PIL.Image.Image` or `list` of them, *optional*):
             the image that was edited; several where an instruction refers to several.
+        rewarded (`bool`, *optional*, defaults to `False`): whether a rollout is rewarded by the verdict.
     """
 
     prompt: str
     images: tuple[Image.Image, ...]
     source_image: Image.Image | list[Image.Image] | None = None
+    rewarded: bool = False
 
     @property
     def sources(self) -> list[Image.Image]:

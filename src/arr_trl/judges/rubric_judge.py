@@ -9,6 +9,7 @@ from ..digests import image_digest
 from ..rubrics import Criterion, Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
+from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
@@ -74,8 +75,11 @@ class RubricJudge(JudgeReward):
             [`JudgeFailureError`]; `None` never refuses.
         failure_window (`int`, *optional*, defaults to `128`):
             Number of comparisons that `max_failure_rate` looks back on.
+        criteria_dropout (`float`, *optional*, defaults to `0.0`):
+            Probability with which each criterion that is not essential is left out of a comparison that a rollout is
+            rewarded by. Evaluations are under the whole rubric.
         seed (`int`, *optional*, defaults to `0`):
-            Seed of `order="random"`.
+            Seed of `order="random"` and of `criteria_dropout`.
 
     Example:
     ```python
@@ -107,6 +111,7 @@ class RubricJudge(JudgeReward):
         temperature: float = 0.0,
         max_failure_rate: float | None = 0.5,
         failure_window: int = 128,
+        criteria_dropout: float = 0.0,
         seed: int = 0,
     ):
         super().__init__(max_failure_rate, failure_window)
@@ -122,6 +127,8 @@ class RubricJudge(JudgeReward):
             raise ValueError("mode='choice' has no answers per criterion; use decide='ranks' or mode='ranks'.")
         if score_range[0] >= score_range[1]:
             raise ValueError(f"score_range={score_range} has to be the worst and the best score, such as (0, 10).")
+        if not 0 <= criteria_dropout < 1:
+            raise ValueError(f"criteria_dropout={criteria_dropout} is a probability, 0 or greater and less than 1.")
         if not isinstance(model, str) and base_url is not None:
             raise ValueError("`base_url` belongs to a model given by name; here `model` is a chat model already.")
         self.rubric = resolve_rubric(rubric)
@@ -137,6 +144,7 @@ class RubricJudge(JudgeReward):
         self.store = VerdictStore(store)
         self.max_tokens = max_tokens
         self.temperature = temperature
+        self.criteria_dropout = criteria_dropout
         self.seed = seed
         self.__name__ = "rubric_judge"  # what metrics are filed under
 
@@ -206,16 +214,31 @@ class RubricJudge(JudgeReward):
     def _under(self, rows: list[JudgeRow], rubrics: list[Rubric | str]) -> tuple[list[Verdict], JudgeStats]:
         """A verdict for every row; a sentence in place of a rubric becomes the failure of its row."""
         digests: dict[int, str] = {}  # an image is in several questions: hash it once
+        for row in rows:
+            for image in (*row.images, *row.sources):
+                if id(image) not in digests:
+                    digests[id(image)] = image_digest(image)
+        kept = [self._kept(row, rubric, digests) for row, rubric in zip(rows, rubrics, strict=True)]
+        rubrics = [r if k is None else part_of(r, k) for r, k in zip(rubrics, kept, strict=True)]
         asked = [
             [] if isinstance(rubric, str) else self._questions(row, rubric, digests)
             for row, rubric in zip(rows, rubrics, strict=True)
         ]
         of_rubrics = {r.content_hash: r for r in rubrics if isinstance(r, Rubric)}
         answers, cost = ask([q for questions in asked for q in questions], self.model, self.store, of_rubrics.values())
-        return [
+        verdicts = [
             self._verdict(row, rubric, questions, answers)
             for row, rubric, questions in zip(rows, rubrics, asked, strict=True)
-        ], cost
+        ]
+        return [v if k is None else numbered_as_in_the_whole(v, k) for v, k in zip(verdicts, kept, strict=True)], cost
+
+    def _kept(self, row: JudgeRow, rubric: Rubric | str, digests: dict[int, str]) -> list[int] | None:
+        """The criteria that a row is judged by, where these are not all."""
+        if isinstance(rubric, str) or not (row.rewarded and self.criteria_dropout):
+            return None
+        # drawn from the content: the same row is judged by the same ones after a resume
+        shown = (digests[id(image)] for image in row.images)
+        return kept_criteria(rubric, self.criteria_dropout, self.seed, row.prompt, *shown)
 
     def _rubric_of_each(self, rows: list[JudgeRow]) -> tuple[list[Rubric | str], JudgeStats]:
         """The rubric for every row; a sentence where it could not be had."""
@@ -244,9 +267,6 @@ class RubricJudge(JudgeReward):
         return rubrics, stats
 
     def _questions(self, row: JudgeRow, rubric: Rubric, digests: dict[int, str]) -> list[Question]:
-        for image in (*row.images, *row.sources):
-            if id(image) not in digests:
-                digests[id(image)] = image_digest(image)
         name = f"{self.mode.template}.{self.language}"
         template = template_id(name)
         model = (self.model.model, self.model.settings, self.temperature, self.max_tokens)

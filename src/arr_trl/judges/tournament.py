@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
@@ -71,6 +72,10 @@ class TournamentJudge(JudgeReward):
     def check(self) -> None:
         self.judge.check()
 
+    def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
+        self._pairs_of("", num_candidates)
+        self.judge.check_for(2, num_sources)
+
     def _pairs_of(self, prompt: str, n: int) -> list[tuple[int, int]]:
         every = list(combinations(range(n), 2))
         if self.pairs == "all" or n == 2:
@@ -92,7 +97,7 @@ class TournamentJudge(JudgeReward):
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         pairs = [self._pairs_of(row.prompt, len(row.images)) for row in rows]
         asked = [
-            JudgeRow(row.prompt, (row.images[i], row.images[j]), row.source_image)
+            replace(row, images=(row.images[i], row.images[j]))
             for row, of_row in zip(rows, pairs, strict=True)
             for i, j in of_row
         ]

@@ -57,9 +57,12 @@ def prompt_generators(seed: int, rollout: int, first: int, count: int) -> list[t
 
 
 def judge_rows_of(rows: list[dict[str, Any]], images: list[Image.Image], num_generations: int) -> list[JudgeRow]:
-    """The candidates of each row, as a judge takes them."""
+    """The candidates of each row, as a judge takes those that it rewards."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
-    return [JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN)) for r, group in zip(rows, groups, strict=True)]
+    return [
+        JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN), rewarded=True)
+        for r, group in zip(rows, groups, strict=True)
+    ]
 
 
 def with_conditioning(rows: Buffer, conditioning: Conditioning) -> Buffer:

@@ -36,6 +36,7 @@ def check_arguments(
     reward_funcs: list[Callable],
     reward_func_names: list[str],
     eval_funcs: list[Callable],
+    watch_funcs: list[Callable],
     train_dataset: Dataset | IterableDataset | None,
     eval_dataset: Dataset | None,
     peft_config: PeftConfig,
@@ -49,6 +50,7 @@ def check_arguments(
         reward_funcs (`list[Callable]`): reward functions.
         reward_func_names (`list[str]`): what they are called.
         eval_funcs (`list[Callable]`): ground truths.
+        watch_funcs (`list[Callable]`): what is asked like reward functions and rewards nothing.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows to train on.
         eval_dataset ([`~datasets.Dataset`], *optional*): rows to evaluate on.
         peft_config (`peft.PeftConfig`): the adapter.
@@ -62,9 +64,9 @@ def check_arguments(
             f"reward_weights has {len(args.reward_weights)} entries for {len(reward_funcs)} reward functions "
             f"({', '.join(reward_func_names)}); give one weight for each."
         )
-    for func in [*reward_funcs, *eval_funcs]:
+    for func in [*reward_funcs, *eval_funcs, *watch_funcs]:
         if not callable(func):
-            raise TypeError(f"{func!r} cannot be called; reward_funcs and eval_funcs are functions.")
+            raise TypeError(f"{func!r} cannot be called; reward_funcs, eval_funcs and watch_funcs are functions.")
     if train_dataset is None:
         raise ValueError(f"{trainer} needs a `train_dataset` with a `prompt` column.")
     train_dataset, eval_dataset = (d if d is None else undecoded(d) for d in (train_dataset, eval_dataset))
@@ -77,7 +79,7 @@ def check_arguments(
         if dataset is not None:
             check_prompts(dataset, name)
             check_columns(dataset.column_names or next(iter(dataset)), name)
-    for func in reward_funcs:
+    for func in [*reward_funcs, *watch_funcs]:
         if isinstance(func, JudgeReward):
             for dataset in (train_dataset, eval_dataset):
                 func.check_first_row(dataset)

@@ -120,6 +120,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             self.reward_funcs,
             self.reward_func_names,
             self.eval_funcs,
+            self.watch_funcs,
             train_dataset,
             eval_dataset,
             peft_config,

@@ -12,8 +12,9 @@ logger = logging.getLogger(__name__)
 
 _RECENT = 3  # logs, or evaluations, that a judgement rests on
 # How far a statistic of the pictures may move from what it was, as a factor, and their colors, as a share.
-_MOST = {"saturation": 1.5, "contrast": 1.5, "edge_density": 1.75, "sharpness": 1.75}
-_MOST_COLORS = 0.25
+# Chosen on TinyScenes, where a run under a judge without a blind spot stays within 1.2 and .11; see benchmarks/hacking.py.
+_MOST = {"saturation": 1.3, "contrast": 1.3, "edge_density": 1.4, "sharpness": 1.4}
+_MOST_COLORS = 0.2
 
 
 class HackingCallback(TrainerCallback):

@@ -57,6 +57,9 @@ class RPOTrainer(TrajectoryTrainer):
             Callbacks to customise the training loop.
         optimizers (`tuple`, *optional*, defaults to `(None, None)`):
             Optimizer and learning-rate scheduler.
+        watch_funcs (`RewardFunc` or `list[RewardFunc]`, *optional*):
+            Called like reward functions on a share of the rollouts (`watch_every`) and on every evaluation, and never
+            rewarding: a second judge or a scorer, by which it is seen when the reward is gamed.
     """
 
     _tag_names = ["arr_trl", "rpo"]
