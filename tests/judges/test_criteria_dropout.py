@@ -95,7 +95,7 @@ def test_same_row_is_judged_by_the_same_criteria_and_is_asked_once(tmp_path):
 
 def test_pairs_of_a_tournament_are_of_the_rollout_too():
     judge = RubricJudge(zero_shot_rubric(), TinyScenesJudge(), criteria_dropout=0.5)
-    counts, _ = asked_under(judge, [])
+    asked_under(judge, [])
     group = JudgeRow("a red circle", tuple(Image.new("RGB", (8, 8), (40 * k, 0, 0)) for k in range(5)), rewarded=True)
     seen = []
     compare = judge._compare
