@@ -44,14 +44,14 @@ def start(folder, server, concurrency=1):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The undisturbed run: its rubric, and what was asked for it."""
+    """The undisturbed run: its folder and rubric, what was asked for it, and the server, which is part of each answer."""
     folder = tmp_path_factory.mktemp("runs")
     write_pairs(folder, 24, RULE, wrong_labels=0.1)
     with Server(TinyScenesJudge()) as server:
         assert start(folder / "whole", server).wait() == [0]
-    rounds = [pair["rounds"] for pair in json.loads((folder / "whole/rubric.report.json").read_text())["pairs"]]
-    assert any(rounds)  # else refinement would not be among the moments
-    return folder, (folder / "whole" / "rubric.json").read_bytes(), server.asked
+        rounds = [pair["rounds"] for pair in json.loads((folder / "whole/rubric.report.json").read_text())["pairs"]]
+        assert any(rounds)  # else refinement would not be among the moments
+        yield folder, (folder / "whole" / "rubric.json").read_bytes(), server.asked, server
 
 
 def test_undisturbed_run_asks_nothing_twice(whole):
@@ -59,7 +59,7 @@ def test_undisturbed_run_asks_nothing_twice(whole):
 
 
 def test_killed_before_any_answer_it_asks_again_only_what_had_none(whole, tmp_path):
-    folder, rubric, asked = whole
+    folder, rubric, asked, _ = whole
     moments = sorted(random.Random(0).sample(range(1, sum(asked.values())), 6))
     run = None
 
@@ -83,7 +83,7 @@ def test_killed_before_any_answer_it_asks_again_only_what_had_none(whole, tmp_pa
 
 
 def test_killed_at_random_moments_it_repeats_no_more_than_was_in_flight(whole):
-    folder, rubric, asked = whole
+    folder, rubric, asked, _ = whole
     draws = random.Random()
     kills = 0
     with Server(TinyScenesJudge(), latency_s=0.02) as server:
@@ -101,9 +101,8 @@ def test_killed_at_random_moments_it_repeats_no_more_than_was_in_flight(whole):
 
 
 def test_finished_run_is_repeated_without_a_request(whole):
-    folder, rubric, _ = whole
-    with Server(TinyScenesJudge()) as server:
-        assert start(folder / "whole", server).wait() == [0]
-    assert not server.asked
+    folder, rubric, asked, server = whole
+    assert start(folder / "whole", server).wait() == [0]
+    assert server.asked == asked
     assert (folder / "whole" / "rubric.json").read_bytes() == rubric
     assert not (folder / "whole" / "rubric.previous.json").exists()

@@ -297,7 +297,7 @@ def test_secrets_are_in_no_message(caplog):
 
 
 def test_half_a_secret_is_not_left_where_a_message_is_cut():
-    body = b'{"error": "' + b"x" * 370 + b' sk-very-secret"}'
+    body = b'{"error": "' + b"x" * 355 + b' sk-very-secret"}'
     with OpenAIServer(respond=lambda n, b: Answer(status=401, body=body)) as server:
         (reply,) = HTTPChatModel("judge", server.url, "sk-very-secret").complete([ask()])
     assert "xxx" in reply.failure.message

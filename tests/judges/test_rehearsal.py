@@ -32,9 +32,9 @@ def test_as_many_pictures_are_shown_as_there_will_be():
     assert asked({"rubric": "auto"}, 2)[0] == 2
 
 
-def test_schema_choices_and_settings_are_those_of_the_judge():
-    _, request = asked({"max_tokens": 77, "temperature": 0.5}, 2)
-    assert (request.max_tokens, request.temperature) == (77, 0.5)
+def test_schema_and_choices_are_those_of_the_judge_and_one_token_is_enough():
+    _, request = asked({"temperature": 0.5}, 2)
+    assert (request.max_tokens, request.temperature) == (1, 0.5)
     assert request.json_schema["title"] == "Verdict"
     assert asked({"mode": "choice"}, 2)[1].choices == ("1", "2")
 

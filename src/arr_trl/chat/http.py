@@ -240,7 +240,9 @@ class HTTPChatModel:
                 reply = await retrying(self._ask, request, messages)
             except _Failed as error:
                 reply = ChatReply(failure=error.failure)
-            except Exception as error:  # a picture that cannot be read, and whatever else: a failure is a reply
+            except Exception as error:
+                # a picture that cannot be read, a provider that does not exist, a proxy or a certificate that cannot be
+                # used, and whatever else: a failure is a reply
                 failed = self._failed("bad_request", f"cannot be asked: {_reason(error)}")
                 reply = ChatReply(failure=failed.failure)
             return replace(reply, latency_s=time.perf_counter() - start)
@@ -301,8 +303,7 @@ class HTTPChatModel:
             for link in _chain(error):
                 if isinstance(link, HTTPError) and (response := getattr(link, "response", None)) is not None:
                     raise self._failed_with_status(response) from None
-            # a provider that does not exist, no token for it, a proxy or a certificate that cannot be used
-            raise self._failed("bad_request", f"cannot be asked: {_reason(error)}") from None
+            raise
 
     def _response_format(self, schema: dict[str, Any]) -> dict[str, Any]:
         body = {

@@ -32,16 +32,16 @@ def build_models(
             args.writer_api_key_env or args.api_key_env,
         )
         writer.check()
-    watched = watch(judge_model)
     judge = RubricJudge(
         rubric="auto",  # every question names the rubric it is about
-        model=watched,
+        model=judge_model,
         decide=args.decide,
         language=language,
         store=args.store or output.with_suffix(".sqlite"),
         max_tokens=max_tokens,
     )
     judge.check()
+    judge.model = watched = watch(judge_model)  # from here on: the check is no part of what the rubric costs
     return watched if writer is judge_model else watch(writer), judge
 
 

@@ -166,8 +166,7 @@ class RubricJudge(JudgeReward):
 
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         """
-        Ask as the judge will ask, with as many tiny pictures, its schema or choices and its settings, after a sign of
-        life.
+        Ask as the judge will ask, with as many tiny pictures and its schema or choices, after a sign of life.
 
         Raises:
             `ConnectionError`: when the server does not answer.
@@ -184,6 +183,7 @@ class RubricJudge(JudgeReward):
         content += [{"type": "image", "image": image} for image in tiny_pictures(num_sources + len(shown))]
         rubric = self.rubric or Rubric(name="sample", criteria=[Criterion(text="All is as it was asked for.")])
         request = self._asking([{"role": "user", "content": content}], len(shown), rubric)
+        request = replace(request, max_tokens=1)  # whether it is answered is what counts
         (reply,) = self.model.complete([request])
         check_reply(reply, request, self.model, lambda reply: self.mode.read(reply, shown, rubric))
 
