@@ -298,6 +298,7 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
     explained = set().union(*map(explained_metrics, pages))
     for name in logged:
         name = re.sub(r"^rewards/.*/", "rewards/<name>/", name)
+        name = re.sub(r"^(watch|eval_watch)/.*/", r"\1/<name>/", name)
         name = re.sub(r"^eval_success/.*", "eval_success/<criterion>", name)
         name = re.sub(r"^eval_judge/.*", "eval_judge/...", name)
         assert name in explained, (
