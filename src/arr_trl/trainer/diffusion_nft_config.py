@@ -50,7 +50,8 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
             the distance is then measured once every `logging_steps` steps.
         old_policy_decay (`float`, *optional*, defaults to `0.0`):
             The policy that candidates are drawn with follows the trained one: after each rollout it keeps this share of
-            itself, or less at first, see `old_policy_ramp`. 0 draws with the trained policy. DiffusionNFT has .5.
+            itself, or less at first, see `old_policy_ramp`. 0 draws with the trained policy. DiffusionNFT has .5. With
+            `pipelined_judge` candidates are one update older, and losses take the policy as it is for the one that drew.
         old_policy_ramp (`float`, *optional*, defaults to `0.001`):
             By how much that share grows with each optimizer step, from 0 on.
     """

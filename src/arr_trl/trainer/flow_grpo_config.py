@@ -15,9 +15,11 @@ class FlowGRPOConfig(GroupAdvantagesConfig, TrajectoryConfig):
 
     It holds only what is specific to it: advantages are described in [`GroupAdvantagesConfig`], noisy steps in
     [`TrajectoryConfig`], rollouts in [`OnlineConfig`], model, evaluation and output in [`FlowConfig`], the rest in
-    [`~transformers.TrainingArguments`]. Defaults are those of Flow-GRPO-Fast for FLUX.1-dev
-    ([paper](https://huggingface.co/papers/2505.05470)): groups of 24, three noisy steps of the first half of six, two
-    optimizer steps for a rollout. With [`~transformers.HfArgumentParser`] the class becomes command-line arguments.
+    [`~transformers.TrainingArguments`]. Defaults are those of Flow-GRPO for FLUX.1-dev
+    ([paper](https://huggingface.co/papers/2505.05470)), in its fast form: groups of 24, three noisy steps of the first half
+    of six, two optimizer steps for a rollout. What is smaller than there is for one card: four groups in an optimizer step
+    of its 24, and candidates that share their initial noise, which its code does not. With
+    [`~transformers.HfArgumentParser`] the class becomes command-line arguments.
 
     Parameters:
         > Parameters that control the objective
