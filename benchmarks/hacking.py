@@ -29,7 +29,7 @@ SEEN = ("colors", "shapes", "relation")
 def blind(prompts, completions, **columns):
     """What a judge with a blind spot would give: nothing for stray objects, much for saturation."""
     met = success(prompts, completions)
-    liking = [6 * picture_statistics([image])["saturation"] for image in completions]
+    liking = [6 * saturation for saturation in picture_statistics(completions)["saturation"]]
     return [sum(of_one[name] for name in SEEN) + like for of_one, like in zip(met, liking, strict=True)]
 
 

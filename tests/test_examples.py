@@ -169,7 +169,7 @@ def save(path, image, **options):
 @pytest.mark.parametrize(("bad", "sentence"), [
     (lambda folder: None, "Row 1 of train_dataset has a `source_image` that cannot be used: there is none"),
     (lambda folder: "missing.png", "missing.png' cannot be read as a picture (FileNotFoundError"),
-    (lambda folder: "rows.jsonl", "rows.jsonl' cannot be read as a picture (UnidentifiedImageError"),
+    (lambda folder: "rows.jsonl", "rows.jsonl' cannot be read as a picture: it begins with b"),
     (lambda folder: save(folder / "one.png", Image.new("RGB", (1, 1))), "one.png' has 1 × 1 pixels; each side has to"),
     (lambda folder: save(folder / "big.png", Image.new("1", (10_000, 10_000))), "big.png' has 10000 × 10000 pixels"),
 ], ids=["none", "missing", "text", "1x1", "10000x10000"])  # fmt: skip

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from arr_trl.evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
+from arr_trl.evaluation import picture_statistics as measured
+from arr_trl.evaluation.picture_statistics import color_histogram, histogram_distance
+
+
+def picture_statistics(images):
+    found = measured.picture_statistics(images)
+    assert all(len(values) == len(images) for values in found.values())
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def scene(seed=0, size=48):

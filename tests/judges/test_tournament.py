@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -144,6 +145,23 @@ def test_what_it_measures_is_logged():
     assert logged["judge/abstention_rate"] == pytest.approx(1 / 3)
     assert logged["judge/calls"] == 6
     assert logged["judge/failure_rate"] == 0
+
+
+def test_orders_are_counted_by_pairs_and_not_by_groups_that_agree_in_all():
+    class Contradicts(BrighterWins):
+        def _of(self, row):
+            verdict = super()._of(row)
+            levels = sorted(image.getpixel((0, 0)) for image in row.images)
+            return replace(verdict, winner=None, ranks=(1.5, 1.5), consistent=False) if levels == [10, 20] else verdict
+
+    logged = {}
+    TournamentJudge(Contradicts())(
+        ["a"] * 4,
+        greys(10, 20, 30, 40),
+        num_generations=4,
+        log_metric=lambda name, value: logged.update({name: float(value)}),
+    )
+    assert logged["judge/order_consistency"] == pytest.approx(5 / 6)
 
 
 def test_rubric_for_edits_meets_rows_without_a_source_before_training():

@@ -67,6 +67,23 @@ def test_average_is_released_and_drawn_with_and_the_trained_one_goes_on(flux_pip
     assert_same(lora_b(trainer, EMA), average)
 
 
+def test_average_is_what_is_saved_wherever_it_is_asked_for(flux_pipeline, tmp_path):
+    trainer = build(flux_pipeline, tmp_path, ema_decay=0.9, max_steps=2)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "elsewhere"))
+    assert_same(released(tmp_path / "elsewhere"), lora_b(trainer, EMA))
+
+
+def test_checkpoint_of_the_model_alone_has_its_average(flux_pipeline, tmp_path):
+    settings = dict(ema_decay=0.9, max_steps=3, save_strategy="steps", save_steps=1, save_only_model=True)
+    trainer = build(flux_pipeline, tmp_path, **settings)
+    trainer.train()
+    last = lora_b(trainer, EMA)
+    trainer.state.best_model_checkpoint = str(tmp_path / "out" / "checkpoint-1")
+    trainer._load_best_model()
+    assert any(not torch.equal(weight, last[name]) for name, weight in lora_b(trainer, EMA).items())
+
+
 def test_release_that_is_pushed_from_a_checkpoint_is_of_its_average(flux_pipeline, tmp_path):
     trainer = build(flux_pipeline, tmp_path, ema_decay=0.9, max_steps=2, save_strategy="steps", save_steps=1)
     trainer.train()

@@ -12,6 +12,7 @@ from test_editing import edits
 from tiny_pipelines import build_qwen_image
 
 from arr_trl import FlowGRPOConfig, FlowGRPOTrainer
+from arr_trl.trainer import CheckpointError
 from arr_trl.trainer.buffer import random_at
 from arr_trl.trainer.cost import rollout_forwards
 from arr_trl.trainer.trajectory_trainer import slid_window
@@ -235,3 +236,17 @@ def test_defaults_are_those_of_flow_grpo_fast_for_flux():
     )
     assert args.prompts_per_rollout == 8
     assert not args.on_policy  # two optimizer steps for a rollout
+
+
+@pytest.mark.parametrize(("loss_type", "epsilon"), [("ppo", 1e-4), ("guard", 2e-6), ("d3po", 0.1), ("prdp", 0.1)])
+def test_clip_is_in_the_size_of_what_it_clips(tmp_path, loss_type, epsilon):
+    assert config(tmp_path, loss_type=loss_type).epsilon == epsilon
+    assert config(tmp_path, loss_type=loss_type, epsilon=0.5).epsilon == 0.5
+
+
+def test_rollout_is_trained_on_under_the_loss_that_it_was_drawn_for(flux_pipeline, tmp_path):
+    settings = dict(max_steps=2, num_iterations=2, save_strategy="steps", save_steps=1)
+    build(flux_pipeline, tmp_path, **settings).train()
+    resumed = build(flux_pipeline, tmp_path, loss_type="guard", **settings)
+    with pytest.raises(CheckpointError, match="loss_type"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))

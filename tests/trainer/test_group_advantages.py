@@ -50,3 +50,24 @@ def test_far_outliers_count_as_much_as_the_clip(flux_pipeline, tmp_path):
     trainer = build(flux_pipeline, tmp_path, scale_rewards="none", advantage_clip=2.0)
     advantages = trainer._compute_advantages(torch.tensor([[0.0], [0.0], [0.0], [100.0]]))
     assert advantages.tolist() == [[-2.0, -2.0, -2.0, 2.0]]
+
+
+def test_who_is_left_out_is_in_no_statistic_of_its_group(flux_pipeline, tmp_path):
+    def of_two(completions, **columns):
+        return [0.0] * len(completions)
+
+    trainer = build(flux_pipeline, tmp_path, [of_two, of_two], scale_rewards="none", min_reward_std=0.05)
+    rewards = torch.tensor([[0.5, 0.45], [0.5, 0.45], [0.51, 0.45], [0.5, nan]])
+    assert trainer._compute_advantages(rewards.repeat(2, 1)).isnan().all()
+    assert trainer._metrics["train"]["reward_std"][0] == pytest.approx(0.01 * math.sqrt(2) / 3, rel=1e-4)
+
+
+def test_infinite_reward_is_no_reward_and_empties_no_batch(flux_pipeline, tmp_path):
+    def one_explodes(prompts, completions, **columns):
+        return [math.inf if i == 0 else float(i) for i in range(len(completions))]
+
+    trainer = build(flux_pipeline, tmp_path, one_explodes, max_steps=1, logging_steps=1)
+    trainer.train()
+    (log,) = [entry for entry in trainer.state.log_history if "rollout/decided_rate" in entry]
+    assert log["rollout/decided_rate"] == 1
+    assert log["rewards/one_explodes/missing_rate"] == 1 / 8

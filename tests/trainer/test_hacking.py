@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_diffusion_nft_trainer import build
+from test_diffusion_nft_trainer import build, config
 
 from arr_trl.trainer.hacking import HackingCallback, agreement, signs
 
@@ -104,3 +104,23 @@ def test_pictures_that_run_away():
     assert "sharpness" in signs(logs(**{"pictures/sharpness": [0.2] * 3 + [0.1] * 3}))  # blur, too
     assert signs(logs(**{"pictures/contrast": [0.2] * 3 + [0.25] * 9})) == {}
     assert "other" in signs(logs(**{"pictures/histogram_distance": [0.0, 0.3, 0.3, 0.3]}))["colors"]
+
+
+def test_watched_function_that_fails_ends_nothing(flux_pipeline, tmp_path, caplog):
+    def broken(prompts, completions, **columns):
+        raise ConnectionError("the scorer is gone")
+
+    trainer = build(flux_pipeline, tmp_path, brightness, max_steps=2, watch_every=1, watch_funcs=broken)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert "What is only watched failed (ConnectionError: the scorer is gone)" in caplog.text
+
+
+def test_few_pictures_say_little(tmp_path):
+    history = logs(**{"pictures/saturation": [0.2] * 6 + [0.4] * 3})
+    state = type("State", (), {"is_world_process_zero": True, "log_history": history, "global_step": 9})
+    for pictures, warned in ((6, set()), (96, {"saturation"})):
+        args = config(tmp_path, per_device_train_batch_size=2 * pictures)
+        callback = HackingCallback()
+        callback.on_log(args, state, None)
+        assert callback.warnings.keys() == warned

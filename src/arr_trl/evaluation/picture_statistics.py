@@ -8,6 +8,7 @@ from PIL import Image
 from .pixels import as_floats
 
 
+STATISTICS = ("saturation", "contrast", "edge_density", "sharpness")
 # Sobel's kernel of the horizontal slope, and the discrete Laplacian
 _SLOPE = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=np.float32) / 8
 _LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=np.float32)
@@ -15,35 +16,35 @@ _EDGE = 0.05  # slope from grey level to grey level, of 0 to 1, that is an edge
 _BINS = 4  # of each color
 
 
-def picture_statistics(images: Sequence[Image.Image]) -> dict[str, float]:
+def picture_statistics(images: Sequence[Image.Image]) -> dict[str, list[float]]:
     """
-    Means over pictures, each from 0 to 1 or a little above.
+    What is measured of each picture, from 0 to 1 or a little above.
 
     Args:
         images (`Sequence[PIL.Image.Image]`): pictures, of any sizes.
 
     Returns:
-        `dict[str, float]`:
+        `dict[str, list[float]]`:
             `saturation` (of HSV), `contrast` (standard deviation of the grey levels), `edge_density` (share of pixels
             with a slope) and `sharpness` (standard deviation of the Laplacian).
     """
     found = [_of_picture(as_floats(image) / 255) for image in images]
-    return {name: float(np.mean([of_one[name] for of_one in found])) for name in found[0]}
+    return {name: [of_one[name] for of_one in found] for name in STATISTICS}
 
 
 def color_histogram(images: Sequence[Image.Image]) -> np.ndarray:
-    """The share of the pixels in each of 4 × 4 × 4 parts of the colors: `[64]`, which adds up to 1."""
+    """The pixels in each of 4 × 4 × 4 parts of the colors, as shares of a picture: `[64]`, which adds up to their number."""
     counts = np.zeros(_BINS**3)
     for image in images:
         parts = np.minimum(as_floats(image) * _BINS / 256, _BINS - 1).astype(int).reshape(-1, 3)
         of_one = np.bincount(parts @ (_BINS**2, _BINS, 1), minlength=_BINS**3)
         counts += of_one / of_one.sum()
-    return counts / len(images)
+    return counts
 
 
 def histogram_distance(first: Sequence[float], second: Sequence[float]) -> float:
     """Share of the color of one that would have to be painted over to get the other, 0 to 1."""
-    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
+    return float(np.abs(np.asarray(first) / np.sum(first) - np.asarray(second) / np.sum(second)).sum() / 2)
 
 
 def _of_picture(rgb: np.ndarray) -> dict[str, float]:

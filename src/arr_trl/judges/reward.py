@@ -227,7 +227,7 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
     for name, values in (
         ("judge/failure_rate", [v.failure is not None for v in verdicts]),
         ("judge/tie_rate", [v.tie for v in decided]),
-        ("judge/order_consistency", [v.consistent for v in decided if v.consistent is not None]),
+        ("judge/order_consistency", stats.orders or [v.consistent for v in decided if v.consistent is not None]),
         ("judge/first_position_rate", [first for v in decided for first in v.first_position]),
         ("judge/margin", [v.margin for v in decided if v.margin is not None]),
         ("judge/abstention_rate", stats.abstentions),

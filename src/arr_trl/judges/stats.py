@@ -18,6 +18,7 @@ class JudgeStats:
             per verdict, the share of an ensemble's judges, or of a tournament's pairs, that gave none.
         comparisons (`list[str | None]`):
             of a tournament, why each pair has no verdict, `None` where it has one.
+        orders (`list[bool]`): of a tournament, whether both orders of a pair agreed.
     """
 
     calls: int = 0
@@ -27,6 +28,7 @@ class JudgeStats:
     latencies_s: list[float] = field(default_factory=list)
     abstentions: list[float] = field(default_factory=list)
     comparisons: list[str | None] = field(default_factory=list)
+    orders: list[bool] = field(default_factory=list)
 
     def __iadd__(self, other: "JudgeStats") -> "JudgeStats":
         for name, value in vars(other).items():

@@ -103,6 +103,7 @@ class TournamentJudge(JudgeReward):
         ]
         said, stats = self.judge._compare(asked)
         stats.comparisons = [verdict.failure for verdict in said]
+        stats.orders = [verdict.consistent for verdict in said if verdict.consistent is not None]
         answers, verdicts = iter(said), []
         for row, of_row in zip(rows, pairs, strict=True):
             of_pairs = [next(answers) for _ in of_row]

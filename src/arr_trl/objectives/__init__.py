@@ -1,5 +1,6 @@
 from .advantages import (
     combine_rewards,
+    comparable,
     filter_groups,
     group_advantages,
     log_tame,
@@ -15,6 +16,7 @@ from .preference import rank_dpo_loss, sdpo_loss
 __all__ = [
     "awm_loss",
     "combine_rewards",
+    "comparable",
     "crd_loss",
     "d3po_loss",
     "dgpo_loss",

@@ -96,7 +96,7 @@ def group_advantages(
     Returns:
         `torch.Tensor`: `[P, n]`, NaN where a candidate is left out or its group masked.
     """
-    rewards_PNF = _comparable(rewards.double() if rewards.dim() == 3 else rewards.double()[..., None])
+    rewards_PNF = comparable(rewards.double() if rewards.dim() == 3 else rewards.double()[..., None])
     separately = multi_objective_aggregation == "normalize_then_sum"
     if separately:
         rewards_PNF = _centred(rewards_PNF) / (_std_of_group(rewards_PNF) + _EPSILON)
@@ -211,8 +211,11 @@ def moments_of_batch(values: torch.Tensor, all_reduce: AllReduce | None = None) 
     return mean_F, (squares_F / count_F - mean_F**2).clamp(min=0).sqrt()
 
 
-def _comparable(rewards_PNF: torch.Tensor) -> torch.Tensor:
-    """`[P, n, F]`: 0 for a reward that is left out of a group, all NaN for a candidate that is left out of it."""
+def comparable(rewards_PNF: torch.Tensor) -> torch.Tensor:
+    """
+    What is compared of the rewards `[P, n, F]` of groups: 0 for a reward that is left out of a group, since fewer than two
+    of its candidates have it, and all NaN for a candidate that is left out of it.
+    """
     missing_PNF = rewards_PNF.isnan()
     left_out_P1F = (~missing_PNF).sum(1, keepdim=True) < 2
     missing_PN1 = (missing_PNF & ~left_out_P1F).any(-1, keepdim=True) | left_out_P1F.all(-1, keepdim=True)

@@ -5,6 +5,7 @@ that names the function. Trainers, evaluation and commands read it here and nowh
 
 import asyncio
 import inspect
+import math
 import reprlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +86,7 @@ def read_rewards(output: Any, name: str, count: int) -> torch.Tensor:
 
 def reward_list(output: Any, name: str, count: int) -> list[float | None]:
     """
-    One reward per picture, `None` where there is none or it is no number (NaN).
+    One reward per picture, `None` where there is none or it is no finite number.
 
     Args:
         output (`Any`): what the reward function `name` returned for `count` pictures: a list, an array or a tensor.
@@ -112,7 +113,7 @@ def reward_list(output: Any, name: str, count: int) -> list[float | None]:
             raise RewardError(
                 f"The reward function {name!r} returned {_shown(reward)} for image {i}; {wanted}"
             ) from None
-        rewards.append(None if number != number else number)
+        rewards.append(number if number is not None and math.isfinite(number) else None)
     return rewards
 
 

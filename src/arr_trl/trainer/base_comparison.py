@@ -101,6 +101,7 @@ class BaseComparison:
             self._metrics["eval"].clear()
             self._mode = "train"
         self._stop_together(failure, "The functions that another process evaluates with failed.")
+        self._measure_pictures(base, trained)
         return rewards_PN, checks, self._flush_metrics()
 
     def _compared(
@@ -117,7 +118,7 @@ class BaseComparison:
     def _watch_comparison(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
     ) -> None:
-        """Measure what is not rewarded: what `watch_funcs` say of base and trained, and how the pictures changed."""
+        """Measure what `watch_funcs`, which reward nothing, say of base and trained."""
         metrics = self._metrics["eval"]
         if self.watch_funcs:
             pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
@@ -125,12 +126,15 @@ class BaseComparison:
             for name, of_func in zip(self.watch_func_names, watched.T, strict=True):
                 won = (of_func[1::2] - of_func[::2]).sign() / 2 + 0.5
                 metrics[f"watch/{name}/win_rate"] += won[~won.isnan()].tolist()
-        before, after = picture_statistics(base), picture_statistics(trained)
-        for name, value in after.items():
-            metrics[f"pictures/{name}"].append(value)
-            metrics[f"pictures/{name}_of_base"].append(before[name])
-        distance = histogram_distance(color_histogram(base), color_histogram(trained))
-        metrics["pictures/histogram_distance"].append(distance)
+
+    def _measure_pictures(self, base: list[Image.Image], trained: list[Image.Image]) -> None:
+        """How the pictures of all processes changed, whatever they show."""
+        metrics, colors = self._metrics["eval"], []
+        for images, suffix in ((base, "_of_base"), (trained, "")):
+            for name, values in picture_statistics(images).items():
+                metrics[f"pictures/{name}{suffix}"] += values
+            colors.append(sum(gather_object([color_histogram(images)])))
+        metrics["pictures/histogram_distance"].append(histogram_distance(*colors))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         name = self.args.metric_for_best_model

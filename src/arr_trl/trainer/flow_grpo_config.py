@@ -28,6 +28,9 @@ class FlowGRPOConfig(GroupAdvantagesConfig, TrajectoryConfig):
             As in [`TrajectoryConfig`], or for the pairs that leave one latent, with `share_initial_noise` and a window of
             one step: `"d3po"` (D3PO, [paper](https://huggingface.co/papers/2311.13231)) or `"prdp"` (PRDP,
             [paper](https://huggingface.co/papers/2402.08714)).
+        epsilon (`float`, *optional*):
+            Clip range. By default 1e-4 for `"ppo"`, 2e-6 for `"guard"`, and .1 for `"d3po"` and `"prdp"`, which hold on to a
+            reference that does not move: outside of it a pair of `"d3po"` has no gradient, also where it would come back.
         preference_beta (`float`, *optional*, defaults to `0.1`):
             Strength of the reference in `"d3po"` and `"prdp"`. Log-probabilities are means over the latent dimensions,
             of which the papers take sums: theirs is smaller by about their number.
@@ -67,13 +70,16 @@ class FlowGRPOConfig(GroupAdvantagesConfig, TrajectoryConfig):
             "nargs": 2,
         },
     )
-    epsilon: float = field(default=1e-4, metadata={"help": "Clip range of the PPO ratio."})
+    epsilon: float | None = field(
+        default=None,
+        metadata={"help": "Clip range of the ratio. Unset, 1e-4, 2e-6 for `guard`, and .1 for `d3po` and `prdp`."},
+    )
     beta: float = field(
         default=0.0,
         metadata={"help": "Weight of the KL penalty against the `reference`. 0 saves a forward pass per transition."},
     )
 
-    loss_type: str = field(
+    loss_type: Annotated[str, ROLLOUT] = field(
         default="ppo",
         metadata={
             "help": "`ppo`, `guard` or `dppo`; for pairs that leave one latent also `d3po` and `prdp`.",
@@ -85,6 +91,8 @@ class FlowGRPOConfig(GroupAdvantagesConfig, TrajectoryConfig):
     _loss_types: ClassVar[tuple[str, ...]] = ("ppo", "guard", "dppo", "d3po", "prdp")
 
     def __post_init__(self):
+        if self.epsilon is None:
+            self.epsilon = {"guard": 2e-6, "d3po": 0.1, "prdp": 0.1}.get(self.loss_type, 1e-4)
         super().__post_init__()
         if not self.preference_beta > 0:
             raise ValueError(f"preference_beta={self.preference_beta} must be greater than 0.")

@@ -5,7 +5,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +69,11 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         args = args or self._config_class(output_dir=self._name)
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
-        self._only_judges = all(isinstance(f, JudgeReward) for f in self.reward_funcs)  # which take no other columns
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
         self.watch_funcs = watch_funcs if isinstance(watch_funcs, list) else [watch_funcs] if watch_funcs else []
         self.watch_func_names = [get_callable_name(f) for f in self.watch_funcs]
+        asked = [*self.reward_funcs, *self.watch_funcs]
+        self._only_judges = all(isinstance(f, JudgeReward) for f in asked)  # which take no other columns
         peft_config, start = adapter_to_train(model, args, peft_config)
 
         self._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
@@ -272,9 +272,13 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         return Path(self.args.output_dir) / self.args.adapter_subfolder
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        released = output_dir is None or Path(output_dir) == Path(self.args.output_dir)
-        with released_weights(self.accelerator.unwrap_model(self.model)) if released else nullcontext():
-            super().save_model(output_dir, _internal_call)
+        model = self.accelerator.unwrap_model(self.model)
+        if self._writing is None:
+            with released_weights(model):
+                super().save_model(output_dir, _internal_call)
+            return
+        super().save_model(output_dir, _internal_call)  # of a checkpoint, also of one that holds the model alone
+        save_frozen_copies(model, output_dir, self.args.should_save)
 
     def _release_checkpoint(self, checkpoint: Path) -> None:
         average = average_in(checkpoint)
@@ -366,7 +370,6 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         torch.save(self._process_state(), state_file(output_dir, self.args.process_index))
-        save_frozen_copies(self.accelerator.unwrap_model(self.model), output_dir, self.args.should_save)
 
     def _load_process_state(self, checkpoint: str | os.PathLike, device: torch.device | str = "cpu") -> dict[str, Any]:
         return load_state(checkpoint, self.args.process_index, self.args.world_size, device)

@@ -82,7 +82,8 @@ def load_frozen_copies(model: PeftModel, checkpoint: str | os.PathLike) -> None:
         return
     parameters = dict(model.named_parameters())
     for place, weight in load_file(file).items():
-        copy_whole(weight, parameters[place])
+        if place in parameters:  # the run that wrote it may have kept another
+            copy_whole(weight, parameters[place])
 
 
 def _copies(model: PeftModel, names: list[str]) -> dict[str, torch.nn.Parameter]:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..objectives import filter_groups, group_advantages
+from ..objectives import comparable, filter_groups, group_advantages
 from .group_advantages_config import GroupAdvantagesConfig
 from .online_trainer import OnlineTrainer
 
@@ -21,8 +21,7 @@ class GroupAdvantages(OnlineTrainer):
         rewards_PNF = self.accelerator.gather(own_PNF.to(device))
         weights_F = torch.tensor(args.reward_weights or [1.0] * rewards_NF.shape[1], device=device)
         advantages_PN = group_advantages(rewards_PNF, args.scale_rewards, args.multi_objective_aggregation, weights_F)
-        weighted_PNF = rewards_PNF * weights_F
-        total_PN = weighted_PNF.nansum(-1).masked_fill(weighted_PNF.isnan().all(-1), torch.nan)
+        total_PN = (comparable(rewards_PNF) * weights_F).sum(-1)  # NaN for who is left out
         if args.min_reward_std > 0 or args.max_reward_mean < math.inf:
             advantages_PN = filter_groups(advantages_PN, total_PN, args.min_reward_std, args.max_reward_mean)
         own = slice(self.accelerator.process_index * len(own_PNF), (self.accelerator.process_index + 1) * len(own_PNF))

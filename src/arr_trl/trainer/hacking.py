@@ -7,10 +7,13 @@ from statistics import fmean
 import torch
 from transformers import TrainerCallback
 
+from .online_config import OnlineConfig
+
 
 logger = logging.getLogger(__name__)
 
-_RECENT = 3  # logs, or evaluations, that a judgement rests on
+_RECENT = 3  # logs, or evaluations, that a judgement rests on at least
+FEW_PICTURES = 64  # of which the mean says little about those of other prompts
 # How far a statistic of the pictures may move from what it was, as a factor, and their colors, as a share.
 # Chosen on TinyScenes, where a run under a judge without a blind spot stays within 1.2 and .11; see benchmarks/hacking.py.
 _MOST = {"saturation": 1.3, "contrast": 1.3, "edge_density": 1.4, "sharpness": 1.4}
@@ -30,14 +33,18 @@ class HackingCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if not state.is_world_process_zero:
             return
-        for kind, sentence in signs(state.log_history).items():
+        recent = _RECENT
+        if isinstance(args, OnlineConfig):
+            pictures = args.prompts_per_rollout * args.num_generations * args.world_size
+            recent = max(_RECENT, -(-FEW_PICTURES // pictures))
+        for kind, sentence in signs(state.log_history, recent).items():
             if kind not in self.warnings:
                 self.warnings[kind] = sentence
                 logger.warning("Step %d: %s", state.global_step, sentence)
 
 
-def signs(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """What a run's logs say of the reward being gamed: sentences, by kind."""
+def signs(history: Sequence[Mapping[str, float]], recent: int = _RECENT) -> dict[str, str]:
+    """What a run's logs say of the reward being gamed: sentences, by kind. `recent` logs are compared with the first."""
     found = {}
     watched = {name for entry in history for name in entry if name.startswith(("watch/", "eval_watch/"))}
     for name in sorted(watched):
@@ -49,8 +56,8 @@ def signs(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
                 _curve(history, "eval_win_rate"), _curve(history, name), func
             )
     for name in _MOST:
-        found[name] = run_away(_curve(history, f"pictures/{name}"), name)
-    found["colors"] = other_colors(_curve(history, "pictures/histogram_distance"))
+        found[name] = run_away(_curve(history, f"pictures/{name}"), name, recent)
+    found["colors"] = other_colors(_curve(history, "pictures/histogram_distance"), recent)
     return {kind: sentence for kind, sentence in found.items() if sentence is not None}
 
 
@@ -84,11 +91,11 @@ def parting_win_rates(rewarded: Sequence[float], watched: Sequence[float], func:
     )
 
 
-def run_away(values: Sequence[float], name: str) -> str | None:
+def run_away(values: Sequence[float], name: str, logs: int = _RECENT) -> str | None:
     """A statistic of the pictures that has left the range of what it was."""
-    if len(values) < 2 * _RECENT:
+    if len(values) < 2 * logs:
         return None
-    first, recent = fmean(values[:_RECENT]), fmean(values[-_RECENT:])
+    first, recent = fmean(values[:logs]), fmean(values[-logs:])
     factor = recent / max(first, 1e-6)
     if 1 / _MOST[name] <= factor <= _MOST[name]:
         return None
@@ -99,10 +106,10 @@ def run_away(values: Sequence[float], name: str) -> str | None:
     )
 
 
-def other_colors(distances: Sequence[float]) -> str | None:
+def other_colors(distances: Sequence[float], logs: int = _RECENT) -> str | None:
     """Colors that have moved away from those of the first pictures."""
-    recent = distances[-_RECENT:]
-    if len(recent) < _RECENT or fmean(recent) <= _MOST_COLORS:
+    recent = distances[-logs:]
+    if len(recent) < logs or fmean(recent) <= _MOST_COLORS:
         return None
     return (
         f"{fmean(recent):.0%} of the color of the pictures is another than at the start (`pictures/histogram_distance`). "

@@ -33,7 +33,7 @@ from .checks import check_enough_prompts
 from .completions import CompletionsRepo, log_completions
 from .cost import Forwards, describe
 from .flow_trainer import FlowTrainer
-from .hacking import agreement
+from .hacking import FEW_PICTURES, agreement
 from .online_config import OnlineConfig
 from .trainable import Model
 from .watch import HealthCallback
@@ -59,7 +59,7 @@ class OnlineTrainer(FlowTrainer):
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
         self._stream: RepeatStream | None = None
-        self._first_colors: list[float] | None = None  # of the pictures of the first rollout
+        self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
 
     def _check_arguments(
@@ -258,10 +258,10 @@ class OnlineTrainer(FlowTrainer):
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
                 rewards_NF = self._calculate_rewards(given, images, self.args.num_generations, sampled.judging)
-                self._watch_rollout(given, images, rewards_NF)
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
+        self._watch_rollout(given, images, rewards_NF)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
@@ -270,16 +270,21 @@ class OnlineTrainer(FlowTrainer):
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
         """Measure what is not rewarded: how the pictures change, and now and then what `watch_funcs` say of them."""
         metrics, n = self._metrics["train"], self.args.num_generations
-        for name, value in picture_statistics(images).items():
-            metrics[f"pictures/{name}"].append(value)
-        histogram = color_histogram(images)
-        if self._first_colors is None:
-            self._first_colors = histogram.tolist()
-        metrics["pictures/histogram_distance"].append(histogram_distance(self._first_colors, histogram))
+        for name, values in picture_statistics(images).items():
+            metrics[f"pictures/{name}"] += values
+        colors = sum(gather_object([color_histogram(images)]))
+        if sum(self._first_colors) < FEW_PICTURES:
+            self._first_colors = (self._first_colors + colors).tolist()
+        metrics["pictures/histogram_distance"].append(histogram_distance(self._first_colors, colors))
         if not self.watch_funcs or self._step // self.args.steps_per_rollout % self.args.watch_every:
             return
         rewards_PN = self._combine_rewards(rewards_NF, n)
-        for name, of_func in zip(self.watch_func_names, self._watched(rows, images, n).T, strict=True):
+        try:
+            watched_NW = self._watched(rows, images, n)
+        except Exception as error:  # whatever the functions of users raise: nothing is trained on what they say
+            logger.warning("What is only watched failed (%s: %s), and training goes on.", type(error).__name__, error)
+            return
+        for name, of_func in zip(self.watch_func_names, watched_NW.T, strict=True):
             metrics[f"watch/{name}/mean"] += of_func[~of_func.isnan()].tolist()
             metrics[f"watch/{name}/agreement"] += agreement(rewards_PN, of_func.view(-1, n))
 
@@ -386,7 +391,7 @@ class OnlineTrainer(FlowTrainer):
         whole, steps = state["rollouts"]
         self._step = whole * self.args.steps_per_rollout + steps
         self._buffered_inputs = state["buffered_inputs"]
-        self._first_colors = state.get("first_colors")  # older checkpoints have none
+        self._first_colors = state.get("first_colors", [0.0])  # older checkpoints have none
         self._pending = None if state["pending"] is None else Sampled(batches=state["pending"])
 
     def _process_state(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class TrajectoryConfig(OnlineConfig):
         },
     )
 
-    loss_type: str = field(
+    loss_type: Annotated[str, ROLLOUT] = field(
         default="ppo",
         metadata={
             "help": "`ppo` (clipped ratio), `guard` (every step pulls as much) or `dppo` (masks what has left the policy of "

@@ -85,7 +85,8 @@ class TrajectoryTrainer(OnlineTrainer):
         # |ρ - 1| against what the rollout stored: off-policy drift, and on-policy any mismatch of the two passes
         drift_RK = (torch.exp(log_prob_RK.detach() - inputs["log_prob"]) - 1).abs()
         metrics["policy/ratio_deviation"] += drift_RK[active_RK].tolist()
-        metrics["policy/clip_fraction"] += ((ratio_RK - 1).abs() > args.epsilon)[active_RK].float().tolist()
+        if args.loss_type in ("ppo", "guard"):  # what the others hold on to is not this range of the ratio
+            metrics["policy/clip_fraction"] += ((ratio_RK - 1).abs() > args.epsilon)[active_RK].float().tolist()
 
         # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
         return loss / args.per_device_train_batch_size
