@@ -35,7 +35,7 @@ MUTATIONS = [
      "if self._folder is None:\n            return\n        row =",
      "if self._folder is None or self._file(key).exists():\n            return\n        row =",
      "policies/test_encoding_cache.py"),
-    ("encodings of a batch kept in its order of shapes", "policies/cache.py", "tensor[i : i + 1].clone()",
+    ("rows of a batch kept under each other's keys", "policies/cache.py", "tensor[i : i + 1].clone()",
      "tensor[-1 - i :][:1].clone()", "policies/test_encoding_cache.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",

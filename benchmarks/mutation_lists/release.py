@@ -36,6 +36,6 @@ MUTATIONS = [
      "release/test_push.py::test_a_damaged_card_on_the_hub_is_told_as_what_it_is_and_stays"),
     # folders.py
     ("base in the Hub's cache called by its hash", "folders.py", 'if snapshots.name == "snapshots" and',
-     'if snapshots.name == "" and', "test_folders.py"),
+     'if snapshots.name == "" and', "policies/test_loading.py::test_snapshot_of_a_distilled_model_is_known_as_one"),
 ]
 # fmt: on
