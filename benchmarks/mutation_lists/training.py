@@ -175,8 +175,7 @@ MUTATIONS = [
     ("first resumed step has the rate of before", "runtime/resumable_trainer.py",
      "= rate, rate * schedule(scheduler.last_epoch)", '= rate, group["lr"]', "runtime/test_resumable_trainer.py"),
     ("latest is the name of a checkpoint", "runtime/checkpoints.py", '("auto", "last", "latest", "newest")',
-     '("auto", "last", "newest")',
-     "runtime/test_checkpoints.py::test_newest_checkpoint_or_the_beginning_is_taken_when_none_is_named"),
+     '("auto", "last", "newest")', "cli/test_rpo_command.py::test_bad_input_is_one_sentence"),
     # rewards
     ("reward that is no number kept as one", "rewards/protocol.py", "None if number != number else number", "number",
      "rewards/test_protocol.py"),
