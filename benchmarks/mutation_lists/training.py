@@ -89,8 +89,6 @@ MUTATIONS = [
     ("another seed taken inside a rollout", "trainer/resume_settings.py",
      '{"seed": args.seed, "data_seed": args.prompt_seed}', "{}",
      "runtime/test_checkpoints.py::test_rollout_in_a_checkpoint_was_drawn_with_its_settings"),
-    ("all-linear is the name of a layer", "trainer/trainable.py", "elif peft_config.target_modules == ALL_LINEAR:",
-     "elif False:", "trainer/test_trainable.py"),
     ("data_seed does not order the prompts", "trainer/flow_config.py",
      "return self.seed if self.data_seed is None else self.data_seed", "return self.seed",
      "trainer/test_rpo_trainer.py::test_data_seed_orders_the_prompts_and_nothing_else_does"),
