@@ -64,3 +64,15 @@ def test_its_own_name_stands_in_what_is_said_of_its_options(tmp_path, given, cap
     with pytest.raises(SystemExit, match="2"):
         run(tmp_path, "--xyzzy", "1")
     assert "There is no option `xyzzy`; see `arr-trl pairs --help`." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "targets"), [
+    (["all-linear"], "all-linear"),
+    ([r".*attn\.to_[qk]"], r".*attn\.to_[qk]"),
+    (["attn.to_q"], {"attn.to_q"}),
+    (["attn.to_q", "attn.to_k"], {"attn.to_q", "attn.to_k"}),
+])  # fmt: skip
+def test_layers_are_taken_by_name_by_pattern_or_all(tmp_path, given, flags, targets):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--model_name_or_path", "m", "--dataset_name", "d", "--lora_target_modules", *flags)
+    assert given["peft_config"].target_modules == targets

@@ -14,6 +14,7 @@ from arr_trl import FluxPolicy, RubricJudge
 from arr_trl.evaluation import Evaluation, Evaluator, InferenceSettings, parse_adapters
 from arr_trl.policies import policy_for
 from arr_trl.release import AdapterCard, write_model_card
+from arr_trl.rewards import RewardError
 from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts, success
 
 
@@ -240,3 +241,13 @@ def test_rewards_and_truths_of_other_libraries_are_numbers_in_what_is_written(tm
     Evaluator(policy, [], edit_rows("red"), tmp_path, settings, reward_funcs=[reward], eval_funcs=[truth]).run()
     results = json.loads((tmp_path / "results.json").read_text())
     assert "0.25" in json.dumps(results["models"])
+
+
+def test_function_that_leaves_a_picture_out_is_named_in_an_evaluation_too(tmp_path):
+    def forgetful(prompts, completions, **columns):
+        return [0.25] * (len(completions) - 1)
+
+    policy = policy_for(build_flux_kontext(), max_sequence_length=16, condition_size=64)
+    settings = InferenceSettings(32, 32, 2, 3.5, 1, 0)
+    with pytest.raises(RewardError, match="'forgetful' returned 0 rewards for 1 images"):
+        Evaluator(policy, [], edit_rows("red"), tmp_path, settings, reward_funcs=[forgetful]).run()

@@ -84,6 +84,16 @@ def test_rows_that_left_the_memory_are_read(case, tmp_path):
         assert all(torch.equal(policy.encode([row], 32, 32)[name], value) for name, value in expected.items())
 
 
+def test_each_row_of_a_batch_is_kept_under_its_own_key(tmp_path):
+    cache = EncodingCache(max_rows=8)
+    cache.keep_on_disk(tmp_path, torch.device("cpu"))
+    for keys in ("bc", "abca"):  # one of them is there, then
+        found = cache.get(
+            list(keys), lambda missing, keys=keys: {"x": torch.tensor([[ord(keys[i])] for i in missing])}
+        )
+        assert [chr(value) for value in found["x"].flatten()] == list(keys)
+
+
 def test_rows_that_leave_the_memory_leave_it_though_others_of_their_batch_stay():
     cache = EncodingCache(max_rows=1)
     cache.get(["a", "b", "c", "d"], lambda missing: {"prompt_embeds": torch.randn(4, 3, 2)})

@@ -53,3 +53,9 @@ def test_criteria_of_all_functions_are_found_in_each_picture():
         {"sharp": True, "right": True, "oil": True},
         {"sharp": False, "right": False, "oil": False},
     ]
+
+
+@pytest.mark.parametrize("truth", [np.bool_(True), torch.tensor(True), 1], ids=["numpy", "torch", "int"])
+def test_truths_of_other_libraries_are_true_or_false_and_can_be_written_as_json(truth):
+    (found,) = met_criteria([lambda prompts, completions: [{"sharp": truth}]], [{"prompt": 1}], [1])
+    assert found["sharp"] is True

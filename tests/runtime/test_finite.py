@@ -16,14 +16,14 @@ def brightness(prompts, completions, **columns):
     return [float(np.asarray(image).mean()) for image in completions]
 
 
-def trainer_for(tmp_path, pipeline=None, callbacks=(), **overrides):
+def trainer_for(tmp_path, pipeline=None, callbacks=(), trainer_class=RPOTrainer, **overrides):
     settings = dict(
         output_dir=str(tmp_path / "out"), height=32, width=32, max_sequence_length=12, num_inference_steps=4,
         sde_window_size=1, per_device_train_batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-3, max_steps=4,
         save_steps=100, logging_steps=1, bf16=False, use_cpu=True, report_to=[], disable_tqdm=True,
         adapter_subfolder="ARR-tiny",
     )  # fmt: skip
-    return RPOTrainer(
+    return trainer_class(
         model=pipeline or build_pipeline(seed=0),
         reward_funcs=brightness,
         args=RPOConfig(**{**settings, **overrides}),
@@ -73,6 +73,21 @@ def test_loss_that_is_no_number_is_told_where_gradients_are_clipped_away(tmp_pat
     with pytest.raises(FloatingPointError, match="of step 1 are not finite"):
         trainer.train()
     assert not list((tmp_path / "out").glob("checkpoint-*"))  # nothing was trained
+
+
+def test_loss_that_is_no_number_is_told_though_its_gradient_is_one_and_the_next_loss_too(tmp_path):
+    losses = []
+
+    class OddLoss(RPOTrainer):
+        def compute_loss(self, *args, **kwargs):
+            losses.append(super().compute_loss(*args, **kwargs))
+            return losses[-1] + (torch.inf if len(losses) == 1 else 0.0)
+
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    trainer = trainer_for(tmp_path, trainer_class=OddLoss, **settings)
+    with pytest.raises(FloatingPointError, match="loss or gradient norm of step 1 are not finite"):
+        trainer.train()
+    assert len(losses) == 2
 
 
 def test_rate_that_throws_the_weights_away_is_told_when_the_next_candidates_are_drawn(tmp_path):

@@ -12,6 +12,7 @@ from test_rpo_trainer import PROMPTS, alternating, config, history
 
 from arr_trl import RPOTrainer
 from arr_trl.release import save_adapter
+from arr_trl.trainer import CheckpointError
 
 
 @pytest.fixture
@@ -101,6 +102,13 @@ def test_resumed_run_equals_the_uninterrupted_one(flux_pipeline, tmp_path, start
     parameters = dict(resumed.model.named_parameters())
     assert all(torch.equal(parameters[name], p) for name, p in whole.model.named_parameters())
     assert history(whole, "policy/kl")[-1] == history(resumed, "policy/kl")[-1]
+
+
+def test_checkpoint_of_a_run_that_began_at_another_adapter_is_refused(flux_pipeline, tmp_path, start):
+    trainer_for(flux_pipeline, tmp_path, start, "", max_steps=1, save_strategy="steps", save_steps=1).train()
+    other = start.rename(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="with adapter_path=start, and this run has adapter_path=other"):
+        trainer_for(flux_pipeline, tmp_path, other, "", resume_from_checkpoint="true")
 
 
 def test_evaluation_compares_with_the_base(flux_pipeline, tmp_path, start):

@@ -159,6 +159,17 @@ def test_candidate_that_no_judge_answered_for_moves_nothing(flux_pipeline, tmp_p
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("loss_type", ["d3po", "prdp"])
+def test_pairs_are_held_against_the_reference(flux_pipeline, tmp_path, loss_type):
+    trainer = build(flux_pipeline, tmp_path, loss_type=loss_type, epsilon=0.9, preference_beta=100.0)
+    batch = batch_of(trainer, [[1.0, 0.5, -0.5, -1.0], [-1.0, -0.5, 0.5, 1.0]])
+    at_base = dict(batch)
+    losses = [trainer.compute_loss(trainer.model, at_base).item()]
+    other = at_base["ref_velocity"] + 0.1 * batch["latents"]
+    losses.append(trainer.compute_loss(trainer.model, batch | {"ref_velocity": other}).item())
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("loss_type", ["guard", "dppo"])
 def test_step_off_policy_is_held_against_the_mean_of_the_rollout(flux_pipeline, tmp_path, loss_type):
     settings = dict(

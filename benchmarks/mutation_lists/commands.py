@@ -1,0 +1,18 @@
+"""Mistakes in the commands."""
+
+# fmt: off
+MUTATIONS = [
+    ("judge that breaks at the end leaves no card", "cli/train.py", "except Exception as error:  # a judge",
+     "except OSError as error:  # a judge",
+     "cli/test_rpo_command.py::test_judge_that_breaks_in_the_last_evaluation_takes_nothing_from_what_was_trained"),
+    ("all-linear or a pattern taken for the name of a layer", "cli/train_arguments.py",
+     'settings["lora_target_modules"] = targets[0]', 'settings["lora_target_modules"] = targets', "cli/test_train.py"),
+    ("commands on TinyScenes compute with all threads", "cli/train.py", "                use_one_thread()\n",
+     "                pass\n", "tiny_scenes/test_threads.py"),
+    ("~ in a YAML file is a folder", "cli/arguments.py",
+     "    parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))\n", "",
+     "cli/test_arguments.py"),
+    ("no figure of the leaderboard", "cli/judge.py", "else benchmark.official", "else ()",
+     "cli/test_judge_command.py"),
+]
+# fmt: on

@@ -1,0 +1,47 @@
+"""Mistakes in model families, their files and TinyScenes."""
+
+# fmt: off
+MUTATIONS = [
+    # policies
+    ("guidance added to the conditional prediction", "policies/guidance.py", "return negative +",
+     "return conditional +", "policies/test_families.py"),
+    ("sigmas of FLUX.1 for a square", "policies/flux.py", "* (width // self.size_multiple))",
+     "* (height // self.size_multiple))", "policies/test_families.py"),
+    ("settings of a policy left out of its fingerprint", "policies/base.py",
+     "return pipeline_of(self.pipeline, type(self).__name__, self._settings())",
+     "return pipeline_of(self.pipeline, type(self).__name__, {})",
+     "evaluation/test_evaluate.py::test_pictures_drawn_from_something_else_are_not_taken_for_these"),
+    ("pictures that are no numbers are judged", "policies/base.py", "if not pixels.isfinite().all():", "if False:",
+     "runtime/test_finite.py"),
+    ("alpha of a layer lent to all whose names end alike", "policies/adapter_files.py",
+     'alpha_pattern={f"^{re.escape(module)}": a for', "alpha_pattern={module: a for",
+     "policies/test_adapter_files.py"),
+    ("a top-level layer targets those of every block", "policies/adapter_files.py",
+     'if all("." in module for module in modules):', "if True:", "policies/test_adapter_files.py"),
+    ("DoRA without metadata read as LoRA", "policies/adapter_files.py", "use_dora=bool(dora)", "use_dora=False",
+     "policies/test_adapter_files.py"),
+    ("old names of the two matrices not read", "policies/adapter_files.py",
+     '((".lora.down.", ".lora_A."), (".lora.up.", ".lora_B."))', "()", "policies/test_adapter_files.py"),
+    ("DoRA of kohya's scripts read without its scales", "policies/adapter_files.py", 'if "dora_scale" in name:',
+     "if False:", "policies/test_adapter_files.py"),
+    ("settings that a released file cannot hold are trained", "policies/adapter_files.py",
+     "if field.name not in _HELD and found != usual and found:", "if False:", "policies/test_adapter_files.py"),
+    ("an alpha of 0 trains nothing", "policies/adapter_files.py", '        ("lora_alpha", [config.lora_alpha]),\n', "",
+     "policies/test_adapter_files.py"),
+    ("a component that is None found when it is called", "policies/handed_over.py",
+     "    if missing:\n        raise ValueError(", "    if False:\n        raise ValueError(",
+     "policies/test_loading.py"),
+    ("damaged encoding not written again", "policies/cache.py",
+     "if self._folder is None:\n            return\n        row =",
+     "if self._folder is None or self._file(key).exists():\n            return\n        row =",
+     "policies/test_encoding_cache.py"),
+    ("rows of a batch kept under each other's keys", "policies/cache.py", "tensor[i : i + 1].clone()",
+     "tensor[-1 - i :][:1].clone()", "policies/test_encoding_cache.py"),
+    # tiny_scenes
+    ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
+     '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',
+     "test_package.py::test_no_file_that_ships_names_a_place_of_the_machine_that_made_it"),
+    ("one thread whatever the environment says", "tiny_scenes/threads.py",
+     'if not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():', "if True:", "tiny_scenes/test_threads.py"),
+]
+# fmt: on
