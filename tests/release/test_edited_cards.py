@@ -232,6 +232,28 @@ def test_a_damaged_section_is_named_and_nothing_is_deleted(damaged, words, pushe
         read_sections(damaged)
 
 
+def test_two_sections_whose_markers_between_are_gone_are_not_taken_for_one():
+    a1, a2 = section("a1", "### How to use\n\nbody"), section("a2", "### How to use\n\nbody")
+    two = merge_section(merge_section("# Mine\n", a1, "T"), a2, "T")
+    between = re.compile(re.escape(END) + r".*?-->\n", re.DOTALL)
+    for cut, heading in (
+        (between.sub("\nMY NOTES\n\n", two, count=1), "## a2"),
+        (between.sub("\nMY NOTES\n\n", two.replace("## a2\n\n", ""), count=1), "### How to use"),
+        (two.replace("body\n", "body\n\n# My notes\n", 1), "# My notes"),
+        (between.sub("", two, count=1).replace("\n", "\r\n"), "## a2"),
+    ):
+        assert cut != two
+        for pushed in ("a1", "a2", "a3"):
+            with pytest.raises(ValueError, match=f"section of a1 in README.md holds the heading `{heading}`"):
+                merge_section(cut, section(pushed, "new"), "T")
+
+
+def test_a_heading_inside_code_is_no_heading():
+    body = "```python\n# a comment\n```\n\n````text\n## Theme\n```\n## Theme\n````\n\n### License\n\n~~~\n# more\n~~~"
+    out = merge_section(None, section("a1", body), "T")
+    assert merge_section(out, section("a1", body), "T") == out
+
+
 def test_markers_in_other_line_ends_and_spaces_are_markers():
     for text in (TWO.replace("\n", "\r\n"), TWO.replace("<!-- /arr_trl:adapter -->", "  <!--/arr_trl:adapter-->  ")):
         out = merge_section(text, section("a1", "new"), "T")

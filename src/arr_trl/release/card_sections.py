@@ -26,6 +26,10 @@ _LICENSE = ("license", "license_name", "license_link")
 PIPELINE_TAGS = {"text-to-image": "text-to-image", "image-editing": "image-to-image"}
 
 _END, _TABLE_BEGIN, _TABLE_END = "<!-- /arr_trl:adapter -->", "<!-- arr_trl:adapters -->", "<!-- /arr_trl:adapters -->"
+# Code, in which anything may stand, or a heading.
+_HEADING = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?:.*?^(?P=fence)|.*)|^(?P<heading>#{1,3} [^\n]*)", re.MULTILINE | re.DOTALL
+)
 # a line of its own, spaces as people leave them
 _MARKER = re.compile(
     r"^[ \t]*<!--[ \t]*(?P<end>/?)[ \t]*arr_trl:adapter(?P<table>s?)\b(?P<facts>.*?)-->[ \t]*(?=\r?$)", re.MULTILINE
@@ -216,6 +220,7 @@ def _parts(readme: str) -> list[_Part]:
                     f"README.md has two sections of {section.subfolder}; remove one with its markers. Nothing was changed."
                 )
             names.add(section.subfolder)
+            _check_one_section(section, what)
         parts.append(_Part(open_marker.start(), marker.end(), section))
         open_marker = None
     if open_marker is not None:
@@ -229,6 +234,20 @@ def _lost_end(what: str, begin: re.Match, where: str) -> ValueError:
         f"{what} in README.md has lost its end marker; put the line `{_TABLE_END if begin['table'] else _END}` back where it "
         f"ends{where}. Nothing was changed."
     )
+
+
+def _check_one_section(section: CardSection, what: str) -> None:
+    """A section is replaced as a whole: where the markers between two are gone, the other and what is between would go."""
+    headings = [found["heading"].rstrip() for found in _HEADING.finditer(section.body) if found["heading"]]
+    own = 1 if headings and section.body.lstrip().startswith(headings[0]) else 0
+    foreign = [line for line in headings[own:] if not line.startswith("### ")]
+    foreign += [line for i, line in enumerate(headings) if line in headings[:i]]
+    if foreign:
+        raise ValueError(
+            f"{what} in README.md holds the heading `{foreign[0]}`, which is not of it, as where the markers between two "
+            f"sections are gone. Put the line `{_END}` where the section of {section.subfolder} ends, and the first marker of "
+            "another section back; text of your own stands behind an end marker. Nothing was changed."
+        )
 
 
 def _name(begin: re.Match, readme: str) -> str:
