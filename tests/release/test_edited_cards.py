@@ -124,6 +124,30 @@ def test_a_license_that_people_set_stays_and_one_of_ours_follows_its_adapter():
     assert (two.license, two.license_name) == ("other", "see-each-adapter")
 
 
+def test_what_people_set_stays_theirs_when_an_adapter_said_the_same():
+    theirs = "license: mit\nbase_model: org/base\ndatasets:\n- u/d # mine\ntags:\n- text-to-image\n"
+    same = merge_section(f"---\n{theirs}---\n# Mine\n", section(license="mit"), "T")
+    other = section(license="apache-2.0", datasets=["q/q"], base_model="org/other", task="image-editing")
+    for between in ([], [section(license="mit")], [section(datasets=["u/x"])], [section("a2", license="mit")]):
+        readme = same
+        for one in [*between, other]:
+            readme = merge_section(readme, one, "T")
+        data = ModelCard(readme).data
+        assert data.license == "mit"
+        assert data.base_model == ["org/base", "org/other"]
+        assert data.datasets == ["u/d", "q/q"]
+        assert "- u/d # mine\n" in readme
+        assert "text-to-image" in data.tags
+        assert merge_section(readme, other, "T") == readme
+    # what a card on the Hub had of its own says nothing of another README
+    (local,) = read_sections(same)
+    elsewhere = merge_section(merge_section(None, local, "T"), other, "T")
+    assert ModelCard(elsewhere).data.license == "apache-2.0"
+    assert ModelCard(elsewhere).data.datasets == ["q/q"]
+    # a license that they take away is theirs no more
+    assert ModelCard(merge_section(same.replace("license: mit\n", ""), other, "T")).data.license == "apache-2.0"
+
+
 MODEL_INDEX = """\
 model-index:
 - name: m # theirs

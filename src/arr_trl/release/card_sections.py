@@ -63,6 +63,8 @@ class _Facts(BaseModel):
     win_rate: float | None
     win_rate_ci: tuple[float, float] | None
     metrics: list[_Metric]
+    # what people had in the front matter before a section said the same
+    theirs: dict[str, list[str | None]] = {}
 
 
 @dataclass(frozen=True)
@@ -177,14 +179,16 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
     if not body.strip():
         new = card_environment().get_template("readme.md.jinja2").render(title=title).strip()
         body += _gap(closing + body, newline) + f"{new}\n".replace("\n", newline)
-    before = read_sections(body)
-    body = _with_section(body, section, newline)
-    after = read_sections(body)
-    table = card_environment().get_template("adapters.md.jinja2").render(adapters=[s.facts for s in after])
+    before = [s.facts for s in read_sections(body)]
+    theirs = _theirs(matter, before, section.facts)
+    facts = {key: value for key, value in section.facts.items() if key != "theirs"}
+    body = _with_section(body, CardSection(facts | ({"theirs": theirs} if theirs else {}), section.body), newline)
+    after = [s.facts for s in read_sections(body)]
+    table = card_environment().get_template("adapters.md.jinja2").render(adapters=after)
     for part in reversed(_parts(body)):
         if part.section is None:
             body = body[: part.start] + table.replace("\n", newline) + body[part.end :]
-    _merge_metadata(matter, [s.facts for s in before], [s.facts for s in after], title)
+    _merge_metadata(matter, before, after, theirs, title)
     return f"{opening}{matter.render()}{closing}{body}"
 
 
@@ -292,12 +296,32 @@ def _gap(text: str, newline: str) -> str:
     return "" if text.endswith(newline * 2) else newline if text.endswith(("\n", "\r")) else newline * 2
 
 
-def _merge_metadata(matter: front_matter.FrontMatter, before: list[dict], after: list[dict], title: str) -> None:
+def _theirs(matter: front_matter.FrontMatter, before: list[dict], new: dict) -> dict[str, list[str | None]]:
+    """
+    What of the front matter people wrote although a section says, or is about to say, the same: no former section put it
+    there, or one has found it there.
+    """
+    theirs = {}
+    for key, values in _LISTS.items():
+        found = {word for facts in before for word in facts.get("theirs", {}).get(key, [])}
+        found |= set(values([new])) - set(values(before))
+        if words := [word for word in dict.fromkeys(matter.words(key)) if word in found]:
+            theirs[key] = words
+    there = [" ".join(matter.words(key)) or None for key in _LICENSE]
+    noted = [facts["theirs"]["license"] for facts in before if "license" in facts.get("theirs", {})]
+    if any(there) and (there in noted or tuple(there) != _license(before)):
+        theirs["license"] = there
+    return theirs
+
+
+def _merge_metadata(
+    matter: front_matter.FrontMatter, before: list[dict], after: list[dict], theirs: dict, title: str
+) -> None:
     """Bring the front matter up to date: what former sections put there goes, what people put there stays."""
 
-    def merge(key: str, values) -> None:
-        new = values(after)
-        matter.merge_words(key, set(values(before)) - set(new), new)
+    def merge(key: str) -> None:
+        new = _LISTS[key](after)
+        matter.merge_words(key, set(_LISTS[key](before)) - set(new) - set(theirs.get(key, [])), new)
 
     def put_if_free(key: str, value: str) -> None:
         if not matter.words(key):
@@ -305,15 +329,14 @@ def _merge_metadata(matter: front_matter.FrontMatter, before: list[dict], after:
 
     put_if_free("library_name", "diffusers")
     put_if_free("pipeline_tag", PIPELINE_TAGS[after[0]["task"]])
-    merge("base_model", lambda facts: [f["base_model"] for f in facts if f["base_model"]])
+    merge("base_model")
     if any(f["base_model"] for f in after):
         put_if_free("base_model_relation", "adapter")
-    there = tuple(" ".join(matter.words(key)) or None for key in _LICENSE)
-    if there in ((None, None, None), _license(before)) and (new := _license(after)) is not None:
+    if "license" not in theirs and (new := _license(after)) is not None:
         for key, value in zip(_LICENSE, new, strict=True):
             matter.put(key, value)
-    merge("tags", _tags)
-    merge("datasets", lambda facts: [dataset for f in facts for dataset in f["datasets"]])
+    merge("tags")
+    merge("datasets")
     measured = [EvalResult(**metric) for f in after for metric in f["metrics"]]
     results = eval_results_to_model_index(title, measured)[0]["results"] if measured else []
     matter.merge_results({f["subfolder"] for f in [*before, *after]}, results, title)
@@ -330,6 +353,14 @@ def _license(facts: list[dict]) -> tuple[str | None, ...] | None:
 def _tags(facts: list[dict]) -> list[str]:
     tasks = [tag for f in facts for tag in dict.fromkeys((PIPELINE_TAGS[f["task"]], f["task"]))]
     return [*tasks, *TAGS] if facts else []
+
+
+# Lists of the front matter that people and sections share, and what sections put there.
+_LISTS = {
+    "base_model": lambda facts: [f["base_model"] for f in facts if f["base_model"]],
+    "tags": _tags,
+    "datasets": lambda facts: [dataset for f in facts for dataset in f["datasets"]],
+}
 
 
 def _literal(value: Any) -> str:
