@@ -98,7 +98,10 @@ def test_text_between_two_rules_is_text():
     for text in (
         "---\n\n# My model\n\n---\n\nText that stays.\n",
         "---\nhello\n---\nmore",
-        "---\nlicense: mit\n# no end\n",
+        "---\n\nlicense: mit\n",
+        "---\n# Mine\n\nNote: text\n",
+        "---\nhttp://a.b\n",
+        "----\nlicense: mit\n----\n",
     ):
         out = merge_section(text, section(), "T")
         assert text in out
@@ -208,6 +211,12 @@ def test_what_ours_no_longer_say_goes_and_nothing_else():
 @pytest.mark.parametrize(
     ("readme", "words"),
     [
+        ("--- \nlicense: mit\n---\n# Mine\n", "a line of `---` and nothing else"),
+        ("--- # mine\nlicense: mit\n---\n# Mine\n", "a line of `---` and nothing else"),
+        ("\n--- \r\n# a\r\n'license': mit\r\n---\r\n# Mine\r\n", "a line of `---` and nothing else"),
+        ("---\nlicense: mit\n# Mine\n\ntext\n", "a line of `---` and nothing else"),
+        ("---\ntags:\n- x\n\n# Mine\n", "a line of `---` and nothing else"),
+        ("---\nlicense: mit\n----\n# Mine\n", "a line of `---` and nothing else"),
         ("---\nlicense: [mit\n---\n# Mine\n", "mend or remove the block between its `---` lines"),
         ("---\nlicense: mit\nlicense: apache-2.0\n---\n# Mine\n", "has the key `license` twice"),
         ("---\nx: &a [1]\ntags: *a\n---\n# Mine\n", "has an anchor or alias in `tags`"),
