@@ -249,6 +249,8 @@ BEGIN_2 = next(line for line in TWO.splitlines(keepends=True) if '"subfolder": "
         (TWO.replace("<!-- arr_trl:adapters -->\n", ""), "the marker that begins the table is gone"),
         (TWO.replace('"a1"', '"a2"'), "two sections of a2"),
         (TWO.replace('{"subfolder": "a1"', '{"subfolder": "a1"]'), "section of a1 .* are no JSON"),
+        (TWO.replace('"datasets": ["u/d"]', '"datasets": ' + "[" * 10**5, 1), "section of a1 .* are no JSON .*nested too deeply"),
+        (TWO.replace('"r": 4', '"r": 4, "r": 5', 1), "section of a1 .* are no JSON .*'r' comes twice"),
         (TWO.replace(', "task": "text-to-image"', "", 1), "section of a1 .* cannot be used: `task`: Field required"),
         (TWO.replace('"task": "text-to-image"', '"task": "video"', 1), "section of a1 .* cannot be used: `task`"),
         (TWO.replace('"datasets": ["u/d"]', '"datasets": null', 1), "section of a1 .* cannot be used: `datasets`"),

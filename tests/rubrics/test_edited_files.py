@@ -169,6 +169,12 @@ def test_a_weight_that_is_true_is_not_taken_for_1(tmp_path):
         resolve_rubric(tmp_path / "r.json")
 
 
+def test_a_rubric_nested_too_deeply_is_refused_by_its_name(tmp_path):
+    (tmp_path / "r.json").write_text('{"name": "r", "criteria": ' + "[" * 10**5)
+    with pytest.raises(ValueError, match=r"r\.json is not valid JSON: it is nested too deeply"):
+        resolve_rubric(tmp_path / "r.json")
+
+
 def test_a_list_of_criteria_that_comes_twice_is_refused(tmp_path):
     (tmp_path / "r.json").write_text('{"name": "r", "criteria": [{"text": "a"}], "criteria": [{"text": "b"}]}')
     with pytest.raises(ValueError, match=r"r\.json is not valid JSON: the key 'criteria' comes twice"):

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..evaluation.results import percent
+from ..text_files import read_json
 from . import front_matter
 
 
@@ -262,13 +263,13 @@ def _name(begin: re.Match, readme: str) -> str:
 
 def _read_facts(text: str, what: str) -> dict[str, Any]:
     try:
-        facts = json.loads(text)
+        facts = read_json(text)
         _Facts.model_validate(facts)
-    except json.JSONDecodeError as error:
-        problem = f"are no JSON ({error})"
     except ValidationError as error:
         found = error.errors()[0]
         problem = f"cannot be used: `{'.'.join(map(str, found['loc']))}`: {found['msg']}"
+    except ValueError as error:
+        problem = f"are no JSON ({error})"
     else:
         return facts
     # not from the error: its kind is also that of a server that answers with a web page
