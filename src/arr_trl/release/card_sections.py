@@ -77,7 +77,7 @@ class CardSection:
         facts (`dict`):
             What front matter and table need to know: `subfolder`, `base_model` (`None` for a local folder),
             `base_name`, `task`, `license`, `license_name`, `license_link`, `datasets`, `r`, `lora_alpha`, `samples`,
-            `metrics`, `win_rate`, `win_rate_ci`.
+            `metrics`, `win_rate`, `win_rate_ci`; in a README also `theirs`, where its front matter said the same before.
         body (`str`):
             The Markdown that is read.
     """
@@ -172,8 +172,8 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
         `str`: the whole README.
 
     Raises:
-        `ValueError`: when the front matter of `readme` is not YAML or cannot be changed without a loss, or a section has lost
-            a marker or its facts.
+        `ValueError`: when the front matter of `readme` is not YAML or cannot be changed without a loss, or is not closed, or a
+            section has lost a marker or its facts or holds another.
     """
     opening, matter, closing, body = front_matter.split((readme or "").removeprefix("\ufeff"))
     newline = "\r\n" if readme and readme.count("\r\n") == readme.count("\n") > 0 else "\n"
