@@ -70,9 +70,12 @@ def read_json(text: str) -> Any:
     The value of a JSON text, of which no key may come twice: which of the two is meant, nobody can tell.
 
     Raises:
-        `ValueError`: when it is no JSON, or a key comes twice.
+        `ValueError`: when it is no JSON, a key comes twice, or it is nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_unique)
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arr_trl.data import load_prompts
+from arr_trl.data import load_prompt_set, load_prompts
 
 
 FILES = {
@@ -59,6 +59,21 @@ def test_csv_that_would_lose_a_part_of_its_prompts_is_refused(tmp_path, case, st
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         load_prompts(str(tmp_path / "a.csv"), streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Prompt\tCategory\na\tb\tX\nc\td\tY\n", r"Row 0 of .*a\.tsv, .* line 2, has 3 fields.* with a tab"),
+        ("Prompt\tCategory\na\tX\nb\n", r"Row 1 of .*a\.tsv, .* line 3, has 1 fields"),
+        ("Prompt\tCategory\tCategory\na\tX\tY\n", r"a\.tsv has the column 'Category' twice"),
+        ("Prompt\tCategory\ncaf\xe9\tX\n", r"a\.tsv is no text in UTF-8"),
+    ],
+)
+def test_tsv_whose_prompts_would_move_into_another_column_is_refused(tmp_path, text, words):
+    (tmp_path / "a.tsv").write_text(text, encoding="latin-1")
+    with pytest.raises(FileNotFoundError, match=words):
+        load_prompt_set("parti-prompts", tmp_path / "a.tsv")
 
 
 def test_csv_of_a_folder_of_a_pattern_and_of_a_format_is_checked_too(tmp_path, monkeypatch):

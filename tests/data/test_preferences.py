@@ -299,6 +299,25 @@ def test_labels_that_disagree_are_told_and_not_chosen_from(row, names, folder):
     assert told == f"Row 0: `{names[0]}` and `{names[1]}` disagree about which of two images is better."
 
 
+def test_labels_of_an_image_that_stands_twice_are_held_against_each_other(folder):
+    row = {"prompt": "x", "images": ["a.png", "a.png", "b.png"], "label_rank": [1, 2, 3], "label_score": [1, 2, 3]}
+    assert list(read_preferences([row], folder)) == [
+        "Row 0: `label_rank` and `label_score` disagree about which of two images is better."
+    ]
+    *pairs, told = sorted(
+        read_preferences([row | {"label_score": [3, 2, 1]}], folder), key=lambda p: isinstance(p, str)
+    )
+    assert [p.winner for p in pairs] == [0, 0]
+    assert "identical" in told
+
+
+def test_a_tie_whose_best_image_is_named_is_told(folder):
+    uids = {"image_0_uid": "u", "image_1_uid": "v", "best_image_uid": "v"}
+    for ties in (False, True):
+        (told,) = read_preferences([{**PICK, **uids, "label_0": 0.5, "label_1": 0.5}], folder, ties)
+        assert "`label_0` and `best_image_uid` disagree" in told
+
+
 def test_labels_that_agree_or_say_nothing_of_each_other_are_read(folder):
     images = {"prompt": "x", "images": ["a.png", "b.png"], "label_rank": [1, 2]}
     for row in ({"label_score": [2, 1]}, {"label_score": [1, 1]}, {"chosen": "a.png", "rejected": "c.png"}):

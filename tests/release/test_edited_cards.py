@@ -98,7 +98,10 @@ def test_text_between_two_rules_is_text():
     for text in (
         "---\n\n# My model\n\n---\n\nText that stays.\n",
         "---\nhello\n---\nmore",
-        "---\nlicense: mit\n# no end\n",
+        "---\n\nlicense: mit\n",
+        "---\n# Mine\n\nNote: text\n",
+        "---\nhttp://a.b\n",
+        "----\nlicense: mit\n----\n",
     ):
         out = merge_section(text, section(), "T")
         assert text in out
@@ -122,6 +125,30 @@ def test_a_license_that_people_set_stays_and_one_of_ours_follows_its_adapter():
     assert "license: openrail # as the data ask" in again
     two = ModelCard(merge_section(ours, section("a2", license="mit"), "T")).data
     assert (two.license, two.license_name) == ("other", "see-each-adapter")
+
+
+def test_what_people_set_stays_theirs_when_an_adapter_said_the_same():
+    theirs = "license: mit\nbase_model: org/base\ndatasets:\n- u/d # mine\ntags:\n- text-to-image\n"
+    same = merge_section(f"---\n{theirs}---\n# Mine\n", section(license="mit"), "T")
+    other = section(license="apache-2.0", datasets=["q/q"], base_model="org/other", task="image-editing")
+    for between in ([], [section(license="mit")], [section(datasets=["u/x"])], [section("a2", license="mit")]):
+        readme = same
+        for one in [*between, other]:
+            readme = merge_section(readme, one, "T")
+        data = ModelCard(readme).data
+        assert data.license == "mit"
+        assert data.base_model == ["org/base", "org/other"]
+        assert data.datasets == ["u/d", "q/q"]
+        assert "- u/d # mine\n" in readme
+        assert "text-to-image" in data.tags
+        assert merge_section(readme, other, "T") == readme
+    # what a card on the Hub had of its own says nothing of another README
+    (local,) = read_sections(same)
+    elsewhere = merge_section(merge_section(None, local, "T"), other, "T")
+    assert ModelCard(elsewhere).data.license == "apache-2.0"
+    assert ModelCard(elsewhere).data.datasets == ["q/q"]
+    # a license that they take away is theirs no more
+    assert ModelCard(merge_section(same.replace("license: mit\n", ""), other, "T")).data.license == "apache-2.0"
 
 
 MODEL_INDEX = """\
@@ -184,6 +211,12 @@ def test_what_ours_no_longer_say_goes_and_nothing_else():
 @pytest.mark.parametrize(
     ("readme", "words"),
     [
+        ("--- \nlicense: mit\n---\n# Mine\n", "a line of `---` and nothing else"),
+        ("--- # mine\nlicense: mit\n---\n# Mine\n", "a line of `---` and nothing else"),
+        ("\n--- \r\n# a\r\n'license': mit\r\n---\r\n# Mine\r\n", "a line of `---` and nothing else"),
+        ("---\nlicense: mit\n# Mine\n\ntext\n", "a line of `---` and nothing else"),
+        ("---\ntags:\n- x\n\n# Mine\n", "a line of `---` and nothing else"),
+        ("---\nlicense: mit\n----\n# Mine\n", "a line of `---` and nothing else"),
         ("---\nlicense: [mit\n---\n# Mine\n", "mend or remove the block between its `---` lines"),
         ("---\nlicense: mit\nlicense: apache-2.0\n---\n# Mine\n", "has the key `license` twice"),
         ("---\nx: &a [1]\ntags: *a\n---\n# Mine\n", "has an anchor or alias in `tags`"),
@@ -216,6 +249,8 @@ BEGIN_2 = next(line for line in TWO.splitlines(keepends=True) if '"subfolder": "
         (TWO.replace("<!-- arr_trl:adapters -->\n", ""), "the marker that begins the table is gone"),
         (TWO.replace('"a1"', '"a2"'), "two sections of a2"),
         (TWO.replace('{"subfolder": "a1"', '{"subfolder": "a1"]'), "section of a1 .* are no JSON"),
+        (TWO.replace('"datasets": ["u/d"]', '"datasets": ' + "[" * 10**5, 1), "section of a1 .* are no JSON .*nested too deeply"),
+        (TWO.replace('"r": 4', '"r": 4, "r": 5', 1), "section of a1 .* are no JSON .*'r' comes twice"),
         (TWO.replace(', "task": "text-to-image"', "", 1), "section of a1 .* cannot be used: `task`: Field required"),
         (TWO.replace('"task": "text-to-image"', '"task": "video"', 1), "section of a1 .* cannot be used: `task`"),
         (TWO.replace('"datasets": ["u/d"]', '"datasets": null', 1), "section of a1 .* cannot be used: `datasets`"),
@@ -230,6 +265,28 @@ def test_a_damaged_section_is_named_and_nothing_is_deleted(damaged, words, pushe
     assert refused.value.__cause__ is None  # else a push would take it for a server's answer
     with pytest.raises(ValueError, match=words):
         read_sections(damaged)
+
+
+def test_two_sections_whose_markers_between_are_gone_are_not_taken_for_one():
+    a1, a2 = section("a1", "### How to use\n\nbody"), section("a2", "### How to use\n\nbody")
+    two = merge_section(merge_section("# Mine\n", a1, "T"), a2, "T")
+    between = re.compile(re.escape(END) + r".*?-->\n", re.DOTALL)
+    for cut, heading in (
+        (between.sub("\nMY NOTES\n\n", two, count=1), "## a2"),
+        (between.sub("\nMY NOTES\n\n", two.replace("## a2\n\n", ""), count=1), "### How to use"),
+        (two.replace("body\n", "body\n\n# My notes\n", 1), "# My notes"),
+        (between.sub("", two, count=1).replace("\n", "\r\n"), "## a2"),
+    ):
+        assert cut != two
+        for pushed in ("a1", "a2", "a3"):
+            with pytest.raises(ValueError, match=f"section of a1 in README.md holds the heading `{heading}`"):
+                merge_section(cut, section(pushed, "new"), "T")
+
+
+def test_a_heading_inside_code_is_no_heading():
+    body = "```python\n# a comment\n```\n\n````text\n## Theme\n```\n## Theme\n````\n\n### License\n\n~~~\n# more\n~~~"
+    out = merge_section(None, section("a1", body), "T")
+    assert merge_section(out, section("a1", body), "T") == out
 
 
 def test_markers_in_other_line_ends_and_spaces_are_markers():

@@ -17,6 +17,8 @@ from arr_trl.text_files import decode
         ("Theme: x\n· a\n•b\n– c\n— d\n+ e\n* f\n● g\n(8) h\n9、i", [("x", c) for c in "abcdefghi"]),
         ("Theme：x\n- Tip：a\n**Theme**: y\n- b", [("x", "a"), ("y", "b")]),
         ("Theme: x\n- a\n\n---\n\nTheme: y\n- b", [("x", "a"), ("y", "b")]),
+        ("- a\n\n* * *\n\n- b\n- - -\n- c\n_ _ _\n- d\n-  -\t-   -\n* e", ["a", "b", "c", "d", "e"]),
+        ("- -5 degrees is fine\n- 5 fingers\n-Red is better\n1. 5 cats", ["-5 degrees is fine", "5 fingers", "Red is better", "5 cats"]),
         ("  Theme: x\n  - a\n    goes on\n", [("x", "a goes on")]),
         ("- a\rTheme: x\r- b\u2028- c\u2028  goes on", ["a", ("x", "b"), ("x", "c goes on")]),
     ],
@@ -38,6 +40,12 @@ def test_no_line_of_a_text_is_dropped_or_glued_to_its_neighbour(text, criteria):
         ("Theme:\nTheme: B\n- b", 1),
         ("  - a\n  not indented more than its tip", 2),
         ("- a\n- b (weight 0)", 2),
+        ("- a\n-5 degrees is fine", 2),
+        ("Theme: x\n  –5 degrees is fine", 2),
+        ("- a\n-.5 stops is fine", 2),
+        ("1. a\n1．5 metres is fine", 2),
+        ("- a\n- -\n- b", 2),
+        ("- a\n* * b\n- ***", 3),
     ],
 )
 def test_a_line_of_a_text_that_is_not_understood_is_refused_by_its_number(text, number):
@@ -72,6 +80,7 @@ def test_a_last_theme_without_criteria_is_refused():
     [
         ("(weight 2)", 2, False), ("(Weight 2)", 2, False), ("(weight: 3)", 3, False), ("(weight = .5)", 0.5, False),
         ("(weight 2, essential)", 2, True), ("(Essential, weight 2)", 2, True), ("（weight：4）", 4, False),
+        ("（权重 2）", 2, False), ("（權重：2）", 2, False), ("（必要）", 1, True), ("（必要，权重 3）", 3, True), ("(weight2)", 2, False),
         ("(essential)", 1, True), ("(not essential)", 1, False), ("(WEIGHT 1e1)", 10, False),
     ],
 )  # fmt: skip
@@ -86,6 +95,7 @@ def test_weights_are_read_in_every_spelling(notes, weight, essential):
     [
         "A (weight 0)", "A (weight -1)", "A (weight 2,5)", "A (weight two)", "A (weight nan)", "A (2x weight)", "A [weight 2]",
         "(weight 2) A", "[Essential] A", "A (weight 2).", "A (essential) (weight 2)", "A (weight 2, weight 3)",
+        "A {weight 2}", "A ｛weight 2｝", "A (w=2)", "A (w 2)", "A (wt: 2)", "A【权重 2】", "A（权重二）", "A（非必要）", "A (weight_2)", "（必要）A",
         "A (essential, important)", "Shows the bottle (essential oils)",
     ],
 )  # fmt: skip
@@ -105,7 +115,16 @@ def test_brackets_that_belong_to_the_text_can_be_written():
 
 
 def test_brackets_in_the_middle_and_about_other_things_are_text():
-    for text in ("The (heavy) one is below", "Red (as the prompt says)", "An essential (red) part"):
+    for text in (
+        "A (W 3rd street) sign",
+        "The weightless (weightlessly drawn) one",
+        "The set {w, h}",
+        "A cat (w. 2 hats)",
+        "A cat (w 2 hats)",
+        "The (heavy) one is below",
+        "Red (as the prompt says)",
+        "An essential (red) part",
+    ):
         assert parse_rubric_text(f"- {text}", name="r").criteria == (Criterion(text=text),)
 
 
@@ -142,6 +161,18 @@ def test_a_rubric_in_latin_1_is_refused_by_its_name(tmp_path, name):
     (tmp_path / name).write_bytes("- un café".encode("latin-1"))
     with pytest.raises(ValueError, match=rf"{name} is no text in UTF-8: line 1 has the byte 0xe9"):
         resolve_rubric(tmp_path / name)
+
+
+def test_a_weight_that_is_true_is_not_taken_for_1(tmp_path):
+    (tmp_path / "r.json").write_text('{"name": "r", "criteria": [{"text": "a", "weight": true}]}')
+    with pytest.raises(ValueError, match=r"`criteria\S*weight`: .*a weight is a number above 0"):
+        resolve_rubric(tmp_path / "r.json")
+
+
+def test_a_rubric_nested_too_deeply_is_refused_by_its_name(tmp_path):
+    (tmp_path / "r.json").write_text('{"name": "r", "criteria": ' + "[" * 10**5)
+    with pytest.raises(ValueError, match=r"r\.json is not valid JSON: it is nested too deeply"):
+        resolve_rubric(tmp_path / "r.json")
 
 
 def test_a_list_of_criteria_that_comes_twice_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Prompt files as people save them, made into what `datasets` reads: plain UTF-8, and CSV whose rows fit its header."""
+"""Prompt files as people save them, made into what `datasets` reads: plain UTF-8, and tables whose rows fit their header."""
 
 import codecs
 import csv
@@ -14,7 +14,8 @@ from ..folders import replacing
 from ..text_files import encoding_of, read_text
 
 
-TEXT_FILES = (".jsonl", ".json", ".csv", ".txt")
+TEXT_FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _CHUNK = 1 << 20  # bytes: a file may be larger than memory
 
 
@@ -24,8 +25,8 @@ def plain_text(path: Path) -> Path:
     beginning, which `datasets` would take for a part of the first row.
 
     Raises:
-        `ValueError`: when it is not in UTF-8, UTF-16 or UTF-32, or a CSV file whose rows are not as long as its header;
-            the file and the line are named.
+        `ValueError`: when it is not in UTF-8, UTF-16 or UTF-32, or a CSV or TSV file whose rows are not as long as its
+            header; the file and the line are named.
     """
     digest, marked = hashlib.sha256(), False
     with path.open("rb") as file:
@@ -41,8 +42,8 @@ def plain_text(path: Path) -> Path:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             read_text(path)
-    if path.suffix == ".csv":
-        _check_csv(path)
+    if path.suffix in _SEPARATORS:
+        _check_table(path, _SEPARATORS[path.suffix])
     if not marked:
         return path
     copy = Path(config.HF_DATASETS_CACHE, "arr_trl-plain-text", digest.hexdigest()[:16], path.name)
@@ -63,11 +64,13 @@ def check_files(paths: Iterable[Path]) -> None:
             raise ValueError(f"{path} begins with a mark of its encoding; save it as UTF-8 without one.")
 
 
-def _check_csv(path: Path) -> None:
+def _check_table(path: Path, separator: str) -> None:
     with path.open("rb") as file:
         encoding = encoding_of(file.read(4))
     with path.open(encoding=encoding, newline="") as file, _long_fields():
-        rows = csv.reader(file, strict=True)
+        # tables with tabs are published without quotation marks around a text that holds some
+        rows = csv.reader(file, delimiter=separator, strict=separator == ",")
+        name = "a comma" if separator == "," else "a tab"
         try:
             header = next(_filled(rows), [])
             repeated = sorted({name for name in header if header.count(name) > 1})
@@ -78,11 +81,11 @@ def _check_csv(path: Path) -> None:
                 if len(row) != len(header):
                     raise ValueError(
                         f"Row {number} of {path}, which ends in line {rows.line_num}, has {len(row)} fields, and the header has "
-                        f'{len(header)}; a text with a comma stands in quotation marks, as "a cat, sitting".'
+                        f'{len(header)}; a text with {name} stands in quotation marks, as "a cat{separator} sitting".'
                     )
         except csv.Error as error:
             raise ValueError(
-                f"{path} cannot be read as csv beyond line {rows.line_num} ({error}); a quotation mark inside quotation marks "
+                f"{path} cannot be read as {path.suffix[1:]} beyond line {rows.line_num} ({error}); a quotation mark inside quotation marks "
                 'is doubled, as """Stop"" on a sign".'
             ) from None
     if number < 0:

@@ -167,7 +167,8 @@ def read_preferences(
                 group = _group(number, row, len(images), len(pairs))
                 for i, j in pairs:
                     items = (i, j) if len(images) > 2 else None
-                    for pair in _pair(number, row, [images[i], images[j]], [ranks[i], ranks[j]], folder, told, labels):
+                    ranked = [ranks[i], ranks[j]]
+                    for pair in _pair(number, row, [images[i], images[j]], ranked, folder, told, labels, (i, j)):
                         yield pair if isinstance(pair, str) else replace(pair, **group, items=items)
         except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
@@ -223,11 +224,18 @@ def _json_row(line: str) -> dict[str, Any] | str | ValueError:
 
 
 def _pair(
-    number: int, row: dict[str, Any], images: list, ranks: list, folder: Path, told: set[str], labels: Sequence = ()
+    number: int,
+    row: dict[str, Any],
+    images: list,
+    ranks: list,
+    folder: Path,
+    told: set[str],
+    labels: Sequence = (),
+    places: Sequence[int] = (),
 ) -> Iterator[Preference | str]:
     """A pair of a row, or what is wrong with it, unless that is told already: it says nothing of the row's others."""
     try:
-        _check_labels(images, labels)
+        _check_labels(images, labels, places)
         yield _preference(number, row, images, ranks, folder)
     except (ValueError, TypeError, OSError) as error:
         if str(error) not in told:
@@ -302,6 +310,8 @@ def _labels(row: dict[str, Any]) -> list[_Label]:
         if (best := row.get("best_image_uid")) is not None and best in (
             uids := [row.get(f"image_{i}_uid") for i in (0, 1)]
         ):
+            if len(set(labels[0][2])) == 1:  # a tie is no pair, so that nothing would hold it against this
+                raise ValueError("`label_0` and `best_image_uid` disagree: one says level, the other names an image.")
             labels.append(("best_image_uid", pair, [1, 2] if best == uids[0] else [2, 1]))
     if row.get("path1") is not None and row.get("path2") is not None:
         labels.append(("path1", [row["path1"], row["path2"]], [1, 1] if _is_tie(row) else [1, 2]))
@@ -332,16 +342,21 @@ def _pick_a_pic(row: dict[str, Any]) -> list[float]:
     return [-first, -second]
 
 
-def _check_labels(images: list, labels: Sequence[_Label]) -> None:
-    """Hold what a row says twice of one pair against each other."""
+def _check_labels(images: list, labels: Sequence[_Label], places: Sequence[int]) -> None:
+    """Hold what a row says twice of one pair against each other; `places` are those of its images in the first label."""
     orders: dict[str, float] = {}
     for name, labelled, ranks in labels:
-        places = [k for image in images for k, other in enumerate(labelled) if other is image or other == image]
-        if len(places) == 2:
-            orders[name] = ranks[places[0]] - ranks[places[1]]
+        # of the same list by place, since an image may stand in it twice
+        found = places if labelled is labels[0][1] else [k for image in images for k in _places(image, labelled)]
+        if len(found) == 2:
+            orders[name] = ranks[found[0]] - ranks[found[1]]
     if any(one * other < 0 for one, other in combinations(orders.values(), 2)):
         names = " and ".join(f"`{name}`" for name in orders)
         raise ValueError(f"{names} disagree about which of two images is better.")
+
+
+def _places(image: Any, labelled: list) -> list[int]:
+    return [k for k, other in enumerate(labelled) if other is image or other == image]
 
 
 def _is_tie(row: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..evaluation.results import percent
+from ..text_files import read_json
 from . import front_matter
 
 
@@ -26,6 +27,10 @@ _LICENSE = ("license", "license_name", "license_link")
 PIPELINE_TAGS = {"text-to-image": "text-to-image", "image-editing": "image-to-image"}
 
 _END, _TABLE_BEGIN, _TABLE_END = "<!-- /arr_trl:adapter -->", "<!-- arr_trl:adapters -->", "<!-- /arr_trl:adapters -->"
+# Code, in which anything may stand, or a heading.
+_HEADING = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?:.*?^(?P=fence)|.*)|^(?P<heading>#{1,3} [^\n]*)", re.MULTILINE | re.DOTALL
+)
 # a line of its own, spaces as people leave them
 _MARKER = re.compile(
     r"^[ \t]*<!--[ \t]*(?P<end>/?)[ \t]*arr_trl:adapter(?P<table>s?)\b(?P<facts>.*?)-->[ \t]*(?=\r?$)", re.MULTILINE
@@ -59,6 +64,8 @@ class _Facts(BaseModel):
     win_rate: float | None
     win_rate_ci: tuple[float, float] | None
     metrics: list[_Metric]
+    # what people had in the front matter before a section said the same
+    theirs: dict[str, list[str | None]] = {}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class CardSection:
         facts (`dict`):
             What front matter and table need to know: `subfolder`, `base_model` (`None` for a local folder),
             `base_name`, `task`, `license`, `license_name`, `license_link`, `datasets`, `r`, `lora_alpha`, `samples`,
-            `metrics`, `win_rate`, `win_rate_ci`.
+            `metrics`, `win_rate`, `win_rate_ci`; in a README also `theirs`, where its front matter said the same before.
         body (`str`):
             The Markdown that is read.
     """
@@ -165,22 +172,24 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
         `str`: the whole README.
 
     Raises:
-        `ValueError`: when the front matter of `readme` is not YAML or cannot be changed without a loss, or a section has lost
-            a marker or its facts.
+        `ValueError`: when the front matter of `readme` is not YAML or cannot be changed without a loss, or is not closed, or a
+            section has lost a marker or its facts or holds another.
     """
     opening, matter, closing, body = front_matter.split((readme or "").removeprefix("\ufeff"))
     newline = "\r\n" if readme and readme.count("\r\n") == readme.count("\n") > 0 else "\n"
     if not body.strip():
         new = card_environment().get_template("readme.md.jinja2").render(title=title).strip()
         body += _gap(closing + body, newline) + f"{new}\n".replace("\n", newline)
-    before = read_sections(body)
-    body = _with_section(body, section, newline)
-    after = read_sections(body)
-    table = card_environment().get_template("adapters.md.jinja2").render(adapters=[s.facts for s in after])
+    before = [s.facts for s in read_sections(body)]
+    theirs = _theirs(matter, before, section.facts)
+    facts = {key: value for key, value in section.facts.items() if key != "theirs"}
+    body = _with_section(body, CardSection(facts | ({"theirs": theirs} if theirs else {}), section.body), newline)
+    after = [s.facts for s in read_sections(body)]
+    table = card_environment().get_template("adapters.md.jinja2").render(adapters=after)
     for part in reversed(_parts(body)):
         if part.section is None:
             body = body[: part.start] + table.replace("\n", newline) + body[part.end :]
-    _merge_metadata(matter, [s.facts for s in before], [s.facts for s in after], title)
+    _merge_metadata(matter, before, after, theirs, title)
     return f"{opening}{matter.render()}{closing}{body}"
 
 
@@ -216,6 +225,7 @@ def _parts(readme: str) -> list[_Part]:
                     f"README.md has two sections of {section.subfolder}; remove one with its markers. Nothing was changed."
                 )
             names.add(section.subfolder)
+            _check_one_section(section, what)
         parts.append(_Part(open_marker.start(), marker.end(), section))
         open_marker = None
     if open_marker is not None:
@@ -231,6 +241,20 @@ def _lost_end(what: str, begin: re.Match, where: str) -> ValueError:
     )
 
 
+def _check_one_section(section: CardSection, what: str) -> None:
+    """A section is replaced as a whole: where the markers between two are gone, the other and what is between would go."""
+    headings = [found["heading"].rstrip() for found in _HEADING.finditer(section.body) if found["heading"]]
+    own = 1 if headings and section.body.lstrip().startswith(headings[0]) else 0
+    foreign = [line for line in headings[own:] if not line.startswith("### ")]
+    foreign += [line for i, line in enumerate(headings) if line in headings[:i]]
+    if foreign:
+        raise ValueError(
+            f"{what} in README.md holds the heading `{foreign[0]}`, which is not of it, as where the markers between two "
+            f"sections are gone. Put the line `{_END}` where the section of {section.subfolder} ends, and the first marker of "
+            "another section back; text of your own stands behind an end marker. Nothing was changed."
+        )
+
+
 def _name(begin: re.Match, readme: str) -> str:
     """What a section is called, as far as its marker still says it."""
     found = re.search(r'"subfolder": *"([^"]+)"', begin["facts"])
@@ -239,13 +263,13 @@ def _name(begin: re.Match, readme: str) -> str:
 
 def _read_facts(text: str, what: str) -> dict[str, Any]:
     try:
-        facts = json.loads(text)
+        facts = read_json(text)
         _Facts.model_validate(facts)
-    except json.JSONDecodeError as error:
-        problem = f"are no JSON ({error})"
     except ValidationError as error:
         found = error.errors()[0]
         problem = f"cannot be used: `{'.'.join(map(str, found['loc']))}`: {found['msg']}"
+    except ValueError as error:
+        problem = f"are no JSON ({error})"
     else:
         return facts
     # not from the error: its kind is also that of a server that answers with a web page
@@ -273,12 +297,32 @@ def _gap(text: str, newline: str) -> str:
     return "" if text.endswith(newline * 2) else newline if text.endswith(("\n", "\r")) else newline * 2
 
 
-def _merge_metadata(matter: front_matter.FrontMatter, before: list[dict], after: list[dict], title: str) -> None:
+def _theirs(matter: front_matter.FrontMatter, before: list[dict], new: dict) -> dict[str, list[str | None]]:
+    """
+    What of the front matter people wrote although a section says, or is about to say, the same: no former section put it
+    there, or one has found it there.
+    """
+    theirs = {}
+    for key, values in _LISTS.items():
+        found = {word for facts in before for word in facts.get("theirs", {}).get(key, [])}
+        found |= set(values([new])) - set(values(before))
+        if words := [word for word in dict.fromkeys(matter.words(key)) if word in found]:
+            theirs[key] = words
+    there = [" ".join(matter.words(key)) or None for key in _LICENSE]
+    noted = [facts["theirs"]["license"] for facts in before if "license" in facts.get("theirs", {})]
+    if any(there) and (there in noted or tuple(there) != _license(before)):
+        theirs["license"] = there
+    return theirs
+
+
+def _merge_metadata(
+    matter: front_matter.FrontMatter, before: list[dict], after: list[dict], theirs: dict, title: str
+) -> None:
     """Bring the front matter up to date: what former sections put there goes, what people put there stays."""
 
-    def merge(key: str, values) -> None:
-        new = values(after)
-        matter.merge_words(key, set(values(before)) - set(new), new)
+    def merge(key: str) -> None:
+        new = _LISTS[key](after)
+        matter.merge_words(key, set(_LISTS[key](before)) - set(new) - set(theirs.get(key, [])), new)
 
     def put_if_free(key: str, value: str) -> None:
         if not matter.words(key):
@@ -286,15 +330,14 @@ def _merge_metadata(matter: front_matter.FrontMatter, before: list[dict], after:
 
     put_if_free("library_name", "diffusers")
     put_if_free("pipeline_tag", PIPELINE_TAGS[after[0]["task"]])
-    merge("base_model", lambda facts: [f["base_model"] for f in facts if f["base_model"]])
+    merge("base_model")
     if any(f["base_model"] for f in after):
         put_if_free("base_model_relation", "adapter")
-    there = tuple(" ".join(matter.words(key)) or None for key in _LICENSE)
-    if there in ((None, None, None), _license(before)) and (new := _license(after)) is not None:
+    if "license" not in theirs and (new := _license(after)) is not None:
         for key, value in zip(_LICENSE, new, strict=True):
             matter.put(key, value)
-    merge("tags", _tags)
-    merge("datasets", lambda facts: [dataset for f in facts for dataset in f["datasets"]])
+    merge("tags")
+    merge("datasets")
     measured = [EvalResult(**metric) for f in after for metric in f["metrics"]]
     results = eval_results_to_model_index(title, measured)[0]["results"] if measured else []
     matter.merge_results({f["subfolder"] for f in [*before, *after]}, results, title)
@@ -311,6 +354,14 @@ def _license(facts: list[dict]) -> tuple[str | None, ...] | None:
 def _tags(facts: list[dict]) -> list[str]:
     tasks = [tag for f in facts for tag in dict.fromkeys((PIPELINE_TAGS[f["task"]], f["task"]))]
     return [*tasks, *TAGS] if facts else []
+
+
+# Lists of the front matter that people and sections share, and what sections put there.
+_LISTS = {
+    "base_model": lambda facts: [f["base_model"] for f in facts if f["base_model"]],
+    "tags": _tags,
+    "datasets": lambda facts: [dataset for f in facts for dataset in f["datasets"]],
+}
 
 
 def _literal(value: Any) -> str:

@@ -15,6 +15,10 @@ _BLOCK = re.compile(
     r"(?P<opening>\s*---(?:\r\n|\r|\n))(?P<yaml>.*?)(?P<newline>\r\n|\r|\n)(?P<closing>---[ \t]*(?:\r\n|\n|\Z))",
     re.DOTALL,
 )
+# A block whose first line is not `---` alone, or that nothing closes: the Hub finds no values in it, and people mean some.
+_ALMOST = re.compile(
+    r"\s*---[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n)(?:[ \t]*(?:#[^\r\n]*)(?:\r\n|\r|\n))*[\"']?[\w.-]+[\"']?[ \t]*:(?:[ \t\r\n]|\Z)"
+)
 _LINE = re.compile(r"[^\r\n]*")
 _DASH = re.compile(r"(?P<indent> *)-[ \t]*")
 
@@ -280,7 +284,8 @@ def split(readme: str) -> tuple[str, FrontMatter, str, str]:
     A README as what opens its front matter, that, what closes it, and the text. Text between two rules is text.
 
     Raises:
-        `ValueError`: as [`FrontMatter`].
+        `ValueError`: as [`FrontMatter`], and when keys stand below a first line that does not begin a block, or in a block that
+            is not closed.
     """
     found = _BLOCK.match(readme)
     if found:
@@ -289,6 +294,11 @@ def split(readme: str) -> tuple[str, FrontMatter, str, str]:
         if matter.is_mapping or not found["yaml"].strip():
             opening = found["opening"] if found["yaml"] else found["opening"] + found["newline"]
             return opening, matter, found["closing"], readme[found.end() :]
+    if _ALMOST.match(readme):
+        raise _refused(
+            "is not read as such: it begins and ends with a line of `---` and nothing else. Mend these lines, or put an empty "
+            "line below the first if it is text"
+        )
     matter = FrontMatter()
     matter.newline = "\r\n" if "\r\n" in readme else "\n"
     return f"---{matter.newline}", matter, f"---{matter.newline * 2}", readme

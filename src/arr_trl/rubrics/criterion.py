@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -9,10 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 # What stands behind a criterion that is not as plain as most, in any order, and one part of it.
 _NOTES = re.compile(r"(?P<text>.*\S)\s*[(（](?P<notes>[^()（）]*)[)）]")
 _NOTE = re.compile(
-    r"(?P<not>not\s+)?(?P<essential>essential)|weight\s*[:：=]?\s*(?P<weight>[0-9.e+-]+)", re.IGNORECASE
+    r"(?P<not>not\s+)?(?P<essential>essential|必要)|(?:weight|权重|權重)\s*[:：=]?\s*(?P<weight>[0-9.e+-]+)",
+    re.IGNORECASE,
 )
 # Brackets at either end of a line that speak of weights: notes, whatever else they say.
-_ALIKE = r"[(（\[【][^()（）\[\]【】]*\b(?:weight|weights|weighted|essential)\b[^()（）\[\]【】]*[)）\]】]"
+_WORDS = (
+    r"(?:(?<![^\W_])(?:weight(?:s|ed|ing)?|essential)(?![^\W\d_])|权重|權重|加权|加權|必要"
+    r"|(?<![^\W_])wt?\s*(?:[:：=＝]\s*\.?\d|\.?\d[\d.]*\s*(?=[^\w\s.])))"
+)
+_INSIDE = r"[^()（）\[\]【】{}｛｝]*"
+_ALIKE = rf"[(（\[【{{｛]{_INSIDE}{_WORDS}{_INSIDE}[)）\]】}}｝]"
 _ALIKE = re.compile(rf"{_ALIKE}.*|.*{_ALIKE}\W*", re.IGNORECASE)
 
 
@@ -37,6 +44,13 @@ class Criterion(BaseModel):
     theme: str = ""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     essential: bool = False
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _number(cls, weight: Any) -> Any:
+        if isinstance(weight, bool):  # pydantic would take true for 1
+            raise ValueError("a weight is a number above 0; `essential` is what is true or false")
+        return weight
 
     @field_validator("text")
     @classmethod
@@ -94,7 +108,7 @@ def criterion_of_line(line: str, theme: str) -> Criterion:
 def _notes(text: str) -> dict[str, float | bool] | None:
     """The weight and whether it is essential, as far as notes say; `None` when they are none."""
     found: dict[str, float | bool] = {}
-    for part in text.split(","):
+    for part in re.split("[,，、]", text):
         note = _NOTE.fullmatch(part.strip())
         if note is None:
             return None

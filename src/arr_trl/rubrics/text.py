@@ -14,7 +14,10 @@ _BULLET = r"(?:[-•·●◦▪‣–—]\s*|[*+]\s+|\(?\d+[.)]\s+|\d+[、．]\s
 _THEME = re.compile(rf"{_BULLET}?(?:\*\*)?Theme\s*\d*\s*(?:\*\*)?\s*[:：]\s*(?:\*\*)?\s*(?P<theme>.*)", re.IGNORECASE)
 _LABEL = r"(?:\*\*Tip\s*\d*\s*[:：]\s*\*\*|\*\*Tip\s*\d*\s*\*\*\s*[:：]|Tip\s*\d*\s*[:：])"
 _TIP = re.compile(rf"{_BULLET}(?:{_LABEL}\s*)?(?P<tip>.*)|{_LABEL}\s*(?P<bare>.*)", re.IGNORECASE)
-_RULE = re.compile(r"[-*_=–—]{3,}")
+_RULE = re.compile(r"[-*_=–—]{3,}|([-*_])(?:[ \t]*\1){2,}")
+# `-5 degrees`: a bullet or a minus; `1．5 metres`: a number of the list or a part of the size
+_UNCLEAR = re.compile(r"[-–—](?=[\d.]*\d)|\d+．(?=\d)")
+_MARKS = re.compile(r"[-*_=–—+•·●◦▪‣#>|\s]*")  # without a word
 
 
 @dataclass
@@ -61,6 +64,12 @@ def parse_rubric_text(text: str, name: str, task: str = "text-to-image") -> Rubr
                 continue
         if not line or _RULE.fullmatch(line):
             continue
+        if unclear := _UNCLEAR.match(line):
+            raise ValueError(
+                f"Line {number} of the rubric text {name} begins with `{line[: unclear.end() + 1]}`, which could be a bullet "
+                f"before a text or a part of it: {line[:80]!r}. Write the bullet with a space behind it, as "
+                f"`- {line[unclear.end() :][:40]}` or `- {line[:40]}`."
+            )
         if match := _THEME.fullmatch(line):
             last = _Item(number, indent, match["theme"].strip())
             themes.append(last)
@@ -87,7 +96,7 @@ def parse_rubric_text(text: str, name: str, task: str = "text-to-image") -> Rubr
 
 
 def _criterion(item: _Item, theme: str, name: str) -> Criterion:
-    if not item.text:
+    if _MARKS.fullmatch(item.text):
         raise ValueError(f"Line {item.number} of the rubric text {name} has no text; write a criterion, or remove it.")
     try:
         return criterion_of_line(item.text, theme)
