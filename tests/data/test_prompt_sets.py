@@ -278,6 +278,17 @@ def test_the_two_editreward_benches_are_told_apart(tmp_path):
     assert [winner(row) for row in read] == [(255, 0, 0)]
 
 
+def test_a_ranking_that_is_missing_or_turned_round_is_no_tie(tmp_path):
+    pair = {"instruction": "Edit it.", "dataset": "2pair", "source_image": png("white"), "comparison_type": None}
+    pair |= {"candidate_1": png("red"), "candidate_2": png("blue")}
+    rows = [pair | {"ranking": ranking} for ranking in ("", "A<B", "B < A", None, "A = B")]
+    path = write_parquet(tmp_path / "bench.parquet", rows)
+    empty, second, first, none, level = load_preferences(f"editreward-bench:{path}", ties=True)
+    assert empty.startswith("Row 0: it holds no labelled pair")
+    assert none.startswith("Row 3: it holds no labelled pair")
+    assert (second.winner, first.winner, level.winner) == (1, 0, None)
+
+
 def test_pairs_of_a_set_are_read_where_preferences_are(tmp_path):
     for color in ("red", "blue"):
         Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")
@@ -358,6 +369,10 @@ def test_a_set_is_named_where_a_dataset_is(tmp_path):
         (
             "editreward-bench",
             {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "C>A"},
+        ),
+        (
+            "editreward-bench",
+            {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "A"},
         ),
         ("mj-bench", {"caption": "p", "category": "quality", "image0": 1, "image1": 2, "label": 0.5}),
         ("genai-bench-t2i", {"prompt": "p", "left_image": 1, "right_image": 2, "vote_type": "left"}),

@@ -53,13 +53,14 @@ def _editreward_bench(row: Row) -> Row:
         name = str(row["id"])
         name = name.partition("_")[0] if "_" in name else name[:10]  # as its own code finds what belongs together
         read |= {"label_group": f"{kind} {name}", "label_group_size": _COMPARISONS[kind]}
-    better, _, worse = row["ranking"].partition(">")
-    if not worse:  # "A=B"
-        return read | {"label_rank": [1, 1]}
     # `candidate_1` is the first letter of "AvsC"; the sets of two have no such column filled
     first, _, second = (row.get("comparison_type") or "AvsB").partition("vs")
-    ranks = {(first, second): [1, 2], (second, first): [2, 1]}
-    return read | {"label_rank": ranks[better.strip(), worse.strip()]}
+    ranks = dict.fromkeys(("A=B", f"{first}={second}", f"{second}={first}"), [1, 1])
+    ranks |= dict.fromkeys((f"{first}>{second}", f"{second}<{first}"), [1, 2])
+    ranks |= dict.fromkeys((f"{second}>{first}", f"{first}<{second}"), [2, 1])
+    ranking = "".join((row["ranking"] or "").split())
+    # a pair that nobody has ranked is no tie: it is left out as one without a label
+    return read | ({"label_rank": ranks[ranking]} if ranking else {})
 
 
 def _editscore_bench(row: Row, dimension: str) -> Row | None:
