@@ -9,6 +9,7 @@ import re
 import threading
 import time
 
+import numpy as np
 import pytest
 from openai_server import Answer, OpenAIServer
 from PIL import Image
@@ -53,6 +54,29 @@ def test_images_are_sent_as_png_no_larger_than_asked():
     sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     assert sent.size == (16, 8)
     assert sent.getpixel((3, 3)) == (250, 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (Image.fromarray(np.full((8, 8), 30000, np.uint16)), (116, 116, 116)),
+        (Image.new("RGBA", (8, 8), (220, 10, 10, 0)), (255, 255, 255)),
+        (Image.new("LA", (8, 8), (40, 0)), (255, 255, 255)),
+    ],
+    ids=["16 bits of grey", "transparent red", "transparent grey"],
+)
+def test_a_picture_is_sent_as_bright_as_it_is(image, seen):
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        model_at(server).complete([ask(image=image)])
+    url = server.requests[0]["messages"][0]["content"][1]["image_url"]["url"]
+    assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).getpixel((3, 3)) == seen
+
+
+def test_a_picture_whose_white_is_not_known_is_not_sent_as_black():
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        (reply,) = model_at(server).complete([ask(image=Image.fromarray(np.full((8, 8), 0.5, np.float32)))])
+    assert not server.requests
+    assert "holds fractions, and nothing says which of them is white" in reply.failure.message
 
 
 def test_no_more_than_max_concurrency_requests_are_in_flight_over_all_threads():
