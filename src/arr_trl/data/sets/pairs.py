@@ -55,9 +55,11 @@ def _editreward_bench(row: Row) -> Row:
         read |= {"label_group": f"{kind} {name}", "label_group_size": _COMPARISONS[kind]}
     # `candidate_1` is the first letter of "AvsC"; the sets of two have no such column filled
     first, _, second = (row.get("comparison_type") or "AvsB").partition("vs")
-    ranks = dict.fromkeys(("A=B", f"{first}={second}", f"{second}={first}"), [1, 1])
-    ranks |= dict.fromkeys((f"{first}>{second}", f"{second}<{first}"), [1, 2])
-    ranks |= dict.fromkeys((f"{second}>{first}", f"{first}<{second}"), [2, 1])
+    ranks = {
+        **{level: [1, 1] for level in ("A=B", f"{first}={second}", f"{second}={first}")},
+        **{better: [1, 2] for better in (f"{first}>{second}", f"{second}<{first}")},
+        **{worse: [2, 1] for worse in (f"{second}>{first}", f"{first}<{second}")},
+    }
     ranking = "".join((row["ranking"] or "").split())
     # a pair that nobody has ranked is no tie: it is left out as one without a label
     return read | ({"label_rank": ranks[ranking]} if ranking else {})
