@@ -289,6 +289,42 @@ def test_a_ranking_that_is_missing_or_turned_round_is_no_tie(tmp_path):
     assert (second.winner, first.winner, level.winner) == (1, 0, None)
 
 
+RANKING = '{"folder": "f", "ref_image": "r.png", "comp_images": ["a.png", "b.png"], "rank_images": ["a.png", "b.png"]}'
+
+
+@pytest.mark.parametrize(
+    ("rankings", "prompts", "words"),
+    [
+        (RANKING, '{"idx": "g", "prompt": "p"}', "no prompt for the folder 'f' of "),
+        (RANKING, '{"prompt": "p"}', "no prompt for the folder 'f' of "),
+        (RANKING, "null", r"Line 1 of .*prompt_data.jsonl is not a JSON object: 'null'"),
+        (f"{RANKING}\nnull", '{"idx": "f", "prompt": "p"}', r"Line 2 of .*rank.jsonl is not a JSON object"),
+        (RANKING, '{"idx": "f", "pro', r"Line 1 of .*prompt_data.jsonl is no JSON that can be read \(Unterminated"),
+        (RANKING, '{"idx": "f", "idx": "g"}', r"prompt_data.jsonl is no JSON .*the key 'idx' comes twice"),
+    ],
+)
+def test_a_damaged_file_of_rankings_is_named(tmp_path, rankings, prompts, words):
+    (tmp_path / "rank.jsonl").write_text(rankings)
+    (tmp_path / "prompt_data.jsonl").write_text(prompts)
+    with pytest.raises(ValueError, match=words):
+        list(read_prompt_set(find_prompt_set("consistencyrank"), tmp_path / "rank.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "UGE_edit.json has to be a JSON object of which every value is a row"),
+        ('{"1": null}', "UGE_edit.json has to be a JSON object of which every value is a row"),
+        ('{"1": {', "UGE_edit.json is no JSON that can be read"),
+        ('{"1": {}, "1": {}}', "UGE_edit.json is no JSON that can be read .the key '1' comes twice"),
+    ],
+)
+def test_a_damaged_file_of_edits_is_named(tmp_path, content, words):
+    (tmp_path / "UGE_edit.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        load_prompt_set("imgedit-uge", tmp_path / "UGE_edit.json")
+
+
 def test_pairs_of_a_set_are_read_where_preferences_are(tmp_path):
     for color in ("red", "blue"):
         Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")

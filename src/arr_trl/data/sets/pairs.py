@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ...text_files import lines_of, read_json, read_text
+from ...text_files import lines_of, read_json_of, read_text
 from .base import Official, PromptSet, Row
 
 
@@ -93,10 +93,22 @@ def _consistencyrank(row: Row) -> Row:
 
 def _rankings_with_prompts(path: Path) -> Iterator[Row]:
     """The rankings of a file, each with the prompt that prompt_data.jsonl beside it has for its folder."""
-    files = (path, path.parent / "prompt_data.jsonl")
-    rankings, prompts = ([read_json(line) for line in lines_of(read_text(file)) if line.strip()] for file in files)
-    of_folder = {row["idx"]: row["prompt"] for row in prompts}
-    yield from ({**row, "prompt": of_folder[row["folder"]]} for row in rankings)
+    beside = path.parent / "prompt_data.jsonl"
+    of_folder = {str(row.get("idx")): row.get("prompt") for row in _objects_of(beside)}
+    for row in _objects_of(path):
+        if of_folder.get(folder := str(row.get("folder"))) is None:
+            raise ValueError(f"{beside} has no prompt for the folder {folder!r} of {path}; get both files again.")
+        yield {**row, "prompt": of_folder[folder]}
+
+
+def _objects_of(path: Path) -> Iterator[Row]:
+    """The objects of a file that has one in each line."""
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        if line.strip():
+            row = read_json_of(line, name := f"Line {number} of {path}")
+            if not isinstance(row, dict):
+                raise ValueError(f"{name} is not a JSON object: {line[:80]!r}.")
+            yield row
 
 
 def _mj_bench(row: Row) -> Row:
