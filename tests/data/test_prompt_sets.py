@@ -101,7 +101,7 @@ def test_unigenbench_keeps_all_its_test_points(tmp_path, name):
     }
 
 
-@pytest.mark.parametrize("name", ["unigenbench", "unigenbench-zh", "unigenbench-zh-long"])
+@pytest.mark.parametrize("name", ["unigenbench-zh", "unigenbench-zh-long"])
 def test_unigenbench_in_chinese_has_columns_of_its_own(tmp_path, name):
     points = {"主体": "动物", "考点": ["风格", "属性-数量"], "考点对应描述": ["水墨画风格", "两只熊猫"]}
     row = {"index": 0, "prompt_zh": "两只熊猫，水墨画风格。", "sub_dims_zh": json.dumps(points, ensure_ascii=False)}
@@ -287,6 +287,35 @@ def test_a_ranking_that_is_missing_or_turned_round_is_no_tie(tmp_path):
     assert empty.startswith("Row 0: it holds no labelled pair")
     assert none.startswith("Row 3: it holds no labelled pair")
     assert (second.winner, first.winner, level.winner) == (1, 0, None)
+
+
+def test_a_name_says_which_language_is_read_whatever_else_the_file_has(tmp_path):
+    tested = {"Testpoints": ["Style"], "Testpoint Description": ["ink"]}
+    row = {"prompt_en": "a fox", "sub_dims_en": json.dumps(tested)}
+    chinese = {"prompt_zh": "狐狸", "sub_dims_zh": json.dumps({"考点": ["风格"], "考点对应描述": ["墨"]})}
+    both, other = write_csv(tmp_path / "both.csv", [row | chinese]), write_csv(tmp_path / "zh.csv", [chinese])
+    assert load_prompt_set("unigenbench", both)[0]["prompt"] == "a fox"
+    assert load_prompt_set("unigenbench-zh-long", both)[0]["test_points"] == ["风格"]
+    with pytest.raises(ValueError, match=r"cannot be read .KeyError.'sub_dims_en'.*expected was csv: `prompt_en`"):
+        load_prompt_set("unigenbench", other)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("geneval2", {"skills": "count"}),
+        ("geneval2", {"vqa_list": {"Are there dogs?": "Yes"}}),
+        ("geneval2", {"vqa_list": ["Are there dogs?"]}),
+        ("consistencyrank", {"rank_images": "a.png b.png"}),
+        ("consistencyrank", {"comp_images": "ab"}),
+        ("unigenbench", {"sub_dims_en": '{"Testpoints": "Style", "Testpoint Description": []}'}),
+    ],
+)
+def test_letters_and_keys_are_not_taken_for_a_list(name, row):
+    whole = {"prompt": "p", "atom_count": 2, "vqa_list": [["Are there dogs?", "Yes"]], "skills": ["count"]}
+    whole |= json.loads(RANKING) | {"prompt_en": "p"}
+    with pytest.raises(TypeError, match="is no list"):
+        find_prompt_set(name).row(whole | row)
 
 
 RANKING = '{"folder": "f", "ref_image": "r.png", "comp_images": ["a.png", "b.png"], "rank_images": ["a.png", "b.png"]}'

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ...text_files import lines_of, read_json_of, read_text
-from .base import Official, PromptSet, Row
+from .base import Official, PromptSet, Row, a_list
 
 
 _MARK = re.compile(r"<image_(\d+)>")
@@ -85,8 +85,8 @@ def _consistencyrank(row: Row) -> Row:
         "prompt": row["prompt"],
         "category": None,
         "source_image": pictures + row["ref_image"],
-        "images": [pictures + name for name in row["comp_images"]],
-        "label_rank": [row["rank_images"].index(name) + 1 for name in row["comp_images"]],
+        "images": [pictures + name for name in a_list(row["comp_images"])],
+        "label_rank": [a_list(row["rank_images"]).index(name) + 1 for name in row["comp_images"]],
         "label_group": f"{row['folder']} {row['ref_image']}",
     }
 
