@@ -318,6 +318,30 @@ def test_letters_and_keys_are_not_taken_for_a_list(name, row):
         find_prompt_set(name).row(whole | row)
 
 
+def test_a_copy_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for color in ("red", "blue"):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")
+    (tmp_path / "test.json").write_text('[{"prompt": "p", "path1": "red.png", "path2": "blue.png"}]')
+    (pair,) = load_preferences("hpdv3:~/test.json")
+    assert pair.winner == 0
+    assert load_prompts("hpdv3", data_files="~/test.json")["prompt"][:] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("drawbench", "d.csv", "Prompts,Category\na cat,99999999999999999999\n"),
+        ("geneval", "d.jsonl", '{"prompt": "p", "tag": "x"}\n{"prompt": "p"\n'),
+    ],
+    ids=["a number of 20 digits", "an object that does not end"],
+)
+def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path, name, file, content):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"{file} cannot be read .*; repair the file"):
+        load_prompt_set(name, tmp_path / file)
+
+
 RANKING = '{"folder": "f", "ref_image": "r.png", "comp_images": ["a.png", "b.png"], "rank_images": ["a.png", "b.png"]}'
 
 
