@@ -47,6 +47,7 @@ class OpenAIServer:
         self.latency_s = latency_s
         self.requests: list[dict] = []
         self.headers: list[dict] = []
+        self.paths: list[str] = []
         self.in_flight = self.most_in_flight = 0
         self._lock = threading.Lock()
         server = self
@@ -63,6 +64,7 @@ class OpenAIServer:
                 with server._lock:
                     number = len(server.requests)
                     server.requests.append(body)
+                    server.paths.append(self.path)
                     server.headers.append({k.lower(): v for k, v in self.headers.items()})
                     server.in_flight += 1
                     server.most_in_flight = max(server.most_in_flight, server.in_flight)

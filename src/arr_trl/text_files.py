@@ -78,6 +78,14 @@ def read_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def read_json_of(text: str, name: str) -> Any:
+    """[`read_json`] of what a file or a line of it holds; `name` is what it is called in the error."""
+    try:
+        return read_json(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is no JSON that can be read ({error}); repair it.") from None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:

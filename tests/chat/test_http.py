@@ -9,6 +9,7 @@ import re
 import threading
 import time
 
+import numpy as np
 import pytest
 from openai_server import Answer, OpenAIServer
 from PIL import Image
@@ -53,6 +54,29 @@ def test_images_are_sent_as_png_no_larger_than_asked():
     sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     assert sent.size == (16, 8)
     assert sent.getpixel((3, 3)) == (250, 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (Image.fromarray(np.full((8, 8), 30000, np.uint16)), (116, 116, 116)),
+        (Image.new("RGBA", (8, 8), (220, 10, 10, 0)), (255, 255, 255)),
+        (Image.new("LA", (8, 8), (40, 0)), (255, 255, 255)),
+    ],
+    ids=["16 bits of grey", "transparent red", "transparent grey"],
+)
+def test_a_picture_is_sent_as_bright_as_it_is(image, seen):
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        model_at(server).complete([ask(image=image)])
+    url = server.requests[0]["messages"][0]["content"][1]["image_url"]["url"]
+    assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).getpixel((3, 3)) == seen
+
+
+def test_a_picture_whose_white_is_not_known_is_not_sent_as_black():
+    with OpenAIServer(respond=lambda n, b: Answer("ok")) as server:
+        (reply,) = model_at(server).complete([ask(image=Image.fromarray(np.full((8, 8), 0.5, np.float32)))])
+    assert not server.requests
+    assert "holds fractions, and nothing says which of them is white" in reply.failure.message
 
 
 def test_no_more_than_max_concurrency_requests_are_in_flight_over_all_threads():
@@ -397,11 +421,26 @@ def test_an_answer_in_another_shape_is_not_a_broken_server(answer, text):
         (said(None, finish="length", reasoning_content="yes"), "truncated", "cut at 1024 tokens, while the model was"),
         (said([THOUGHT]), "empty", "The reply is empty"),
         (said(None, tool_calls=[{"function": {"arguments": "yes"}}]), "empty", "only the call of a tool"),
+        (said(None, tool_calls=[{}], reasoning_content="yes"), "empty", "only the call of a tool"),
+        (said(None, function_call={"name": "f"}, reasoning="yes"), "empty", "only the call of a tool"),
+        (said("yes", finish="error"), "server", "broke off its reply with the reason 'error'"),
+        (said("yes", finish="abort"), "server", "broke off"),
         (said([{"type": "refusal", "refusal": "no"}]), "refusal", "refused"),
         (said({"text": "yes"}), "server", r"content is no text but \{"),
         (said([{"type": "image_url"}]), "server", r"a part that is no text: \{.type"),
     ],
-    ids=["cut thoughts", "thoughts alone", "a tool", "a refusal in a part", "an object", "a picture"],
+    ids=[
+        "cut thoughts",
+        "thoughts alone",
+        "a tool",
+        "a draft before a tool",
+        "a draft before a function",
+        "an error",
+        "an abort",
+        "a refusal in a part",
+        "an object",
+        "a picture",
+    ],
 )
 def test_what_is_no_answer_is_told_as_what_it_is(answer, kind, words):
     with OpenAIServer(respond=lambda n, b: answer) as server:
@@ -419,14 +458,24 @@ def test_what_is_no_answer_is_told_as_what_it_is(answer, kind, words):
         ({"choices": [{"error": {"message": "upstream", "code": 502}, "message": {}}]}, "server", "upstream"),
         ({"detail": "model is loading"}, "server", "model is loading"),
         ({"error": {"type": "odd"}}, "server", "odd"),
+        ({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no balance"}}, "server", "no balance"),
     ],
-    ids=["vLLM's", "OpenAI's", "a code beside it", "OpenRouter's", "FastAPI's", "without words"],
+    ids=["vLLM's", "OpenAI's", "a code beside it", "OpenRouter's", "FastAPI's", "without words", "MiniMax's"],
 )
 def test_an_error_with_status_200_keeps_the_server_s_words(body, kind, words):
     with OpenAIServer(respond=lambda n, b: Answer(body=json.dumps(body).encode())) as server:
         (reply,) = model_at(server, max_retries=0).complete([ask()])
     assert reply.failure.kind == kind
     assert words in reply.failure.message
+
+
+@pytest.mark.parametrize("choice", [{"text": "yes"}, {"delta": {"content": "yes"}}, {"message": None}])
+def test_a_completion_of_another_kind_is_not_an_empty_reply_and_paid_twice(choice):
+    with OpenAIServer(respond=lambda n, b: Answer(body=json.dumps({"choices": [choice]}).encode())) as server:
+        (reply,) = model_at(server).complete([ask()])
+    assert reply.failure.kind == "server"  # not "empty", which a judge would ask for again
+    assert f"without a `message`, but with {next(iter(choice))}" in reply.failure.message
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

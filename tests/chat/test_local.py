@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -128,6 +129,15 @@ def test_thoughts_that_end_with_a_special_token_are_told_from_the_answer(folder,
     (reply,) = model.complete([ask("Which?", max_tokens=99)])
     # this tokenizer puts a space between letters
     assert parse_reply(reply.text.replace(" ", ""), create_model("A", a=(int, ...))).a == 2
+
+
+def test_a_transparent_picture_is_shown_on_white_and_16_bits_as_bright_as_they_are(folder):
+    model = LocalChatModel(folder)
+    for image, seen in (
+        (Image.new("RGBA", (8, 8), (220, 10, 10, 0)), (255, 255, 255)),
+        (Image.fromarray(np.full((8, 8), 30000, np.uint16)), (116, 116, 116)),
+    ):
+        assert model._part({"type": "image", "image": image})["image"].getpixel((3, 3)) == seen
 
 
 def test_what_a_model_raises_is_a_failure_of_its_batch_alone(folder):

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import sqlite3
 
 import numpy as np
@@ -192,6 +193,49 @@ def wrong(number, body):
     """Prefers the second picture, whatever it shows."""
     criteria = [{"criterion": i, "ranks": [2, 1]} for i in range(1, 5)]
     return Answer(json.dumps({"criteria": criteria, "reason": "", "ranks": [2, 1]}))
+
+
+def with_sources(folder, counts):
+    """Pairs of edits with so many sources each."""
+    for i in range(max(counts)):
+        Image.new("RGB", (32, 32), (50 * i, 200, 10)).save(f"source-{i}.png")
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    sources = [[f"source-{i}.png" for i in range(count)] or None for count in counts]
+    rows = [row | {"source_image": source} for row, source in zip(rows, sources, strict=False)]
+    (folder / "edits.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["--rubric", "weak.json", "--dataset", "edits.jsonl"]
+
+
+def at_most_three(number, body):
+    shown = sum(part["type"] == "image_url" for part in body["messages"][0]["content"])
+    error = b'{"error": {"message": "At most 3 image(s) may be provided"}}'
+    ranks = {"criteria": [{"criterion": 1, "ranks": [1, 2]}], "reason": "", "ranks": [1, 2]}
+    return Answer(status=400, body=error) if shown > 3 else Answer(json.dumps(ranks))
+
+
+def test_a_server_that_takes_too_few_pictures_for_the_sources_is_found_before_it_is_paid(folder, capsys):
+    with OpenAIServer(respond=at_most_three) as server, pytest.raises(SystemExit):
+        run([*EVAL[:-1], "judge", "--base_url", server.url, *with_sources(folder, [2] * 4)])
+    assert "At most 3 image(s)" in capsys.readouterr().err
+    assert not (folder / "judge_eval.json").exists()
+
+
+def test_why_some_pairs_have_no_verdict_is_told(folder, capsys):
+    with OpenAIServer(respond=at_most_three) as server:
+        assert run([*EVAL[:-1], "judge", "--base_url", server.url, *with_sources(folder, [1, 2, 2, 2])]) == 0
+    said = capsys.readouterr().err
+    assert "gave no verdict for 6 of 8 questions" in said
+    assert re.search(r"Of 6 it is: .*At most 3 image", said)
+
+
+def test_an_edit_without_its_source_is_left_out_and_not_the_end(folder, capsys):
+    Rubric.load("weak.json").model_copy(update={"task": "image-editing"}).save("editing.json")
+    arguments = [*with_sources(folder, [0, 1, 0, 1]), "--compare", "--compare_rubric", "editing.json"]
+    with OpenAIServer(respond=at_most_three) as server:
+        assert run([*EVAL[:-1], "judge", "--base_url", server.url, *arguments]) == 0
+    written = json.loads((folder / "judge_eval.json").read_text())
+    assert [(some["pairs"], some["skipped"]) for some in (written, written["compared"])] == [(2, 2)] * 2
+    assert "Left out: Row 0: it has no source image, which the editing rubric" in capsys.readouterr().out
 
 
 def test_two_servers_of_one_name_are_compared_and_not_one_with_itself(folder, monkeypatch):

@@ -67,6 +67,13 @@ def test_prompt_column_is_renamed_and_replaces_another_prompt(tmp_path, streamin
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+def test_a_number_too_long_to_count_with_is_one_sentence(tmp_path, streaming):
+    (tmp_path / "prompts.csv").write_text("prompt,id\na cat,99999999999999999999\n")
+    with pytest.raises(ValueError, match=r"prompts.csv cannot be read .*OverflowError.*; repair the file"):
+        load_prompts(str(tmp_path / "prompts.csv"), streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_data_files_are_taken_from_the_folder(tmp_path, streaming):
     write(tmp_path, "jsonl")
     (tmp_path / "other.jsonl").write_text(json.dumps({"prompt": "another"}))

@@ -101,7 +101,7 @@ def test_unigenbench_keeps_all_its_test_points(tmp_path, name):
     }
 
 
-@pytest.mark.parametrize("name", ["unigenbench", "unigenbench-zh", "unigenbench-zh-long"])
+@pytest.mark.parametrize("name", ["unigenbench-zh", "unigenbench-zh-long"])
 def test_unigenbench_in_chinese_has_columns_of_its_own(tmp_path, name):
     points = {"主体": "动物", "考点": ["风格", "属性-数量"], "考点对应描述": ["水墨画风格", "两只熊猫"]}
     row = {"index": 0, "prompt_zh": "两只熊猫，水墨画风格。", "sub_dims_zh": json.dumps(points, ensure_ascii=False)}
@@ -278,6 +278,106 @@ def test_the_two_editreward_benches_are_told_apart(tmp_path):
     assert [winner(row) for row in read] == [(255, 0, 0)]
 
 
+def test_a_ranking_that_is_missing_or_turned_round_is_no_tie(tmp_path):
+    pair = {"instruction": "Edit it.", "dataset": "2pair", "source_image": png("white"), "comparison_type": None}
+    pair |= {"candidate_1": png("red"), "candidate_2": png("blue")}
+    rows = [pair | {"ranking": ranking} for ranking in ("", "A<B", "B < A", None, "A = B")]
+    path = write_parquet(tmp_path / "bench.parquet", rows)
+    empty, second, first, none, level = load_preferences(f"editreward-bench:{path}", ties=True)
+    assert empty.startswith("Row 0: it holds no labelled pair")
+    assert none.startswith("Row 3: it holds no labelled pair")
+    assert (second.winner, first.winner, level.winner) == (1, 0, None)
+
+
+def test_a_name_says_which_language_is_read_whatever_else_the_file_has(tmp_path):
+    tested = {"Testpoints": ["Style"], "Testpoint Description": ["ink"]}
+    row = {"prompt_en": "a fox", "sub_dims_en": json.dumps(tested)}
+    chinese = {"prompt_zh": "狐狸", "sub_dims_zh": json.dumps({"考点": ["风格"], "考点对应描述": ["墨"]})}
+    both, other = write_csv(tmp_path / "both.csv", [row | chinese]), write_csv(tmp_path / "zh.csv", [chinese])
+    assert load_prompt_set("unigenbench", both)[0]["prompt"] == "a fox"
+    assert load_prompt_set("unigenbench-zh-long", both)[0]["test_points"] == ["风格"]
+    with pytest.raises(ValueError, match=r"cannot be read .KeyError.'sub_dims_en'.*expected was csv: `prompt_en`"):
+        load_prompt_set("unigenbench", other)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("geneval2", {"skills": "count"}),
+        ("geneval2", {"vqa_list": {"Are there dogs?": "Yes"}}),
+        ("geneval2", {"vqa_list": ["Are there dogs?"]}),
+        ("consistencyrank", {"rank_images": "a.png b.png"}),
+        ("consistencyrank", {"comp_images": "ab"}),
+        ("unigenbench", {"sub_dims_en": '{"Testpoints": "Style", "Testpoint Description": []}'}),
+    ],
+)
+def test_letters_and_keys_are_not_taken_for_a_list(name, row):
+    whole = {"prompt": "p", "atom_count": 2, "vqa_list": [["Are there dogs?", "Yes"]], "skills": ["count"]}
+    whole |= json.loads(RANKING) | {"prompt_en": "p"}
+    with pytest.raises(TypeError, match="is no list"):
+        find_prompt_set(name).row(whole | row)
+
+
+def test_a_copy_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for color in ("red", "blue"):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")
+    (tmp_path / "test.json").write_text('[{"prompt": "p", "path1": "red.png", "path2": "blue.png"}]')
+    (pair,) = load_preferences("hpdv3:~/test.json")
+    assert pair.winner == 0
+    assert load_prompts("hpdv3", data_files="~/test.json")["prompt"][:] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("drawbench", "d.csv", "Prompts,Category\na cat,99999999999999999999\n"),
+        ("geneval", "d.jsonl", '{"prompt": "p", "tag": "x"}\n{"prompt": "p"\n'),
+    ],
+    ids=["a number of 20 digits", "an object that does not end"],
+)
+def test_a_file_that_breaks_while_it_is_read_is_named(tmp_path, name, file, content):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"{file} cannot be read .*; repair the file"):
+        load_prompt_set(name, tmp_path / file)
+
+
+RANKING = '{"folder": "f", "ref_image": "r.png", "comp_images": ["a.png", "b.png"], "rank_images": ["a.png", "b.png"]}'
+
+
+@pytest.mark.parametrize(
+    ("rankings", "prompts", "words"),
+    [
+        (RANKING, '{"idx": "g", "prompt": "p"}', "no prompt for the folder 'f' of "),
+        (RANKING, '{"prompt": "p"}', "no prompt for the folder 'f' of "),
+        (RANKING, "null", r"Line 1 of .*prompt_data.jsonl is not a JSON object: 'null'"),
+        (f"{RANKING}\nnull", '{"idx": "f", "prompt": "p"}', r"Line 2 of .*rank.jsonl is not a JSON object"),
+        (RANKING, '{"idx": "f", "pro', r"Line 1 of .*prompt_data.jsonl is no JSON that can be read \(Unterminated"),
+        (RANKING, '{"idx": "f", "idx": "g"}', r"prompt_data.jsonl is no JSON .*the key 'idx' comes twice"),
+    ],
+)
+def test_a_damaged_file_of_rankings_is_named(tmp_path, rankings, prompts, words):
+    (tmp_path / "rank.jsonl").write_text(rankings)
+    (tmp_path / "prompt_data.jsonl").write_text(prompts)
+    with pytest.raises(ValueError, match=words):
+        list(read_prompt_set(find_prompt_set("consistencyrank"), tmp_path / "rank.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "UGE_edit.json has to be a JSON object of which every value is a row"),
+        ('{"1": null}', "UGE_edit.json has to be a JSON object of which every value is a row"),
+        ('{"1": {', "UGE_edit.json is no JSON that can be read"),
+        ('{"1": {}, "1": {}}', "UGE_edit.json is no JSON that can be read .the key '1' comes twice"),
+    ],
+)
+def test_a_damaged_file_of_edits_is_named(tmp_path, content, words):
+    (tmp_path / "UGE_edit.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        load_prompt_set("imgedit-uge", tmp_path / "UGE_edit.json")
+
+
 def test_pairs_of_a_set_are_read_where_preferences_are(tmp_path):
     for color in ("red", "blue"):
         Image.new("RGB", (8, 8), color).save(tmp_path / f"{color}.png")
@@ -358,6 +458,10 @@ def test_a_set_is_named_where_a_dataset_is(tmp_path):
         (
             "editreward-bench",
             {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "C>A"},
+        ),
+        (
+            "editreward-bench",
+            {"instruction": "p", "source_image": 0, "candidate_1": 1, "candidate_2": 2, "ranking": "A"},
         ),
         ("mj-bench", {"caption": "p", "category": "quality", "image0": 1, "image1": 2, "label": 0.5}),
         ("genai-bench-t2i", {"prompt": "p", "left_image": 1, "right_image": 2, "vote_type": "left"}),

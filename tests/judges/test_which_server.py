@@ -9,6 +9,7 @@ from test_rubric_judge import gray
 
 from arr_trl.autorubric.embeddings import ServerEmbedder
 from arr_trl.chat import HTTPChatModel
+from arr_trl.chat.addresses import address_of
 from arr_trl.judges import EnsembleJudge, JudgeRow, RubricJudge, StoredAnswer, VerdictStore
 from arr_trl.rubrics import Criterion, Rubric
 
@@ -46,6 +47,23 @@ def test_members_of_one_name_at_two_servers_vote_for_themselves(tmp_path):
         ensemble = EnsembleJudge([judge_at(server.url, store) for server in (first, second)])
         assert ensemble.compare(ROW)[0].tie
     assert (len(first.requests), len(second.requests)) == (1, 1)
+
+
+def test_backends_told_apart_by_the_query_do_not_get_each_other_s_verdicts(tmp_path):
+    store = tmp_path / "judge.sqlite"
+
+    def respond(number, body):
+        ranks = [2, 1] if "private-b" in server.paths[-1] else [1, 2]
+        reply = {"criteria": [{"criterion": 1, "ranks": ranks}], "reason": "", "ranks": ranks}
+        return Answer(json.dumps(reply))
+
+    with OpenAIServer(respond=respond) as server:
+        assert judge_at(f"{server.url}?backend=private-a", store).compare(ROW)[0].winner == 0
+        assert judge_at(f"{server.url}?backend=private-b", store).compare(ROW)[0].winner == 1
+        assert judge_at(f"{server.url}?backend=private-b&api_key=new", store).compare(ROW)[0].winner == 1
+    assert len(server.requests) == 2
+    assert b"private" not in store.read_bytes()
+    assert address_of("http://h/v1?flag") != address_of("http://h/v1")
 
 
 def test_a_provider_is_not_taken_for_another():

@@ -1,8 +1,13 @@
 """Addresses of servers and the keys they ask for: what is none is refused, and no secret of them is ever shown."""
 
+import hashlib
 import re
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+
+# The key that a query carries says who asks and not who answers: it may change, and the server is the same.
+_NAMES_A_KEY = re.compile(r"key|token|secret|passw|auth|^sig(nature)?$", re.IGNORECASE)
 
 
 def check_address(url: str, setting: str) -> None:
@@ -58,10 +63,16 @@ def without_secrets(url: str) -> str:
 
 
 def address_of(url: str) -> str:
-    """What tells one server from another: its address without secrets, in one spelling."""
+    """
+    What tells one server from another: its address without secrets, in one spelling. Of a query, by which a gateway may tell
+    its backends apart, it has a digest.
+    """
     scheme, _, rest = without_secrets(url).partition("://")
     host, _, path = rest.partition("/")
-    return f"{scheme}://{host}".lower() + f"/{path}".rstrip("/")
+    given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    query = [(name, value) for name, value in given if not _NAMES_A_KEY.search(name)]
+    digest = "?" + hashlib.sha256(repr(query).encode()).hexdigest()[:16] if query else ""
+    return f"{scheme}://{host}".lower() + f"/{path}".rstrip("/") + digest
 
 
 def way_to(url: str) -> str:

@@ -21,6 +21,8 @@ _KIND_OF_STATUS = {
 }
 _TEXT = ("text", "output_text")
 _THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text")
+# What a choice says that the server broke off: what stands in it until then may look whole.
+_BROKEN_OFF = ("error", "abort", "insufficient_system_resource")
 _TOKEN_MARKS = " \t\r\n▁Ġ"  # white space, and what stands for it in the vocabularies of SentencePiece and GPT-2
 _DEPTH = 4  # how deep in an error its words are looked for
 
@@ -62,6 +64,8 @@ def read_completion(body: bytes, request: ChatRequest) -> ChatReply:
         raise NoCompletionError("server", "sent a completion whose `choices` are no list of objects")
     choice = choices[0]
     _check_for_error(choice)
+    if (finish := choice.get("finish_reason")) in _BROKEN_OFF:
+        raise NoCompletionError("server", f"broke off its reply with the reason {finish!r}")
     if request.choices is not None:
         return _choice_reply(choice.get("logprobs"), request.choices, cost)
     return _text_reply(choice, request.max_tokens, cost)
@@ -80,7 +84,7 @@ def server_words(body: Any, depth: int = _DEPTH) -> str:
         return "; ".join(filter(None, (server_words(part, depth - 1) for part in body)))
     if not isinstance(body, dict):
         return str(body)
-    for name in ("error", "detail", "message", "msg", "errors"):
+    for name in ("error", "detail", "message", "msg", "errors", "base_resp", "status_msg"):  # the last two: MiniMax
         if words := server_words(body.get(name), depth - 1):
             place = body.get("loc")  # FastAPI's list of what is wrong with a request
             return f"{'.'.join(map(str, place))}: {words}" if isinstance(place, list) else words
@@ -133,10 +137,15 @@ def _check_for_error(data: dict[str, Any]) -> None:
 
 
 def _text_reply(choice: dict[str, Any], max_tokens: int, usage: ChatUsage) -> ChatReply:
-    message = choice.get("message") or {}
+    message, finish = choice.get("message"), choice.get("finish_reason")
+    if message is None and finish not in ("content_filter", "length"):
+        said = f"The server sent a completion without a `message`, but with {', '.join(choice) or 'nothing'}; check "
+        failure = ChatFailure("server", f"{said}`base_url`, which has to answer chat completions in one piece.")
+        return ChatReply(failure=failure, usage=usage)
+    message = {} if message is None else message
     if not isinstance(message, dict):
         raise NoCompletionError("server", "sent a completion whose `message` is no object")
-    content, finish = message.get("content"), choice.get("finish_reason")
+    content = message.get("content")
     text = _text(content)
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     failure = None
@@ -145,11 +154,11 @@ def _text_reply(choice: dict[str, Any], max_tokens: int, usage: ChatUsage) -> Ch
     elif finish == "length":
         when = "" if text.strip() or not thoughts else ", while the model was still thinking"
         failure = ChatFailure("truncated", f"The reply was cut at {max_tokens} tokens{when}.")
+    elif not text.strip() and (message.get("tool_calls") or message.get("function_call")):
+        failure = ChatFailure("empty", "The reply has no text, only the call of a tool.")
     elif not text.strip() and isinstance(thoughts, str):
         # a server that takes everything before the end of thoughts for thoughts, of a model that had none
         text = thoughts
-    elif not text.strip() and message.get("tool_calls"):
-        failure = ChatFailure("empty", "The reply has no text, only the call of a tool.")
     if failure is None and not text.strip():
         failure = ChatFailure("empty", "The reply is empty.")
     return ChatReply(text=well_formed(text), failure=failure, usage=usage)

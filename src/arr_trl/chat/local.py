@@ -15,6 +15,7 @@ from accelerate import PartialState
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.integrations import deepspeed as hf_deepspeed
 
+from ..rgb import as_rgb
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
 from .wire import beginning
@@ -152,7 +153,7 @@ class LocalChatModel:
     def _part(self, part: dict[str, Any]) -> dict[str, Any]:
         if part["type"] != "image":
             return part
-        image = part["image"].convert("RGB")
+        image = as_rgb(part["image"])
         if max(image.size) > self.max_image_size:
             image.thumbnail((self.max_image_size, self.max_image_size))
         return {"type": "image", "image": image}

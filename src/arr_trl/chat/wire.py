@@ -5,13 +5,20 @@ import io
 
 from PIL import Image
 
+from ..rgb import as_rgb
+
 
 _BEGINNING = 80  # characters of a text that a sentence about it shows
 
 
 def data_url(image: Image.Image, max_size: int) -> str:
-    """A picture as a PNG in an address, its longest side `max_size` at most."""
-    image = image.convert("RGB")
+    """
+    A picture as a PNG in an address, its longest side `max_size` at most.
+
+    Raises:
+        `ValueError`: when nothing says how bright it is, see [`~arr_trl.rgb.as_rgb`].
+    """
+    image = as_rgb(image)
     if max(image.size) > max_size:
         image.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -5,6 +5,8 @@
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,17 +102,23 @@ def _eval(argv: list[str]) -> int:
             judges["compared"] = build_judge(args.second_judge(), args.judge_store, order="fixed")
 
         from ..data.preferences import benchmark_of, load_preferences
-        from ..evaluation.judge_eval import evaluate_judge, mcnemar, print_summary, save_summary
+        from ..evaluation.judge_eval import evaluate_judge, mcnemar, pairs_for, print_summary, save_summary
 
         benchmark = benchmark_of(args.dataset)
         official = () if benchmark is None else benchmark.official
         ties = (benchmark is not None and benchmark.ties) if args.ties is None else args.ties
+        rubrics = [rubric for judge in judges.values() for rubric in judge.rubrics]
+
+        def pairs():  # the same for both judges
+            read = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
+            return pairs_for(rubrics, read)
+
+        sources = _sources_of_the_first(pairs())
         for judge in judges.values():  # before the first is paid for
-            judge.check()
+            judge.check_for(2, sources)
         evaluations, summaries = {}, {}
         for name, judge in judges.items():
-            pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
-            evaluations[name] = evaluate_judge(judge, pairs, args.limit)
+            evaluations[name] = evaluate_judge(judge, pairs(), args.limit)
             summaries[name] = evaluations[name].summary(args.price_in, args.price_out, official)
     summary: dict[str, Any] = {"dataset": args.dataset, **summaries["judge"]}
     if args.compare:
@@ -127,11 +135,28 @@ def _eval(argv: list[str]) -> int:
     for sentence in evaluations["judge"].skipped[:3]:
         print(f"Left out: {sentence}")
     print(f"Wrote {args.output}.")
-    for name, found in summaries.items():
-        if found["invalid_rate"] == 1:
-            shown = f"; `arr-trl judge log {args.judge_store} --status invalid` shows why" if args.judge_store else ""
-            print(f"arr-trl: the {name} gave no verdict on any pair{shown}.", file=sys.stderr)
+    for name, evaluation in evaluations.items():
+        _tell_failures(name, evaluation.failures, 2 * len(evaluation.outcomes), args.judge_store)
     return int(any(found["invalid_rate"] == 1 for found in summaries.values()))
+
+
+def _sources_of_the_first(pairs: Iterable) -> int | None:
+    """How many pictures a judge is shown beside the two of a pair; `None` where there are none, which the rubric may need."""
+    from ..judges import JudgeRow
+
+    first = next((pair for pair in pairs if not isinstance(pair, str)), None)
+    return None if first is None else len(JudgeRow(first.prompt, first.images, first.source_image).sources) or None
+
+
+def _tell_failures(name: str, failures: Counter, asked: int, store: str | None) -> None:
+    """Why a judge gave no verdict, which a rate alone does not tell."""
+    if not failures:
+        return
+    missing = failures.total()
+    share = "on any pair" if missing == asked else f"for {missing} of {asked} questions"
+    shown = f"; `arr-trl judge log {store} --status invalid` shows why" if store else ""
+    ((reason, count),) = failures.most_common(1)
+    print(f"arr-trl: the {name} gave no verdict {share}{shown}. Of {count} it is: {reason}", file=sys.stderr)
 
 
 def _log(argv: list[str]) -> int:

@@ -12,13 +12,13 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import datasets
 import fsspec
-import numpy as np
 import requests
 from datasets import Dataset, IterableDataset
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tenacity import retry, retry_if_not_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from ..digests import image_digest
+from ..rgb import as_rgb, check_white
 
 
 # What policies, judges and reward functions call the picture that an instruction edits.
@@ -27,7 +27,6 @@ SOURCE_COLUMN = "source_image"
 # Less than a latent cell shows nothing; more than this is a mistake, or a file made to fill the memory.
 _SMALLEST_SIDE, _LARGEST_SIDE = 8, 8192  # pixels
 _SHOWN = 200  # characters of a name or a prompt in a sentence
-_WITH_16_BITS = ("PNG", "PPM")  # what Pillow reads of these as mode `I` is 16 bits of grey
 _LARGEST_RATIO = 100  # of the longer side to the shorter; encoders refuse 200
 
 
@@ -210,14 +209,7 @@ def _listed(value: Any) -> list:
 def _load_one(value: Any) -> Image.Image:
     image = _open(value)
     try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-            image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
+        return as_rgb(image)
     except Exception as error:  # the decoders raise what they like
         raise ValueError(f"{_name(value)} is broken ({error}); replace the file.") from error
 
@@ -239,11 +231,7 @@ def _open(value: Any) -> Image.Image:
                 f"{_name(value)} cannot be read as a picture ({type(error).__name__}: "
                 f"{getattr(error, 'strerror', None) or str(error)[:_SHOWN]})."
             ) from error
-    if image.mode == "F" or (image.mode == "I" and image.format not in _WITH_16_BITS):
-        raise ValueError(
-            f"{_name(value)} holds {'fractions' if image.mode == 'F' else 'numbers of 32 bits'}, and nothing says which of them "
-            "is white; save it with 8 or 16 bits."
-        )
+    check_white(image, _name(value))
     width, height = image.size
     if min(width, height) < _SMALLEST_SIDE or max(width, height) > _LARGEST_SIDE:
         raise ValueError(

@@ -131,7 +131,7 @@ def _rename(
     # a stream whose columns are not declared shows them in its first row
     try:
         columns = dataset.column_names or list(next(iter(dataset), {}))
-    except (ArrowInvalid, ValueError) as error:  # of a stream, which is read here for the first time
+    except (ArrowInvalid, ValueError, OverflowError) as error:  # of a stream, which is read here for the first time
         raise ValueError(f"{name} cannot be read ({type(error).__name__}: {error}); repair the file.") from error
     if not columns:
         raise ValueError(f"{name} is empty; it needs at least one row with a `prompt`.")

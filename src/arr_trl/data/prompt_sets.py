@@ -8,6 +8,7 @@ from typing import Any
 import requests
 from datasets import Dataset, Features, List, Value, load_dataset
 from datasets import Image as ImageFeature
+from pyarrow import ArrowInvalid
 
 from .images import undecoded
 from .local_files import TEXT_FILES, plain_text
@@ -73,7 +74,9 @@ def load_prompt_set(name: str, path: str | Path | None = None) -> Dataset:
 
 def read_prompt_set(prompt_set: PromptSet, path: str | Path | None = None) -> Iterator[Row]:
     """The rows of a benchmark as they are read; see [`load_prompt_set`]."""
-    folder = None if path is None else Path(path).parent
+    # after `hpdv3:` no shell puts the home folder in the place of a tilde
+    path = None if path is None else Path(path).expanduser()
+    folder = None if path is None else path.parent
     for row in _files(prompt_set, path):
         try:
             read = prompt_set.row(row)
@@ -95,7 +98,7 @@ def _named(name: str) -> PromptSet:
     return prompt_set
 
 
-def _files(prompt_set: PromptSet, path: str | Path | None) -> Iterator[Row]:
+def _files(prompt_set: PromptSet, path: Path | None) -> Iterator[Row]:
     if path is None and prompt_set.repo is None and prompt_set.url is None:
         raise FileNotFoundError(
             f"{prompt_set.name} has to be downloaded first: get {prompt_set.where}, and give its path."
@@ -129,7 +132,14 @@ def _open(prompt_set: PromptSet, name: str, local: bool) -> Iterable[Row]:
             f"{prompt_set.name} cannot be read from {name} ({type(error).__name__}: {error}); get {prompt_set.where}, and "
             "give its path."
         ) from error
-    return undecoded(rows)  # pictures are decoded where they are used
+    return _read(undecoded(rows), name)  # pictures are decoded where they are used
+
+
+def _read(rows: Iterable[Row], name: str) -> Iterator[Row]:
+    try:
+        yield from rows
+    except (ArrowInvalid, OverflowError) as error:  # a stream is parsed as it is read
+        raise ValueError(f"{name} cannot be read ({type(error).__name__}: {error}); repair the file.") from error
 
 
 def _fetched(prompt_set: PromptSet, url: str) -> list[Row]:

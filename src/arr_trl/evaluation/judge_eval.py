@@ -3,7 +3,8 @@
 import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..data.preferences import Preference
 from ..data.prompt_sets import Official
 from ..folders import replacing
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
+from ..rubrics import Rubric
 from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
 
 
@@ -23,6 +25,7 @@ __all__ = [
     "evaluate_judge",
     "mcnemar",
     "measures",
+    "pairs_for",
     "print_summary",
     "save_summary",
 ]
@@ -39,11 +42,13 @@ class JudgeEvaluation:
         outcomes (`list[JudgeOutcome]`): one per pair.
         skipped (`list[str]`): a sentence for every row that could not be used.
         stats ([`JudgeStats`]): what it cost.
+        failures (`Counter`): why questions got no verdict, and how many for each reason.
     """
 
     outcomes: list[JudgeOutcome] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     stats: JudgeStats = field(default_factory=JudgeStats)
+    failures: Counter[str] = field(default_factory=Counter)
 
     def summary(
         self,
@@ -107,7 +112,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     evaluation = JudgeEvaluation()
 
     def usable():
-        for pair in pairs:
+        for pair in pairs_for(judge.rubrics, pairs):
             if isinstance(pair, str):
                 evaluation.skipped.append(pair)
             else:
@@ -119,9 +124,20 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
         swapped = [JudgeRow(p.prompt, p.images[::-1], p.source_image) for p in chunk]
         verdicts, cost = judge.submit(rows + swapped).result()
         evaluation.stats += cost
+        evaluation.failures.update(verdict.failure for verdict in verdicts if verdict.failure is not None)
         for pair, forward, reversed_ in zip(chunk, verdicts[: len(chunk)], verdicts[len(chunk) :], strict=True):
             evaluation.outcomes.append(_outcome(pair, forward, reversed_))
     return evaluation
+
+
+def pairs_for(rubrics: Iterable[Rubric], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
+    """The pairs, with a sentence in place of one that lacks the source image that a rubric needs."""
+    editing = next((rubric for rubric in rubrics if rubric.task == "image-editing"), None)
+    for pair in pairs:
+        if editing is not None and isinstance(pair, Preference) and pair.source_image is None:
+            yield f"Row {pair.row}: it has no source image, which the editing rubric {editing.name} needs."
+        else:
+            yield pair
 
 
 def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:

@@ -10,6 +10,16 @@ Row = dict[str, Any]
 GITHUB = "https://raw.githubusercontent.com"
 
 
+def a_list(value: Any) -> list:
+    """
+    Raises:
+        `TypeError`: when a value is none: the letters of a text and the keys of an object would be read in its place.
+    """
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
 class Official(NamedTuple):
     """
     A figure of a benchmark's own leaderboard.

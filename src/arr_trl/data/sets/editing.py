@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import Image as ImageFeature
 from datasets import List, Value
 
-from ...text_files import read_json, read_text
+from ...text_files import read_json_of, read_text
 from .base import PromptSet, Row
 
 
@@ -43,7 +43,10 @@ def _humanedit(row: Row) -> Row:
 
 def _object_of_rows(path: Path) -> Iterable[Row]:
     """The rows of a JSON object of rows, which `datasets` would take for one row."""
-    return read_json(read_text(path)).values()
+    rows = read_json_of(read_text(path), str(path))
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise ValueError(f"{path} has to be a JSON object of which every value is a row, an object of its own.")
+    return rows.values()
 
 
 _PICTURES = "with the pictures, from Benchmark.tar in the dataset sysuyy/ImgEdit on the Hub"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ...text_files import lines_of, read_json, read_text
-from .base import Official, PromptSet, Row
+from ...text_files import lines_of, read_json_of, read_text
+from .base import Official, PromptSet, Row, a_list
 
 
 _MARK = re.compile(r"<image_(\d+)>")
@@ -53,13 +53,16 @@ def _editreward_bench(row: Row) -> Row:
         name = str(row["id"])
         name = name.partition("_")[0] if "_" in name else name[:10]  # as its own code finds what belongs together
         read |= {"label_group": f"{kind} {name}", "label_group_size": _COMPARISONS[kind]}
-    better, _, worse = row["ranking"].partition(">")
-    if not worse:  # "A=B"
-        return read | {"label_rank": [1, 1]}
     # `candidate_1` is the first letter of "AvsC"; the sets of two have no such column filled
     first, _, second = (row.get("comparison_type") or "AvsB").partition("vs")
-    ranks = {(first, second): [1, 2], (second, first): [2, 1]}
-    return read | {"label_rank": ranks[better.strip(), worse.strip()]}
+    ranks = {
+        **{level: [1, 1] for level in ("A=B", f"{first}={second}", f"{second}={first}")},
+        **{better: [1, 2] for better in (f"{first}>{second}", f"{second}<{first}")},
+        **{worse: [2, 1] for worse in (f"{second}>{first}", f"{first}<{second}")},
+    }
+    ranking = "".join((row["ranking"] or "").split())
+    # a pair that nobody has ranked is no tie: it is left out as one without a label
+    return read | ({"label_rank": ranks[ranking]} if ranking else {})
 
 
 def _editscore_bench(row: Row, dimension: str) -> Row | None:
@@ -82,18 +85,30 @@ def _consistencyrank(row: Row) -> Row:
         "prompt": row["prompt"],
         "category": None,
         "source_image": pictures + row["ref_image"],
-        "images": [pictures + name for name in row["comp_images"]],
-        "label_rank": [row["rank_images"].index(name) + 1 for name in row["comp_images"]],
+        "images": [pictures + name for name in a_list(row["comp_images"])],
+        "label_rank": [a_list(row["rank_images"]).index(name) + 1 for name in row["comp_images"]],
         "label_group": f"{row['folder']} {row['ref_image']}",
     }
 
 
 def _rankings_with_prompts(path: Path) -> Iterator[Row]:
     """The rankings of a file, each with the prompt that prompt_data.jsonl beside it has for its folder."""
-    files = (path, path.parent / "prompt_data.jsonl")
-    rankings, prompts = ([read_json(line) for line in lines_of(read_text(file)) if line.strip()] for file in files)
-    of_folder = {row["idx"]: row["prompt"] for row in prompts}
-    yield from ({**row, "prompt": of_folder[row["folder"]]} for row in rankings)
+    beside = path.parent / "prompt_data.jsonl"
+    of_folder = {str(row.get("idx")): row.get("prompt") for row in _objects_of(beside)}
+    for row in _objects_of(path):
+        if of_folder.get(folder := str(row.get("folder"))) is None:
+            raise ValueError(f"{beside} has no prompt for the folder {folder!r} of {path}; get both files again.")
+        yield {**row, "prompt": of_folder[folder]}
+
+
+def _objects_of(path: Path) -> Iterator[Row]:
+    """The objects of a file that has one in each line."""
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        if line.strip():
+            row = read_json_of(line, name := f"Line {number} of {path}")
+            if not isinstance(row, dict):
+                raise ValueError(f"{name} is not a JSON object: {line[:80]!r}.")
+            yield row
 
 
 def _mj_bench(row: Row) -> Row:

@@ -5,7 +5,7 @@ from functools import partial
 
 from datasets import List, Value
 
-from .base import GITHUB, PromptSet, Row
+from .base import GITHUB, PromptSet, Row, a_list
 
 
 _UNIGENBENCH = "{}/CodeGoat24/UniGenBench/main/data/{}"
@@ -20,8 +20,12 @@ def _geneval(row: Row) -> Row:
 
 
 def _geneval2(row: Row) -> Row:
+    for question_and_answer in a_list(row["vqa_list"]):
+        a_list(question_and_answer)
     return {"prompt": row["prompt"], "category": f"{row['atom_count']} atoms"} | {
-        name: row[name] for name in ("atom_count", "vqa_list", "skills")
+        "atom_count": row["atom_count"],
+        "vqa_list": row["vqa_list"],
+        "skills": a_list(row["skills"]),
     }
 
 
@@ -44,15 +48,14 @@ def _drawbench(row: Row) -> Row:
     return {"prompt": row["Prompts"], "category": row["Category"]}
 
 
-def _unigenbench(row: Row) -> Row:
-    language = "zh" if "prompt_zh" in row else "en"
-    points, descriptions = _TEST_POINTS[language]
+def _unigenbench(row: Row, language: str) -> Row:
     tested = json.loads(row[f"sub_dims_{language}"])
+    points, descriptions = (a_list(tested[name]) for name in _TEST_POINTS[language])
     return {
         "prompt": row[f"prompt_{language}"],
-        "category": tested[points][0] if tested[points] else None,
-        "test_points": tested[points],
-        "test_point_descriptions": tested[descriptions],
+        "category": points[0] if points else None,
+        "test_points": points,
+        "test_point_descriptions": descriptions,
     }
 
 
@@ -132,18 +135,19 @@ TEXT_TO_IMAGE: tuple[PromptSet, ...] = (
         PromptSet(
             name=name,
             task="text-to-image",
-            schema="csv: `prompt_en`, `sub_dims_en` (JSON with `Testpoints` and `Testpoint Description`), or the same in "
-            "Chinese: `prompt_zh`, `sub_dims_zh` (with `考点` and `考点对应描述`)",
-            row=_unigenbench,
+            schema="csv: `prompt_{0}`, `sub_dims_{0}` (JSON with `{1}` and `{2}`)".format(
+                language, *_TEST_POINTS[language]
+            ),
+            row=partial(_unigenbench, language=language),
             url=_UNIGENBENCH.format(GITHUB, file),
             where=f"data/{file} of github.com/CodeGoat24/UniGenBench",
             features=_LINES,
         )
-        for name, file in (
-            ("unigenbench", "test_prompts_en.csv"),
-            ("unigenbench-en-long", "test_prompts_en_long.csv"),
-            ("unigenbench-zh", "test_prompts_zh.csv"),
-            ("unigenbench-zh-long", "test_prompts_zh_long.csv"),
+        for name, language, file in (
+            ("unigenbench", "en", "test_prompts_en.csv"),
+            ("unigenbench-en-long", "en", "test_prompts_en_long.csv"),
+            ("unigenbench-zh", "zh", "test_prompts_zh.csv"),
+            ("unigenbench-zh-long", "zh", "test_prompts_zh_long.csv"),
         )
     ),
     *(
