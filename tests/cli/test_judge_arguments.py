@@ -1,8 +1,12 @@
 """What the options of a judge make, for every command that asks one."""
 
+import json
+from pathlib import Path
+
 import pytest
 import yaml
 from openai_server import Answer, OpenAIServer
+from PIL import Image
 from trl import TrlParser
 
 from arr_trl import RPOConfig, RubricJudge
@@ -130,6 +134,10 @@ def test_bad_input_gets_one_sentence_and_status_2(capsys, words, sentence):
 
 def test_a_key_reaches_the_server_and_nothing_else(monkeypatch, capsys):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    for name in ("red", "blue"):
+        Image.new("RGB", (8, 8), name).save(f"{name}.png")
+    pair = {"prompt": "a", "images": ["red.png", "blue.png"], "label_rank": [1, 2]}
+    Path("pairs.jsonl").write_text(json.dumps(pair) + "\n")
     with OpenAIServer(respond=lambda n, b: Answer(status=401, body=b'{"error": "no sk-very-secret"}')) as server:
         with pytest.raises(SystemExit):
             run(
