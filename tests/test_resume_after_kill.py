@@ -83,7 +83,7 @@ def test_two_processes_resume_in_the_middle_of_a_rollout_with_the_same_adapter(t
     [
         # two optimizer steps for a rollout, against the policy that drew it
         (DiffusionNFTTrainer, {"num_train_points": 1, "old_policy_decay": 0.5, "old_policy_ramp": 0.1}),
-        (FlowGRPOTrainer, {"loss_type": "dppo", "sde_window_range": [0, 2]}),
+        pytest.param(FlowGRPOTrainer, {"loss_type": "dppo", "sde_window_range": [0, 2]}, marks=pytest.mark.slow),
     ],
     ids=["nft", "grpo"],
 )

@@ -96,7 +96,8 @@ def test_configuration_is_one_that_accelerate_reads(path):
     assert yaml.safe_load(path.read_text())["mixed_precision"] == "no"
 
 
-@pytest.mark.parametrize(("config", "processes"), [pytest.param("single", 1, marks=pytest.mark.slow), ("ddp", 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "processes"), PROCESSES)
 def test_mistake_that_every_process_finds_is_not_buried_under_the_launchers(tmp_path, config, processes):
     run = start(tmp_path, config, processes, "--dataset_name", "no-such.jsonl")
     assert run.wait() == 2

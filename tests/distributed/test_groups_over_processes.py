@@ -20,7 +20,11 @@ def uneven(prompts, completions, **columns):
     ("trainer_class", "settings"),
     [
         (DiffusionNFTTrainer, {"num_train_points": 1, "old_policy_decay": 0.5, "old_policy_ramp": 0.3, "beta": 0.1}),
-        (FlowGRPOTrainer, {"beta": 0.1, "epsilon": 0.1, "sde_window_range": [0, 2]}),
+        pytest.param(
+            FlowGRPOTrainer,
+            {"beta": 0.1, "epsilon": 0.1, "sde_window_range": [0, 2]},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["nft", "grpo"],
 )

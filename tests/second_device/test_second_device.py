@@ -135,6 +135,7 @@ def test_device_tells_small_programs_that_a_gpu_would_get_wrong(figures):
     assert figures["two_streams"]["pinned"] == {"home": True, "a part of it": True, "other": False}
 
 
+@pytest.mark.slow
 def test_fsdp2_never_places_the_whole_base_on_a_device(tmp_path):
     script = Path(__file__).with_name("shard_on_second_device.py")
     launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"), "--num_processes", "2")

@@ -194,7 +194,7 @@ def test_same_seed_gives_the_same_adapter_and_another_seed_does_not(flux_pipelin
     assert not all(torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_data_seed_orders_the_prompts_and_nothing_else_does(flux_pipeline, tmp_path, streamed):
     def order(**seeds):
         seen = []
