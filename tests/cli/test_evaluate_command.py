@@ -70,6 +70,7 @@ def test_results_reach_the_model_index_and_the_text_of_the_card(evaluated, relea
     assert "No evaluation was recorded." not in card
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(evaluated, release, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend",

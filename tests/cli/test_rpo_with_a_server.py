@@ -67,6 +67,7 @@ def test_a_run_killed_in_the_middle_of_a_rollout_asks_nothing_again_that_was_ans
     assert len(set(asked)) == 3 * 16 + 4 * 2
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_run_whose_judge_hangs(tmp_path):
     def respond(number, body):
         return checks_pass(number, body) or Answer(hang_s=3600)

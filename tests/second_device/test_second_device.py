@@ -18,12 +18,21 @@ import torch
 from arr_trl.cli.launch import CONFIGS
 
 
-ALWAYS = ["flux", "qwen_image_edit", "deep_flux"]
+ALWAYS = ["flux", "deep_flux"]
 FAMILIES = [
     *ALWAYS,
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("flux_kontext", "flux2", "flux2_klein", "qwen_image", "qwen_image_edit_plus", "sd3", "z_image")
+        for name in (
+            "flux_kontext",
+            "flux2",
+            "flux2_klein",
+            "qwen_image",
+            "qwen_image_edit",
+            "qwen_image_edit_plus",
+            "sd3",
+            "z_image",
+        )
     ),
 ]
 

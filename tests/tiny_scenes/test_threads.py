@@ -32,7 +32,7 @@ def test_one_thread_unless_the_environment_says_how_many(monkeypatch):
 
 
 @pytest.mark.parametrize("argv", [
-    ["rpo", "--model_name_or_path", "tiny_scenes"],
+    pytest.param(["rpo", "--model_name_or_path", "tiny_scenes"], marks=pytest.mark.slow),
     pytest.param(["rpo", "--model_name_or_path", "tiny_scenes_edit"], marks=pytest.mark.slow),  # processes, each of seconds
     pytest.param(["evaluate", "--model", "tiny_scenes"], marks=pytest.mark.slow),
 ])  # fmt: skip

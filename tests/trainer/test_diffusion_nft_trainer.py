@@ -314,8 +314,8 @@ def test_old_policy_is_kept_only_where_it_is_another():
 @pytest.mark.parametrize("settings", [
     {"old_policy_decay": 0.5, "old_policy_ramp": 0.2},
     {"steps_per_generation": 2, "per_device_train_batch_size": 6},
-    {"num_iterations": 2, "beta": 0.1, "logging_steps": 1},
-    {"pipelined_judge": True},
+    pytest.param({"num_iterations": 2, "beta": 0.1, "logging_steps": 1}, marks=pytest.mark.slow),
+    pytest.param({"pipelined_judge": True}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_resumed_run_equals_the_uninterrupted_one(flux_pipeline, tmp_path, settings):
     settings = dict(max_steps=5, save_strategy="steps", save_steps=1, **settings)

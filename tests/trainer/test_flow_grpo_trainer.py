@@ -213,8 +213,10 @@ def test_window_slides_from_the_beginning_of_its_range_to_its_end(tmp_path):
 
 @pytest.mark.parametrize("settings", [
     {"steps_per_generation": 2, "per_device_train_batch_size": 4, "loss_type": "dppo"},
-    {"num_iterations": 2, "beta": 0.1, "loss_type": "guard", "logging_steps": 1},
-    {"sde_window_stride": 1},
+    pytest.param(
+        {"num_iterations": 2, "beta": 0.1, "loss_type": "guard", "logging_steps": 1}, marks=pytest.mark.slow
+    ),
+    pytest.param({"sde_window_stride": 1}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_resumed_run_equals_the_uninterrupted_one(flux_pipeline, tmp_path, settings):
     settings = dict(max_steps=4, save_strategy="steps", save_steps=1, **settings)
