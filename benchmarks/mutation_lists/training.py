@@ -16,8 +16,7 @@ MUTATIONS = [
      "sampling/test_rollout.py"),
     # trainer
     ("base and trained exchanged in the evaluation", "trainer/base_comparison.py",
-     "base, trained, strict=True) for image in pair]\n        rewards_NF",
-     "trained, base, strict=True) for image in pair]\n        rewards_NF", "trainer/test_base_against_trained.py"),
+     "in zip(base, trained, strict=True)", "in zip(trained, base, strict=True)", "trainer/test_base_against_trained.py"),
     ("penalty in closed form without a gradient", "trainer/trajectory_trainer.py", "gaussian_kl(mean[some],",
      "gaussian_kl(mean[some].detach(),", "trainer/test_trajectory_trainer.py"),
     ("penalty as a ratio without a gradient", "trainer/trajectory_trainer.py", "log_prob_RK[some] - ref",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from test_arithmetic import PROMPTS, count_backwards
+from test_arithmetic import PROMPTS, count_backwards, first_wins, second_prompt_ties
 from test_editing import edits
 from tiny_pipelines import build_qwen_image
 
@@ -22,38 +22,35 @@ LOSSES = ("nft", "awm", "dgpo", "crd", "dpo")
 ROWS = [{"prompt": prompt} for prompt in PROMPTS[:2]]
 
 
-def first_wins(prompts, completions, num_generations, **columns):
-    return [float(i % num_generations == 0) for i in range(len(completions))]
-
-
-def second_prompt_ties(prompts, completions, num_generations, **columns):
-    return [float(i == 0) for i in range(len(completions))]
+# of a run on a tiny pipeline that ends after one step
+SMALL = dict(
+    height=32,
+    width=32,
+    max_sequence_length=12,
+    num_inference_steps=4,
+    eval_num_inference_steps=2,
+    gradient_accumulation_steps=1,
+    max_steps=1,
+    learning_rate=1e-2,
+    logging_steps=100,
+    bf16=False,
+    use_cpu=True,
+    report_to=[],
+    save_strategy="no",
+    gradient_checkpointing=False,
+    disable_tqdm=True,
+)
 
 
 def config(tmp_path, **overrides):
-    settings = dict(
+    own = dict(
         output_dir=str(tmp_path / "out"),
-        height=32,
-        width=32,
-        max_sequence_length=12,
-        num_inference_steps=4,
-        eval_num_inference_steps=2,
         num_generations=3,
         num_train_points=2,
         per_device_train_batch_size=12,
-        gradient_accumulation_steps=1,
-        max_steps=1,
-        learning_rate=1e-2,
         beta=0.0,
-        logging_steps=100,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        gradient_checkpointing=False,
-        disable_tqdm=True,
     )
-    return DiffusionNFTConfig(**{**settings, **overrides})
+    return DiffusionNFTConfig(**{**SMALL, **own, **overrides})
 
 
 def build(pipeline, tmp_path, reward=first_wins, dataset=None, watch_funcs=None, **overrides):

@@ -5,10 +5,10 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from test_diffusion_nft_trainer import ROWS, build, config, lora_b
+from transformers import TrainerCallback
 
 from arr_trl.trainer.evaluation import draw_rows
 from arr_trl.trainer.frozen_adapters import EMA, use_frozen_copy
-from arr_trl.trainer.watch import HealthCallback
 
 
 def released(folder):
@@ -23,11 +23,10 @@ def assert_same(found, expected):
         assert torch.equal(weight, value), name
 
 
-class Steps(HealthCallback):
+class Steps(TrainerCallback):
     """Keeps the trained weights after each step."""
 
     def __init__(self):
-        super().__init__(True)
         self.weights = []
 
     def on_step_end(self, args, state, control, model=None, **kwargs):

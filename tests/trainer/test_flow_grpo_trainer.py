@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from test_arithmetic import PROMPTS, count_backwards, first_wins, second_prompt_ties
+from test_diffusion_nft_trainer import SMALL
 from test_editing import edits
 from tiny_pipelines import build_qwen_image
 
@@ -24,29 +25,11 @@ nan = math.nan
 
 
 def config(tmp_path, **overrides):
-    settings = dict(
-        output_dir=str(tmp_path / "out"),
-        height=32,
-        width=32,
-        max_sequence_length=12,
-        num_inference_steps=4,
-        eval_num_inference_steps=2,
-        num_generations=4,
-        sde_window_size=1,
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=1,
+    own = dict(
+        output_dir=str(tmp_path / "out"), num_generations=4, sde_window_size=1, per_device_train_batch_size=8,
         steps_per_generation=1,
-        max_steps=1,
-        learning_rate=1e-2,
-        logging_steps=100,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        gradient_checkpointing=False,
-        disable_tqdm=True,
-    )
-    return FlowGRPOConfig(**{**settings, **overrides})
+    )  # fmt: skip
+    return FlowGRPOConfig(**{**SMALL, **own, **overrides})
 
 
 def build(pipeline, tmp_path, reward=first_wins, dataset=None, **overrides):

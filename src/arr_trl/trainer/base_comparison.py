@@ -93,8 +93,9 @@ class BaseComparison:
         try:
             if rows:  # with fewer rows than processes some have none that counts
                 given = rows if self._only_judges and not self.eval_funcs else decode_columns(rows, dataset)
-                rewards_PN = self._compared(given, base, trained)
-                self._watch_comparison(given, base, trained)
+                pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+                rewards_PN = self._compared(given, pairs)
+                self._watch_comparison(given, pairs)
                 checks = [met_criteria(self.eval_funcs, given, images) for images in (base, trained)]
         except Exception as error:  # whatever the functions of users raise: the others wait for this process
             failure = error
@@ -104,24 +105,18 @@ class BaseComparison:
         self._measure_pictures(base, trained)
         return rewards_PN, checks, self._flush_metrics()
 
-    def _compared(
-        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
-    ) -> torch.Tensor:
-        """Rewards `[P, 2]` of base and trained, by the judges where there are some."""
-        pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
+    def _compared(self, rows: list[dict[str, Any]], pairs: list[Image.Image]) -> torch.Tensor:
+        """Rewards `[P, 2]` of base and trained, which are side by side, by the judges where there are some."""
         rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
         is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
         if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
             rewards_NF[:, ~is_judge] = torch.nan
         return self._combine_rewards(rewards_NF, 2)
 
-    def _watch_comparison(
-        self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image]
-    ) -> None:
+    def _watch_comparison(self, rows: list[dict[str, Any]], pairs: list[Image.Image]) -> None:
         """Measure what `watch_funcs`, which reward nothing, say of base and trained."""
         metrics = self._metrics["eval"]
         if self.watch_funcs:
-            pairs = [image for pair in zip(base, trained, strict=True) for image in pair]
             watched = self._watched(rows, pairs, num_generations=2)
             for name, of_func in zip(self.watch_func_names, watched.T, strict=True):
                 won = (of_func[1::2] - of_func[::2]).sign() / 2 + 0.5

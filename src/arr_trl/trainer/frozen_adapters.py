@@ -93,5 +93,5 @@ def _copies(model: PeftModel, names: list[str]) -> dict[str, torch.nn.Parameter]
 
 def _pairs(model: PeftModel, name: str) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
     """Each weight of a copy, and that of the trained adapter at its place."""
-    parameters = dict(model.named_parameters())
-    return [(p, parameters[place.replace(f".{name}.", f".{TRAINED}.")]) for place, p in _copies(model, [name]).items()]
+    parameters, mark = dict(model.named_parameters()), f".{name}."
+    return [(p, parameters[place.replace(mark, f".{TRAINED}.")]) for place, p in parameters.items() if mark in place]
