@@ -94,6 +94,7 @@ OBJECTIVES: dict[str, tuple[str, dict[str, str]]] = {
     "dgpo": ("nft", {**FORWARD, "loss_type": "dgpo", "learning_rate": "1e-3"}),
     "crd": ("nft", {**FORWARD, "loss_type": "crd", "learning_rate": "1e-3"}),
     "dpo": ("nft", {**FORWARD, "loss_type": "dpo", "learning_rate": "1e-3"}),
+    "fdfo": ("nft", {**FORWARD, "learning_rate": "1e-3"}),  # benchmarks/fdfo.py
 }
 
 
@@ -171,6 +172,9 @@ def run(objective: str, n: int, seed: int, judge: str, task: str, extra: dict[st
     script_arguments = getattr(import_module(f"arr_trl.cli.{command}"), f"{name}ScriptArguments")
     trainers = import_module("arr_trl")
     of = {"RPO": "RPO", "GRPO": "FlowGRPO", "NFT": "DiffusionNFT"}[name]
+    trainer = getattr(trainers, f"{of}Trainer")
+    if objective == "fdfo":
+        from fdfo import FDFOTrainer as trainer
     began = time.process_time()
     status = train(
         flags,
@@ -178,7 +182,7 @@ def run(objective: str, n: int, seed: int, judge: str, task: str, extra: dict[st
         "",
         script_arguments,
         getattr(trainers, f"{of}Config"),
-        getattr(trainers, f"{of}Trainer"),
+        trainer,
         load_rewards=rewards_with(JUDGES[judge]),
     )
     if status != 0:
