@@ -44,6 +44,7 @@ COMMON = {
     "max_steps": "160",
     "beta": "0",
     "logging_steps": "10",
+    "watch_every": "1",
     "save_strategy": "no",
     "per_device_eval_batch_size": "60",
     "gradient_checkpointing": "false",
@@ -113,10 +114,19 @@ def rewards_with(faults: dict[str, float]) -> Callable[..., dict[str, Any]]:
     """What a command rewards candidates with, its judge replaced by one with these faults."""
     from arr_trl import RubricJudge
     from arr_trl.cli.train_arguments import build_rewards
-    from arr_trl.tiny_scenes import TinyScenesJudge
+    from arr_trl.tiny_scenes import TinyScenesJudge, edit_success, success
+
+    def drawn(prompts, completions, **columns):
+        return [float(all(found.values())) for found in success(prompts, completions, **columns)]
+
+    def edited(prompts, completions, **columns):
+        return [float(all(found.values())) for found in edit_success(prompts, completions, **columns)]
+
+    drawn.__name__ = edited.__name__ = "truth"  # read from the pixels, never rewarded
 
     def load(script_args, training_args):
         rewards = build_rewards(script_args, training_args)
+        rewards["watch_funcs"] = [edited if script_args.model_name_or_path == "tiny_scenes_edit" else drawn]
         if faults:
             judge = RubricJudge(rubric=script_args.rubric[0], model=TinyScenesJudge(**faults))
             rewards["reward_funcs"][0] = judge
@@ -209,6 +219,7 @@ def run(objective: str, n: int, seed: int, judge: str, task: str, extra: dict[st
         "forwards": results["transformer_forwards"],
         "most_passes": results["transformer_forwards"] + total * points,
         "kl": next((entry["policy/kl"] for entry in reversed(history) if "policy/kl" in entry), None),
+        "truth": [(entry["step"], entry["watch/truth/mean"]) for entry in history if "watch/truth/mean" in entry],
         "decided": [entry["rollout/decided_rate"] for entry in history if "rollout/decided_rate" in entry],
         "train_seconds": results["train_seconds"],
         "cpu_seconds": seconds,
