@@ -11,6 +11,7 @@ _SCORERS = {
     "aesthetic": "arr_trl.rewards.AestheticScore",
     "clipscore": "arr_trl.rewards.CLIPScore",
     "hpsv3": "arr_trl.rewards.HPSv3",
+    "ocr": "arr_trl.rewards.OCRScore",
     "pickscore": "arr_trl.rewards.PickScore",
 }
 
@@ -20,7 +21,7 @@ def import_functions(paths: list[str] | None) -> list[Callable]:
     Args:
         paths (`list[str]`, *optional*):
             Dotted paths; as in TRL, a module may stand in the current folder. A class is made with its defaults. Or names
-            of scorers, such as `pickscore`.
+            of scorers, such as `pickscore`, or URLs of their servers.
 
     Raises:
         `ValueError`: when one cannot be imported.
@@ -31,6 +32,10 @@ def import_functions(paths: list[str] | None) -> list[Callable]:
 
 
 def _import(path: str) -> Callable:
+    if "://" in path:
+        from ..rewards import HTTPScorer
+
+        return HTTPScorer(path)
     module, _, name = _SCORERS.get(path, path).rpartition(".")
     try:
         found = getattr(import_module(module), name)
