@@ -1,9 +1,27 @@
 """From scores to a verdict."""
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, pstdev
 
 from .aggregate import best, mean_ranks
 from .verdict import Verdict
+
+
+_LEVEL = 1e-6  # of the largest score: differences below come from rounding
+
+
+def z_scores(scores: Sequence[float]) -> list[float]:
+    """
+    Scores less their mean, in standard deviations (of the population); 0 each where they are level.
+
+    Args:
+        scores (`Sequence[float]`): of the candidates of one prompt.
+    """
+    mean, std = fmean(scores), pstdev(scores)
+    if std <= _LEVEL * max(map(abs, scores)):
+        return [0.0] * len(scores)
+    return [(score - mean) / std for score in scores]
 
 
 def score_verdict(scores: list[float | None], tie_margin: float, name: str) -> Verdict:
