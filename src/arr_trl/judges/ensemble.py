@@ -1,5 +1,6 @@
 """Several judges that vote, or whose scores are weighed."""
 
+import copy
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -93,6 +94,11 @@ class EnsembleJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         for judge in self.judges:
             judge.check_for(num_candidates, num_sources)
+
+    def untied(self) -> "EnsembleJudge":
+        untied = copy.copy(self)
+        untied.judges, untied.tie_margin = [judge.untied() for judge in self.judges], 0.0
+        return untied
 
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         pool = ThreadPoolExecutor(len(self.judges))  # most of the time is waiting for servers

@@ -87,6 +87,10 @@ class JudgeReward(ABC):
         """The chat models that are asked, as far as there are any."""
         return []
 
+    def untied(self) -> "JudgeReward":
+        """The same judge without a band of ties, whose leads are those that it gives; itself where it has none."""
+        return self
+
     def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
         Find out, before training, whether the rows of a dataset can be judged, from the first one.
