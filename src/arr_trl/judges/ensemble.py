@@ -100,6 +100,11 @@ class EnsembleJudge(JudgeReward):
         untied.judges, untied.tie_margin = [judge.untied() for judge in self.judges], 0.0
         return untied
 
+    def probe(self) -> "EnsembleJudge":
+        probe = self.untied()
+        probe.judges = [judge.probe() for judge in self.judges]
+        return probe
+
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         pool = ThreadPoolExecutor(len(self.judges))  # most of the time is waiting for servers
         try:

@@ -91,6 +91,13 @@ class JudgeReward(ABC):
         """The same judge without a band of ties, whose leads are those that it gives; itself where it has none."""
         return self
 
+    def probe(self) -> "JudgeReward":
+        """
+        The same judge for finding out whether it still says the same: without a band of ties, without what it has stored,
+        and at temperature 0.
+        """
+        return self.untied()
+
     def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
         Find out, before training, whether the rows of a dataset can be judged, from the first one.

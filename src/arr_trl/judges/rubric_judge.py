@@ -180,6 +180,11 @@ class RubricJudge(JudgeReward):
             untied.mode = replace(self.mode, tie_margin=0.0)
         return untied
 
+    def probe(self) -> "RubricJudge":
+        probe = self.untied()
+        probe.store, probe.temperature = VerdictStore(), 0.0
+        return probe
+
     def check(self) -> None:
         """As [`~RubricJudge.check_for`], for pairs."""
         self.check_for(num_candidates=2)

@@ -1,5 +1,6 @@
 """Groups of candidates, two by two: what a judge of pairs says of more than two as win rates."""
 
+import copy
 import math
 import random
 from dataclasses import replace
@@ -75,6 +76,16 @@ class TournamentJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
         self.judge.check_for(2, num_sources)
+
+    def untied(self) -> "TournamentJudge":
+        untied = copy.copy(self)
+        untied.judge = self.judge.untied()
+        return untied
+
+    def probe(self) -> "TournamentJudge":
+        probe = copy.copy(self)
+        probe.judge = self.judge.probe()
+        return probe
 
     def _pairs_of(self, prompt: str, n: int) -> list[tuple[int, int]]:
         every = list(combinations(range(n), 2))
