@@ -106,7 +106,7 @@ def test_a_secret_that_the_server_repeats_is_not_shown():
         (Answer(body=b"", status=401), PermissionError, "status 401"),
         (Answer(body=b"", status=404), ValueError, "status 404"),
         (Answer(body=b"", status=500), ConnectionError, "status 500"),
-        (scores(1, 2), ValueError, "2 scores for 1 pictures"),
+        (scores(1, 2), ValueError, "2 scores for 0 pictures"),
     ],
 )
 def test_check_finds_a_server_that_is_none_before_training(answer, error, said):

@@ -1,5 +1,6 @@
 """The outcome of one comparison."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -71,7 +72,8 @@ class Verdict:
         tell.
         """
         if self.scores is not None:
-            return self.scores[0] - self.scores[1]
+            lead = self.scores[0] - self.scores[1]
+            return None if math.isnan(lead) else lead
         if self.tie:
             return None if self.margin is None else 0.0
         if self.margin is None or self.winner is None:

@@ -34,7 +34,7 @@ class HTTPScorer(Scorer):
     The server gets a POST with `{"images": [...], "prompts": [...], "sources": [[...]], "metadata": [{...}]}`, one entry
     per picture: PNG as base64; what was edited, a list for each, which is empty where there is nothing; and the dataset's
     other columns, as far as JSON has them. It answers `{"scores": [...]}` with a number per picture, or `null` where it has
-    none. A reply that is anything else gives no score to any picture of the request, since nothing says which number
+    none; no pictures, which [`~HTTPScorer.check`] sends, with an empty list. A reply that is anything else gives no score to any picture of the request, since nothing says which number
     belongs to which picture.
 
     Args:
@@ -101,16 +101,15 @@ class HTTPScorer(Scorer):
 
     def check(self) -> None:
         """
-        Have one tiny picture scored, for which `null` is an answer, too.
+        Have no picture scored, which the server answers with an empty list: whether it is there, and speaks of scores.
 
         Raises:
             `ConnectionError`: when the server does not answer.
             `PermissionError`: when it refuses the credentials.
             `ValueError`: when it answers with something else than a score.
         """
-        body = _body(["a picture"], [Image.new("RGB", (64, 64), "red")], {}, None)
         try:
-            self._read(self._post(json.dumps(body)), 1)
+            self._read(self._post(json.dumps(_body([], [], {}, None))), 0)
         except _Failed as error:
             raise error.kind(f"{error} Check `url`, and that the scorer's server is running.") from None
 
