@@ -118,6 +118,13 @@ class JudgeArguments:
     judge_max_image_size: int = field(
         default=1024, metadata={"help": "Longest side, in pixels, of the pictures that the judge gets."}
     )
+    judge_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "Put a vLLM server on the training GPU to sleep between rollouts; it needs `--enable-sleep-mode` and "
+            "VLLM_SERVER_DEV_MODE=1."
+        },
+    )
     judge_extra_body: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Further fields of each request, as JSON; `null` removes a field of ours."}
     )
@@ -255,4 +262,5 @@ def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatM
         max_retries=args.judge_max_retries,
         max_image_size=args.judge_max_image_size,
         extra_body=args.judge_extra_body,
+        sleep=args.judge_sleep,
     )

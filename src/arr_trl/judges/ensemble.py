@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import Literal
@@ -94,6 +96,17 @@ class EnsembleJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         for judge in self.judges:
             judge.check_for(num_candidates, num_sources)
+
+    @property
+    def sleeps(self) -> bool:
+        return any(judge.sleeps for judge in self.judges)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for judge in self.judges:
+                stack.enter_context(judge.awake())
+            yield
 
     def untied(self) -> "EnsembleJudge":
         untied = copy.copy(self)

@@ -1,6 +1,7 @@
 """The judge: asks a vision chat model which candidate is better under a rubric."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -174,6 +175,13 @@ class RubricJudge(JudgeReward):
     def model_names(self) -> list[str]:
         return [self.model.model]
 
+    @property
+    def sleeps(self) -> bool:
+        return isinstance(self.model, HTTPChatModel) and self.model.sleep
+
+    def awake(self) -> AbstractContextManager:
+        return self.model.awake() if isinstance(self.model, HTTPChatModel) else nullcontext()
+
     def untied(self) -> "RubricJudge":
         untied = copy.copy(self)
         if isinstance(self.mode, ChoiceMode):
@@ -199,6 +207,10 @@ class RubricJudge(JudgeReward):
             `ValueError`: when it does not serve the model, or not what the judge's mode needs.
         """
         self.store.get([])  # a store that cannot be used is found now, too
+        with self.awake():
+            self._check_model(num_candidates, num_sources)
+
+    def _check_model(self, num_candidates: int, num_sources: int | None) -> None:
         self.model.check()
         if num_sources is None:
             num_sources = sum(rubric.task == "image-editing" for rubric in self.rubrics)

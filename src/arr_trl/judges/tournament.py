@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import combinations
 from typing import Literal
@@ -76,6 +77,13 @@ class TournamentJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
         self.judge.check_for(2, num_sources)
+
+    @property
+    def sleeps(self) -> bool:
+        return self.judge.sleeps
+
+    def awake(self) -> AbstractContextManager:
+        return self.judge.awake()
 
     def untied(self) -> "TournamentJudge":
         untied = copy.copy(self)

@@ -229,7 +229,8 @@ class OnlineTrainer(FlowTrainer):
         plan = self._plan_rollout(random)
         generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
-        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges}
+        # one that sleeps has no room on the GPU before all is drawn
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges if not judge.sleeps}
         images, parts, decode_s, failure = [], [], 0.0, None
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
@@ -266,6 +267,8 @@ class OnlineTrainer(FlowTrainer):
             return sampled.batches
         started = time.perf_counter()
         rows, images, failure = sampled.rows, sampled.images, None
+        if any(judge.sleeps for judge in self._judges):
+            torch.cuda.empty_cache()  # what the rollout took is for the judge
         try:
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
