@@ -111,6 +111,19 @@ def test_no_prompt_is_on_both_sides_and_the_order_of_the_data_does_not_matter():
         halves(judged[:1])
 
 
+def test_what_is_told_is_of_pairs_that_nothing_was_fitted_on():
+    prompts = [f"prompt {i}" for i in range(12)]
+    fitted_on, _ = halves([Judged(prompt, 1, (0.5, 0.5), True) for prompt in prompts])
+    known = {j.prompt for j in fitted_on}
+    lead = {
+        prompt: 0.5 if prompt in known else -0.5 for prompt in prompts
+    }  # right about these, wrong about the others
+    judge = Margins({prompt: (lead[prompt], lead[prompt]) for prompt in prompts})
+    calibration = calibrate(judge, [Preference(prompt, IMAGES, 0) for prompt in prompts])
+    assert calibration.measured["calibrated"]["accuracy"] == 0
+    assert calibration.temperature < 0.1  # as sure as can be
+
+
 def test_the_judge_that_reads_the_file_decides_as_was_measured():
     """What is fitted to leads is what a choice between log-probabilities does with it."""
     data = overconfident(60)
