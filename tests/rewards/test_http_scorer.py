@@ -1,8 +1,11 @@
 """Scores from a server that is slow, resets, sends NaN or the wrong number: masked, counted, stopped at the set rate."""
 
+import contextlib
 import importlib.util
 import json
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,31 @@ def test_a_picture_without_a_number_is_missing_and_the_others_are_not():
     assert found == [None, None, -2.0]
     found, _ = ask([Answer(body=b'{"scores": [1e999, -1e999, 0]}')])
     assert found == [None, None, 0.0]
+
+
+def test_a_server_that_trickles_is_not_waited_for():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle():
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        with contextlib.suppress(OSError):  # the client has gone
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.05)
+        connection.close()
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/score"
+    extra = {}
+    scorer = HTTPScorer(url, timeout_s=0.2, max_retries=0, max_failure_rate=None)
+    assert scorer(["a"], PICTURES[:1], log_extra=extra.__setitem__) == [None]
+    assert "did not answer within 0.2 s" in extra["http_scorer_problem"][0]
+    thread.join(timeout=4)
+    assert not thread.is_alive()  # long before all of it was sent
+    listener.close()
 
 
 def test_what_passes_is_tried_again():

@@ -168,13 +168,13 @@ class HTTPScorer(Scorer):
             headers["authorization"] = f"Bearer {self._api_key}"
         start = time.monotonic()
         try:
-            # the client's own timeout is per read: a server that trickles would never reach it
+            # the client's own timeout is per read: a server that trickles would never reach it, nor fill larger chunks
             with requests.post(
                 self.url, body.encode(), headers=headers, timeout=self.timeout_s, stream=True
             ) as response:
-                content = b""
-                for chunk in response.iter_content(65536):
-                    content += chunk
+                content = bytearray()
+                for byte in response.iter_content(1):
+                    content += byte
                     if time.monotonic() - start > self.timeout_s:
                         raise requests.Timeout
                     if len(content) > _LARGEST:
@@ -184,7 +184,7 @@ class HTTPScorer(Scorer):
         except requests.RequestException as error:
             raise self._failed(_Passing, f"could not be reached ({type(error).__name__})") from None
         if response.status_code == 200:
-            return content
+            return bytes(content)
         words = beginning(content.decode("utf-8", "replace"))
         said = f"answered with status {response.status_code}" + (f": {words}" if words else "")
         passing = response.status_code == 429 or response.status_code >= 500
