@@ -42,7 +42,7 @@ def of_rollout(flux_pipeline, tmp_path):
     return 4 * args.prompts_per_rollout, args.steps_per_rollout / args.gradient_accumulation_steps
 
 
-@pytest.mark.parametrize("what", ["questions", "cost"])
+@pytest.mark.parametrize("what", ["questions", pytest.param("cost", marks=pytest.mark.slow)])
 def test_a_run_ends_before_the_rollout_that_would_pass_what_was_allowed(
     flux_pipeline, tmp_path, caplog, of_rollout, what
 ):
