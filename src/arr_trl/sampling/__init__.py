@@ -1,4 +1,4 @@
-from .forward import add_noise, stratified
+from .forward import add_noise, logit_normal, stratified
 from .rollout import Rollout, denoise, rollout
 from .transitions import SDEType, euler_step, log_prob, transition
 
@@ -10,6 +10,7 @@ __all__ = [
     "denoise",
     "euler_step",
     "log_prob",
+    "logit_normal",
     "rollout",
     "stratified",
     "transition",

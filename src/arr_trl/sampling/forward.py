@@ -9,14 +9,30 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -
 
     Args:
         latents (`torch.Tensor`): finished latents x₀, `[R, n, L, C]`, float32.
-        noise (`torch.Tensor`): ε, `[R, L, C]`, the same for all of a row.
+        noise (`torch.Tensor`): ε, `[R, L, C]`, the same for all of a row, or `[R, n, L, C]`, one for each.
         sigma (`torch.Tensor`): noise levels, `[R]`.
 
     Returns:
         `tuple(torch.Tensor, torch.Tensor)`: noisy latents and target velocities ε - x₀, both `[R, n, L, C]`.
     """
-    sigma, noise = sigma.view(-1, 1, 1, 1), noise[:, None]
+    sigma, noise = sigma.view(-1, 1, 1, 1), noise[:, None] if noise.ndim == 3 else noise
     return (1 - sigma) * latents + sigma * noise, noise - latents
+
+
+def logit_normal(count: int, draws: torch.Tensor) -> torch.Tensor:
+    """
+    Noise levels σ whose logit is normal, as Stable Diffusion 3 was trained
+    ([paper](https://huggingface.co/papers/2403.03206)), one from each of `count` equally probable parts.
+
+    Args:
+        count (`int`): how many, K.
+        draws (`torch.Tensor`): uniform in [0, 1), `[P, K]`.
+
+    Returns:
+        `torch.Tensor`: `[P, K]`, .0085 to .9915: two in a million lie beyond.
+    """
+    places = (torch.arange(count) + draws.double()) / count
+    return torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).sigmoid().float()
 
 
 def stratified(levels: torch.Tensor, count: int, draws: torch.Tensor) -> torch.Tensor:
