@@ -20,6 +20,7 @@ ORDER = (
     "autorubric",
     "evaluation",
     "release",
+    "pairs",
     "runtime",
     "trainer",
     "tiny_scenes",

@@ -51,6 +51,7 @@ class EvaluateArguments(PictureArguments, JudgeArguments):
         metadata={"help": "Write the results into the model card beside each local adapter, with its `model-index`."},
     )
 
+
 def run(argv: list[str]) -> int:
     """Evaluate; returns 0 for success, 1 when the judge answered nothing, 2 for input that has to be changed."""
     transformers_logging.set_verbosity_error()  # what it says while it is imported is not for users

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, place_of
 
 
 if TYPE_CHECKING:
@@ -95,15 +95,6 @@ def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str
     if policy_class_of(place_of(args.model)).editing:
         check_sources(rows, args.dataset)
     return list(islice(rows, args.limit))
-
-
-def place_of(model: str) -> str:
-    """The folder of a model that ships with the package, and any other name as it is."""
-    if model not in (TINY_SCENES, TINY_SCENES_EDIT):
-        return model
-    from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
-
-    return str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)
 
 
 def load_pipeline_of(args: PictureArguments) -> "FlowPolicy":

@@ -8,8 +8,8 @@ from .rich import RichPairs
 __all__ = [
     "BestWorst",
     "BestWorstConfig",
-    "PairOutcome",
     "Painter",
+    "PairOutcome",
     "PairsError",
     "RichPairs",
     "RichPairsConfig",

@@ -20,7 +20,8 @@ KINDS = ("missing", "wrong", "extra", "count", "relation", "text", "anatomy", "q
 OF_THE_WHOLE = ("relation", "quality")
 MOST_FAULTS = 10
 
-_STRICT = ConfigDict(strict=True, extra="forbid")
+# without its docstring, which is for people, in the schema that a server gets
+_STRICT = ConfigDict(strict=True, extra="forbid", json_schema_extra=lambda schema: schema.pop("description", None))
 _TEXT = Annotated[str, Field(pattern=r"\S", max_length=1000)]
 # a character of a script without spaces counts as a word
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
@@ -134,3 +135,7 @@ def restates(instruction: str, prompt: str) -> bool:
     """Whether an instruction says the whole prompt again, which an editor answers with another picture."""
     said, asked = (set(_WORD.findall(text.casefold())) for text in (instruction, prompt))
     return len(asked) >= _SHORT_PROMPT and asked <= said
+
+
+# What a dry run shows in place of a critique.
+EXAMPLE = Fault(what="A hand has six fingers.", where="the hand at the left", kind="anatomy", severity=2)

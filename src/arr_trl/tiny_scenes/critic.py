@@ -125,7 +125,9 @@ def _relation(caption: Caption, by_color: dict[str, SceneObject]) -> _Found:
             after = SceneObject(moved.color, moved.shape, x, y, moved.area)
             free = math.hypot(other.x - x, other.y - y) > 12
             if free and check(caption, [after, other])["relation"]:
-                return _Found(what, _place(moved), "relation", 3, f"move the {moved.color} {moved.shape} to the {corner}")
+                return _Found(
+                    what, _place(moved), "relation", 3, f"move the {moved.color} {moved.shape} to the {corner}"
+                )
     return _Found(what, "", "relation", 3, None)
 
 
