@@ -21,6 +21,7 @@ ORDER = (
     "evaluation",
     "release",
     "pairs",
+    "votes",
     "runtime",
     "trainer",
     "tiny_scenes",

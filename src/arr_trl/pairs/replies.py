@@ -9,13 +9,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..autorubric import Writer
+from ..evaluation.page import KINDS_OF_FAULTS
 from ..judges.parsing import ReplyError
 from ..judges.questions import Question
 from .painter import Source
 
 
 PACKAGE = "arr_trl.pairs"
-KINDS = ("missing", "wrong", "extra", "count", "relation", "text", "anatomy", "quality")
 # Faults of these kinds are mended by changing much of the picture; all others have their place in it.
 OF_THE_WHOLE = ("relation", "quality")
 MOST_FAULTS = 10
@@ -43,7 +43,7 @@ class Fault(BaseModel):
 
     what: _TEXT
     where: Annotated[str, Field(max_length=300)]
-    kind: Literal["missing", "wrong", "extra", "count", "relation", "text", "anatomy", "quality"]
+    kind: Literal[KINDS_OF_FAULTS]
     severity: Annotated[int, Field(ge=1, le=3)]
 
     @property
@@ -95,7 +95,7 @@ def critique_question(prompt: str, source: Source, image: Image.Image, critic: W
         images=[source, image],
         read=lambda reply: reply.faults,
         editing=source is not None,
-        kinds=list(KINDS),
+        kinds=list(KINDS_OF_FAULTS),
         k=MOST_FAULTS,
     )
 
