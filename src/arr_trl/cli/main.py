@@ -11,6 +11,7 @@ COMMANDS = {
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",
+    "dpo": "Train a LoRA adapter with Diffusion-DPO on preference data, without drawing pictures.",
     "pairs": "Make preference pairs, such as those of what a run drew and judged.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
     "judge": "Measure a judge against labelled pairs, or show what it was asked.",
