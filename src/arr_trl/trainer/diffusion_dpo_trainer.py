@@ -20,6 +20,7 @@ from .ema import released_weights
 from .evaluation import share_of
 from .flow_trainer import FlowTrainer
 from .label_check import check_labels
+from .preference_card import preference_facts
 from .preference_watch import PreferenceCallback, SyncReferenceCallback, preference_metrics, prompts_of
 from .trainable import Model
 
@@ -341,6 +342,9 @@ class DiffusionDPOTrainer(FlowTrainer):
                 measured = preference_metrics(*velocities, points["scores"], args.beta)
                 for name, values in measured.items():
                     self._metrics["eval"][name] += values[: max(counted - start, 0)]
+
+    def _card_facts(self) -> dict[str, Any]:
+        return {"preferences": preference_facts(self.train_dataset, self.eval_dataset, self.state.log_history)}
 
     # What a checkpoint holds beside
 

@@ -348,8 +348,13 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             datasets=self._dataset_names,
             results=self.evaluation,
             train_seconds=self._train_seconds,
+            **self._card_facts(),
         )
         write_model_card(self.args.output_dir, card)
+
+    def _card_facts(self) -> dict[str, Any]:
+        """What else the card says of a run of this kind, as [`~arr_trl.release.AdapterCard`] takes it."""
+        return {}
 
     # What a checkpoint holds beside the adapter and the optimizer
 
