@@ -11,6 +11,7 @@ COMMANDS = {
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",
+    "dpo": "Train a LoRA adapter with Diffusion-DPO on preference data, without drawing pictures.",
     "pairs": "Make preference pairs: by critique and edit, best against worst, or of what a run drew and judged.",
     "vote": "Vote on pairs of pictures on a page of this machine, and see how raters agree.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",

@@ -204,12 +204,11 @@ def _first_usable(rows: Any, folder: Path, rankings: bool, streaming: bool, name
 
 def _no_single(rows: Iterator[Any], folder: Path, name: str) -> Iterator[Any]:
     for number, row in enumerate(rows):
-        if number == 0 and isinstance(row, dict) and row.get("label_score") is not None:
-            if one_scored(number, row, folder) is not None:
-                raise ValueError(
-                    f"{name} has one picture a row, and pairs are made of several rows: they cannot be streamed. Leave "
-                    "`dataset_streaming` out."
-                )
+        if number == 0 and isinstance(row, dict) and one_scored(number, row, folder) is not None:
+            raise ValueError(
+                f"{name} has one picture a row, and pairs are made of several rows: they cannot be streamed. Leave "
+                "`dataset_streaming` out."
+            )
         yield row
 
 

@@ -50,3 +50,22 @@ def stratified(levels: torch.Tensor, count: int, draws: torch.Tensor) -> torch.T
     places = (torch.arange(count) + draws) * (len(levels) / count)
     # a draw just under 1 may be rounded up to the next part
     return levels[places.long().clamp(max=len(levels) - 1).to(levels.device)]
+
+
+def levels_to_train(
+    sigmas: torch.Tensor, timestep_range: float, count: int, steps: str = "num_inference_steps"
+) -> torch.Tensor:
+    """
+    The noisiest `timestep_range` of a schedule `[T + 1]`, without its end, of which `count` are to be drawn; `steps` is the
+    setting that says how many there are.
+
+    Raises:
+        `ValueError`: when these are fewer than `count`.
+    """
+    levels = sigmas[:-1][sigmas[:-1] >= 1 - timestep_range - 1e-6]
+    if len(levels) < count:
+        raise ValueError(
+            f"timestep_range={timestep_range} leaves {len(levels)} of {len(sigmas) - 1} noise levels, and "
+            f"num_train_points={count} of them are trained on. Take fewer points, a wider range or more {steps}."
+        )
+    return levels

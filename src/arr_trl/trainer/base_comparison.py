@@ -73,6 +73,8 @@ class BaseComparison:
             judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
             transformer_forwards=sum(gather_object([self._train_forwards])),
             train_seconds=self._train_seconds,
+            # nobody was asked, so that nobody failed to answer
+            **({} if self.reward_funcs else {"failure_rate": None}),
         )
         if self.accelerator.is_main_process:
             sheet = Path(self.args.output_dir) / "samples.png"

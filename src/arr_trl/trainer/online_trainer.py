@@ -192,11 +192,6 @@ class OnlineTrainer(FlowTrainer):
     def _guidance_in_training(self) -> float:
         return self.args.guidance_scale if self.args.classifier_free_guidance == "both" else self._without_cfg()
 
-    def _without_cfg(self) -> float:
-        """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
-        scale = self.args.guidance_scale
-        return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
-
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
