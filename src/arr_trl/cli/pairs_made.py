@@ -59,8 +59,8 @@ def run_rich(argv: list[str]) -> int:
         args, config = _parse(argv, "rich", RichArguments, RichPairsConfig)
         _check_editor(args)
         rows = _checked_rows(args)
-        critic, instructor = _writers(args)
         judge = build_judge(args, _store(args), order="both")
+        critic, instructor = _writers(args)
         planned = planned_for_rich(len(rows), config, judge)
         if args.dry_run:
             _print_plan(planned)

@@ -126,11 +126,8 @@ def _of_models(args: VoteArguments, folder: Path) -> "Iterator[VotingPair]":
     (adapter,) = parse_adapters([args.adapter])
     rows = read_rows(args)
     policy = load_pipeline_of(args)
-    settings = settings_of(args, policy)
-    drawn = folder / "drawn"
-    base = Painter(policy, drawn, settings, args.model, batch_size=args.batch_size)
-    adapted = Painter(policy, drawn, settings, args.model, adapter, args.batch_size)
-    return pairs_of_models((base, adapted), rows, folder, args.seed)
+    adapted = Painter(policy, folder / "drawn", settings_of(args, policy), args.model, adapter, args.batch_size)
+    return pairs_of_models((adapted.without_adapter(), adapted), rows, folder, args.seed)
 
 
 def _agreement(argv: list[str]) -> int:

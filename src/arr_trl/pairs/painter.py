@@ -1,5 +1,6 @@
 """Pictures that pairs are made of, kept by what they follow from: what was drawn once is never drawn again."""
 
+import copy
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -67,7 +68,8 @@ class Painter:
         self.settings = settings
         self.batch_size = batch_size
         self.device = torch.device(device or torch.accelerator.current_accelerator() or "cpu")
-        self.name = hub_name(name or str(policy.pipeline.name_or_path or type(policy.pipeline).__name__))
+        named = hub_name(name or str(policy.pipeline.name_or_path or type(policy.pipeline).__name__))
+        self.name = Path(named).name if Path(named).exists() else named  # where it lay on this machine helps nobody
         drawn_with = {name: v for name, v in asdict(settings).items() if name not in ("seed", "num_images_per_prompt")}
         self._facts = [
             policy.fingerprint(),
@@ -81,6 +83,14 @@ class Painter:
         if adapter is not None:
             self._facts.append(weights_digest(self._model, adapter.name))
             self.name += f" with {adapter.name}"
+
+    def without_adapter(self) -> "Painter":
+        """The same network with its adapter off, for whoever compares the two: it is in memory once."""
+        twin = copy.copy(self)
+        if self._adapter is not None:
+            twin._adapter, twin._facts = None, self._facts[:-1]
+            twin.name = self.name.removesuffix(f" with {self._adapter}")
+        return twin
 
     def path(self, wanted: Wanted) -> Path:
         """Where a picture is, or will be."""
