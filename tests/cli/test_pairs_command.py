@@ -96,6 +96,7 @@ def test_a_dry_run_shows_the_first_questions_in_full_and_leaves_nothing(folder, 
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_that_never_answers_ends_with_status_1_and_what_it_said(folder, capsys):
     def respond(number, body):
         return Answer("OK") if body["max_tokens"] == 1 else Answer(status=400, text="no")

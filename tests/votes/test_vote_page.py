@@ -96,6 +96,7 @@ def test_keys_vote_and_each_side_is_the_picture_that_stands_there(page, server, 
     assert complaints(page) == []
 
 
+@pytest.mark.slow
 def test_the_pictures_that_are_seen_are_those_of_the_sides(page, server):
     opened(page, server.url)
     seen = page.execute_async_script("""
@@ -136,6 +137,7 @@ def test_skip_and_undo_and_what_was_said_comes_back(page, server, book):
     assert book.rows() == []
 
 
+@pytest.mark.slow
 def test_buttons_do_what_keys_do(page, server, book):
     opened(page, server.url)
     page.find_element("css selector", '[data-choice="tie"]').click()
@@ -146,6 +148,7 @@ def test_buttons_do_what_keys_do(page, server, book):
     assert ranks(book) == {}
 
 
+@pytest.mark.slow
 def test_two_raters_each_vote_on_all_pairs_and_the_page_tells_how_they_agree(page, server, book):
     for rater in ("ann", "bob"):
         opened(page, server.url, rater)
@@ -164,6 +167,7 @@ def test_two_raters_each_vote_on_all_pairs_and_the_page_tells_how_they_agree(pag
     assert complaints(page) == []
 
 
+@pytest.mark.slow
 def test_another_name_in_the_field_is_another_rater(page, server):
     opened(page, server.url)
     press(page, "1")
@@ -175,6 +179,7 @@ def test_another_name_in_the_field_is_another_rater(page, server):
     assert count(page) == "1 of 3"
 
 
+@pytest.mark.slow
 def test_a_server_that_ended_is_told_and_a_new_one_goes_on(page, tmp_path, book):
     first = serving(tmp_path, book)
     opened(page, first.url)
@@ -207,6 +212,7 @@ def test_prompts_and_reasons_are_text(page, tmp_path, book):
     server.__exit__()
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_anybody_else(page, server):
     opened(page, server.url)
     press(page, "1")
@@ -215,6 +221,7 @@ def test_nothing_is_asked_of_anybody_else(page, server):
     assert all(url.startswith((server.url, "data:")) for url in asked)
 
 
+@pytest.mark.slow
 def test_a_thousand_pairs_are_voted_on_without_waiting(page, tmp_path, book):
     (pair,) = voting_pairs(tmp_path, 1)
     pairs = [replace(pair, key=f"p{i}", prompt=f"{i}") for i in range(1000)]
@@ -237,6 +244,7 @@ def test_a_thousand_pairs_are_voted_on_without_waiting(page, tmp_path, book):
     server.__exit__()
 
 
+@pytest.mark.slow
 def test_a_phone_shows_both_pictures_and_all_buttons_without_scrolling_sideways(phone, server, book):
     opened(phone, server.url)
     assert phone.execute_script("return document.documentElement.scrollWidth") <= 400
@@ -291,6 +299,7 @@ def test_votes_in_the_report_are_kept_in_the_browser_and_read_as_preferences(vot
     assert complaints(page) == []
 
 
+@pytest.mark.slow
 def test_a_vote_in_the_report_is_taken_back(voting):
     press(voting, "1")
     press(voting, "u")
@@ -298,6 +307,7 @@ def test_a_vote_in_the_report_is_taken_back(voting):
     assert not voting.find_element("id", "save-votes").is_enabled()
 
 
+@pytest.mark.slow
 def test_votes_of_the_report_are_saved_as_a_file(voting, tmp_path):
     press(voting, "1")
     voting.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -306,6 +316,7 @@ def test_votes_of_the_report_are_saved_as_a_file(voting, tmp_path):
     assert len(read_votes(tmp_path / "votes.jsonl")) == 1
 
 
+@pytest.mark.slow
 def test_keys_of_the_gallery_do_not_vote_and_votes_do_not_turn_pages(page, report):
     for _ in range(2):
         page.get(address(report) + "?rater=ann")
@@ -314,6 +325,7 @@ def test_keys_of_the_gallery_do_not_vote_and_votes_do_not_turn_pages(page, repor
     assert saved(page) == []
 
 
+@pytest.mark.slow
 def test_sides_in_the_report_are_drawn_evenly(page, report):
     page.get(address(report))
     drawn = page.execute_script("""
