@@ -111,6 +111,7 @@ def test_what_is_no_json_object_and_what_is_too_long_is_refused(client):
     assert client.send("POST", "/vote", b"{")[0].status == 400
     assert client.send("POST", "/vote", b"[]")[0].status == 400
     assert client.send("POST", "/vote", b"x" * 30_000)[0].status == 400
+    assert client.send("POST", "/vote", b"{}", **{"content-length": "many"})[0].status == 400
     assert client.send("POST", "/vote", b"rater=ann", **{"content-type": "text/plain"})[0].status == 400
 
 

@@ -38,6 +38,7 @@ def run_best_worst(argv: list[str]) -> int:
         args, config = _parse(argv, "best-worst", BestWorstArguments, BestWorstConfig)
         rows = _checked_rows(args)
         judge = as_tournament(build_judge(args, _store(args), order="both"), args.judge_pairs)
+        judge.check_first_row(rows)
         planned = planned_for_best_worst(len(rows), config, judge)
         if args.dry_run:
             _print_plan(planned)
@@ -61,6 +62,7 @@ def run_rich(argv: list[str]) -> int:
         rows = _checked_rows(args)
         judge = build_judge(args, _store(args), order="both")
         critic, instructor = _writers(args)
+        judge.check_first_row(rows)
         planned = planned_for_rich(len(rows), config, judge)
         if args.dry_run:
             _print_plan(planned)

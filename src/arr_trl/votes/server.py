@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -164,6 +165,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     voting: VotingServer
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves in the middle of a picture is no news; anything else is a line in the log."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            logger.exception("A request to the voting page failed.")
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -187,12 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._is_for_us():
             return
-        length = int(self.headers.get("content-length") or 0)
-        if length > _LONGEST_BODY or self.headers.get_content_type() != "application/json":
+        length = self.headers.get("content-length", "")
+        short = length.isdecimal() and int(length) <= _LONGEST_BODY
+        if not short or self.headers.get_content_type() != "application/json":
             self.close_connection = True  # what it sent stays unread
             self._send(b"A vote is a short JSON object.", "text/plain", status=HTTPStatus.BAD_REQUEST)
             return
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(length))
         voting = self.server.voting
 
         def answer() -> dict[str, Any]:

@@ -77,7 +77,6 @@ byId("save-votes").addEventListener("click", () => {
   element("a", { href: url, download: "votes.jsonl" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 });
-if (data.size[0] <= 128) byId("ballot").classList.add("pixels");
 let voting = false;
 byId("voting").addEventListener("toggle", () => {
   if (voting) return;

@@ -82,6 +82,10 @@ function startVoting(ballot, kinds) {
     }
   }
   for (const button of document.querySelectorAll("#vote [data-choice]")) button.addEventListener("click", () => vote(button.dataset.choice));
+  for (const side of sides) {
+    const image = at(`image-${side}`);
+    image.addEventListener("load", () => (image.style.imageRendering = image.naturalWidth <= 128 ? "pixelated" : "")); // every pixel counts
+  }
   at("undo").addEventListener("click", undo);
   at("rater").value = new URLSearchParams(location.search).get("rater") ?? named() ?? "";
   at("rater").addEventListener("change", () => {
