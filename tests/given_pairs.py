@@ -1,6 +1,7 @@
 """Pairs of small pictures, and a trainer on them."""
 
 import copy
+from functools import cache
 
 import torch
 from datasets import Dataset, Features, Image, Value
@@ -8,7 +9,7 @@ from peft import LoraConfig
 from PIL import Image as PILImage
 
 from arr_trl import DiffusionDPOConfig, DiffusionDPOTrainer
-from arr_trl.tiny_scenes import pairs
+from arr_trl.tiny_scenes import preferences
 
 
 SMALL = dict(
@@ -32,8 +33,17 @@ SMALL = dict(
 )
 
 
+@cache
 def rows(count=4):
-    return pairs(f"train[:{count}]")
+    drawn = preferences(count)
+    features = Features({"prompt": Value("string"), "chosen": Image(), "rejected": Image()})
+    return Dataset.from_list(
+        [
+            {"prompt": pair.prompt, "chosen": pair.images[pair.winner], "rejected": pair.images[1 - pair.winner]}
+            for pair in drawn
+        ],
+        features=features,
+    )
 
 
 def build(pipeline, tmp_path, dataset=None, eval_dataset=None, rewards=None, eval_funcs=None, lora=None, **overrides):
