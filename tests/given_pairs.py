@@ -9,7 +9,8 @@ from peft import LoraConfig
 from PIL import Image as PILImage
 
 from arr_trl import DiffusionDPOConfig, DiffusionDPOTrainer
-from arr_trl.tiny_scenes import preferences
+from arr_trl.data.preference_rows import preference_rows
+from arr_trl.tiny_scenes import build_pipeline, preferences
 
 
 SMALL = dict(
@@ -80,3 +81,24 @@ def rankings(count=4, n=3):
 
 def plain(color, size=(32, 32)):
     return PILImage.new("RGB", size, color)
+
+
+def train_on_file(output_dir, file, streaming=True, ranks=1, **overrides):
+    """A run of six steps of four pairs that goes on from its last checkpoint, in as many processes as there are ranks."""
+    settings = {
+        "output_dir": str(output_dir),
+        "adapter_subfolder": "ARR-tiny",
+        "per_device_train_batch_size": 4 // ranks,
+        "max_steps": 6,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "learning_rate": 1e-3,
+        "shuffle_buffer_size": 8,
+        "sync_ref_model": True,
+        "ref_model_sync_steps": 2,
+    }
+    trainer = build(
+        build_pipeline(seed=0), output_dir, preference_rows(file, streaming=streaming), **{**settings, **overrides}
+    )
+    trainer.train(resume_from_checkpoint=True)
+    trainer.save_model()
