@@ -305,7 +305,7 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
             "2",
         ]
         if command == "dpo":
-            held_out = ["--eval_dataset_split", "test[:3]"]
+            held_out = ["--dataset_split", "train[:8]", "--eval_dataset_split", "test[:3]"]
         main([
             command, "--config", f"examples/configs/tiny_scenes_{command}.yaml", "--output_dir", str(output),
             *own[command], *held_out, "--max_steps", "2", "--eval_num_inference_steps", "2", "--logging_steps", "1",
