@@ -39,7 +39,9 @@ def pairs(split: str) -> Dataset:
     """
     name = split.partition("[")[0]
     rows = _part(list(range({"train": 4, "test": 1}.get(name, 1) * len(captions(name)))), split)
-    drawn = preferences(max(rows, default=-1) + 1, split=name, in_turn=True)  # the first ones are the same however many follow
+    drawn = preferences(
+        max(rows, default=-1) + 1, split=name, in_turn=True
+    )  # the first ones are the same however many follow
     rows = [drawn[i] for i in rows]
     return Dataset.from_dict(
         {
