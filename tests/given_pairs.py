@@ -1,6 +1,7 @@
 """Pairs of small pictures, and a trainer on them."""
 
 import copy
+from functools import cache
 
 import torch
 from datasets import Dataset, Features, Image, Value
@@ -8,7 +9,8 @@ from peft import LoraConfig
 from PIL import Image as PILImage
 
 from arr_trl import DiffusionDPOConfig, DiffusionDPOTrainer
-from arr_trl.tiny_scenes import pairs
+from arr_trl.data.preference_rows import preference_rows
+from arr_trl.tiny_scenes import build_pipeline, preferences
 
 
 SMALL = dict(
@@ -32,8 +34,17 @@ SMALL = dict(
 )
 
 
+@cache
 def rows(count=4):
-    return pairs(f"train[:{count}]")
+    drawn = preferences(count)
+    features = Features({"prompt": Value("string"), "chosen": Image(), "rejected": Image()})
+    return Dataset.from_list(
+        [
+            {"prompt": pair.prompt, "chosen": pair.images[pair.winner], "rejected": pair.images[1 - pair.winner]}
+            for pair in drawn
+        ],
+        features=features,
+    )
 
 
 def build(pipeline, tmp_path, dataset=None, eval_dataset=None, rewards=None, eval_funcs=None, lora=None, **overrides):
@@ -70,3 +81,24 @@ def rankings(count=4, n=3):
 
 def plain(color, size=(32, 32)):
     return PILImage.new("RGB", size, color)
+
+
+def train_on_file(output_dir, file, streaming=True, ranks=1, **overrides):
+    """A run of six steps of four pairs that goes on from its last checkpoint, in as many processes as there are ranks."""
+    settings = {
+        "output_dir": str(output_dir),
+        "adapter_subfolder": "ARR-tiny",
+        "per_device_train_batch_size": 4 // ranks,
+        "max_steps": 6,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "learning_rate": 1e-3,
+        "shuffle_buffer_size": 8,
+        "sync_ref_model": True,
+        "ref_model_sync_steps": 2,
+    }
+    trainer = build(
+        build_pipeline(seed=0), output_dir, preference_rows(file, streaming=streaming), **{**settings, **overrides}
+    )
+    trainer.train(resume_from_checkpoint=True)
+    trainer.save_model()

@@ -38,8 +38,11 @@ def pairs(split: str) -> Dataset:
     [`preferences`]. Slices such as `"test[:100]"` work as in `datasets`.
     """
     name = split.partition("[")[0]
-    count = {"train": 4, "test": 1}.get(name, 1) * len(captions(name))
-    rows = _part(preferences(count, split=name), split)
+    rows = _part(list(range({"train": 4, "test": 1}.get(name, 1) * len(captions(name)))), split)
+    drawn = preferences(
+        max(rows, default=-1) + 1, split=name, in_turn=True
+    )  # the first ones are the same however many follow
+    rows = [drawn[i] for i in rows]
     return Dataset.from_dict(
         {
             "prompt": [pair.prompt for pair in rows],

@@ -1,5 +1,6 @@
 """Diffusion-DPO: training on pictures that people or judges preferred to others, in the flow form, without a rollout."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +128,11 @@ class DiffusionDPOTrainer(FlowTrainer):
             f"{args.num_train_points} noise levels; {passes} passes of the transformer for each pair, half of them of the "
             "reference."
         )
+
+    def passes_per_step(self) -> float:
+        return (
+            6 * self.args.num_train_points * self.args.pairs_per_step
+        )  # of both pictures: forward, backward, reference
 
     # Data
 
@@ -342,6 +348,12 @@ class DiffusionDPOTrainer(FlowTrainer):
                 measured = preference_metrics(*velocities, points["scores"], args.beta)
                 for name, values in measured.items():
                     self._metrics["eval"][name] += values[: max(counted - start, 0)]
+
+    def _measured_as_trained(self, *args) -> dict[str, float] | None:
+        of_pairs, self._metrics["eval"] = self._metrics["eval"], defaultdict(list)
+        found = super()._measured_as_trained(*args)
+        self._metrics["eval"] = of_pairs  # what was measured of pairs belongs to the evaluation itself
+        return found
 
     def _card_facts(self) -> dict[str, Any]:
         return {"preferences": preference_facts(self.train_dataset, self.eval_dataset, self.state.log_history)}

@@ -80,17 +80,20 @@ class PreferenceCallback(TrainerCallback):
         for name in ("policy/chosen_error", "policy/rejected_error", "policy/matching_error"):
             if name in logs:
                 self._history[name].append(logs[name])
-        sentence = both_errors_rise(*(self._history[f"policy/{n}_error"] for n in ("chosen", "rejected", "matching")))
+        errors = (self._history[f"policy/{name}_error"] for name in ("chosen", "rejected", "matching"))
+        sentence = both_errors_rise(*errors, loss_type=args.loss_type)
         if sentence is not None and "both" not in self.warnings:
             self.warnings["both"] = sentence
             logger.warning("Step %d: %s", state.global_step, sentence)
 
 
-def both_errors_rise(chosen: Sequence[float], rejected: Sequence[float], reference: Sequence[float]) -> str | None:
+def both_errors_rise(
+    chosen: Sequence[float], rejected: Sequence[float], reference: Sequence[float], loss_type: str = "sigmoid"
+) -> str | None:
     """
     Preferred pictures that are predicted worse than the reference does, as Diffusion-SDPO
     ([paper](https://huggingface.co/papers/2511.03317)) found of Diffusion-DPO: the margin grows since the others are
-    predicted worse still, and pictures get worse.
+    predicted worse still, and in the end pictures get worse.
     """
     if len(chosen) < _RECENT:
         return None
@@ -100,8 +103,8 @@ def both_errors_rise(chosen: Sequence[float], rejected: Sequence[float], referen
     return (
         f"the matching error of the preferred pictures has risen by {risen:.2g} (`policy/chosen_error`), "
         f"{risen / of_reference:.0%} of what the reference has, and that of the others by {fmean(rejected[-_RECENT:]):.2g}: "
-        "the margin grows by making both unlikely, and pictures get worse. Lower `learning_rate`, raise `beta`, set "
-        "`loss_type='sdpo'`, and go back to an earlier checkpoint."
+        "the margin grows by making both unlikely. Look at pictures. Where they get worse, go back to an earlier checkpoint, "
+        "lower `learning_rate`, raise `beta`" + (", or set `loss_type='sdpo'`." if loss_type != "sdpo" else ".")
     )
 
 
