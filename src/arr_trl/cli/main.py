@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
     "judge": "Measure a judge against labelled pairs, or show what it was asked.",
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
+    "release": "Give adapters of earlier versions their full strength in every loader.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
     "env": "Print versions and hardware, for bug reports.",
 }

@@ -93,11 +93,6 @@ def check_arguments(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
         )
-    if args.base_precision == "fp8" and peft_config.use_dora:
-        raise ValueError(
-            "base_precision='fp8' does not go with use_dora=True, whose norms PEFT computes from the weights as they are "
-            "kept. Use 'int8', or leave use_dora out."
-        )
     check_writable(args.output_dir, "output_dir")
     check_model_card(args.output_dir)
     if args.prompt_cache_dir is not None:
