@@ -12,7 +12,16 @@ from safetensors.torch import load_file, save_file
 from test_adapter import picture, trained_pipeline
 
 from arr_trl.cli.main import main
-from arr_trl.release import ADAPTER_FILES, convert_release, load_weights, read_adapter, save_adapter, weak_adapters
+from arr_trl.release import (
+    ADAPTER_FILES,
+    AdapterCard,
+    convert_release,
+    load_weights,
+    read_adapter,
+    save_adapter,
+    weak_adapters,
+    write_model_card,
+)
 from arr_trl.tiny_scenes.pipeline import build_pipeline
 
 
@@ -103,9 +112,26 @@ def test_what_cannot_be_converted_is_left_as_it_is(tmp_path):
         metadata={"lora_adapter_metadata": json.dumps(header)},
     )
     before = (tmp_path / "a" / ADAPTER_FILES[2]).read_bytes()
-    with pytest.raises(ValueError, match="use_dora=True, which ComfyUI leaves out .* Nothing was converted"):
+    with pytest.raises(ValueError, match=r"use_dora=True, which ComfyUI leaves out .* Nothing was converted"):
         convert_release(tmp_path)
     assert (tmp_path / "a" / ADAPTER_FILES[2]).read_bytes() == before
     (tmp_path / "b" / ADAPTER_FILES[2]).write_bytes(b"broken")
     with pytest.raises(ValueError, match="cannot be read"):
         weak_adapters(tmp_path)
+
+
+def test_push_offers_to_convert_and_does_it_on_request(tmp_path, capsys):
+    trained = trained_pipeline()
+    write_old(trained.transformer, tmp_path / "ARR")
+    card = AdapterCard("ARR", "user/base", "FluxPipeline", "a red circle", 4, 8, ["attn.to_q", "attn.to_v"])
+    write_model_card(tmp_path, card)
+    push = ["push", str(tmp_path), "--repo_id", "user/x"]
+    assert main([*push, "--dry_run"]) == 0
+    assert f"{tmp_path / 'ARR'} was written by an earlier version" in capsys.readouterr().err
+    assert main([*push, "--dry_run", "--convert"]) == 0  # a dry run changes nothing
+    assert weak_adapters(tmp_path)
+    capsys.readouterr()
+    assert main([*push, "--convert"]) == 1  # there is no Hub in tests
+    assert f"Converted {tmp_path / 'ARR'}." in capsys.readouterr().out
+    assert not weak_adapters(tmp_path)
+    np.testing.assert_allclose(by_comfyui(tmp_path / "ARR"), picture(trained), atol=1e-5)
