@@ -57,7 +57,8 @@ class JudgeEvaluation:
         official: Sequence[Official] = (),
     ) -> dict:
         """
-        The measures with their bootstrap 95% intervals (1,000 resamples of the pairs, seed 0). A tie or a missing
+        The measures with their 95% intervals, of shares those of [`rate_interval`], of others from 1,000 resamples of the
+        pairs (seed 0). A tie or a missing
         verdict is not accurate, but where people found a pair level. `accuracy_mean` is the mean of both orders,
         `accuracy_answered` the same over the answers alone, by which who declines hard pairs gains; `position_bias` the
         share of decisive answers for the image shown first, minus .5; as every pair is shown both ways, an unbiased judge
@@ -210,10 +211,10 @@ def _figure(value: float | None) -> str:
 def _cell(summary: dict, name: str, measure: str | None = None) -> str:
     if summary.get(name) is None:
         return "–"
-    shown = (summary[name], *summary[f"{name}_ci"])
+    value, interval = summary[name], summary[f"{name}_ci"]
     if not is_share(measure or name):
-        return "{:.3f} \\[{:.3f}, {:.3f}]".format(*shown)
-    return "{:.1f}% \\[{:.1f}, {:.1f}]".format(*(100 * value for value in shown))
+        return f"{value:.3f}" + (" \\[{:.3f}, {:.3f}]".format(*interval) if interval else "")
+    return "{:.1f}% \\[{:.1f}, {:.1f}]".format(*(100 * x for x in (value, *interval)))
 
 
 def _official(summary: dict, figure: Official) -> dict:

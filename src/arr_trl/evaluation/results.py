@@ -46,7 +46,7 @@ class EvaluationResults:
         win_rate (`float`, *optional*):
             Judge win rate against the base, 0 to 1, a tie counting one half.
         win_rate_ci (`tuple[float, float]`, *optional*):
-            95% interval of `win_rate`, in which whole prompts are resampled.
+            95% interval of `win_rate`; see [`rate_interval`].
         tie_rate (`float`, *optional*):
             Share of ties among the comparisons that succeeded.
         failure_rate (`float`, *optional*):
