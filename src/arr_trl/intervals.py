@@ -1,5 +1,5 @@
 """
-95% intervals. Of every rate by Wilson's formula with as many outcomes as the prompts are worth, which is wide where all
+95% intervals, and a test of pairs. Of every rate by Wilson's formula with as many outcomes as the prompts are worth, which is wide where all
 outcomes are alike; of means without bounds by resampling what belongs together.
 """
 
@@ -152,3 +152,18 @@ def wilson_interval(rate: float, count: float) -> tuple[float, float]:
     centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
+    """
+    McNemar's exact test of two judges on the same pairs, from whether each is right.
+
+    Returns:
+        `dict[str, float]`: `only_first` and `only_second`, how many pairs one got right and the other did not, and
+        `p_value`, two-sided.
+    """
+    only_first = sum(a and not b for a, b in zip(one, other, strict=True))
+    only_second = sum(b and not a for a, b in zip(one, other, strict=True))
+    n = only_first + only_second
+    tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1)) / 2**n
+    return {"only_first": only_first, "only_second": only_second, "p_value": min(1.0, 2 * tail)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from ..adapter_names import ROOT
 from ..folders import check_writable
 from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
@@ -126,7 +127,8 @@ def run(argv: list[str]) -> int:
         adapters = parse_adapters(args.adapter or [])
         if args.update_card:
             for adapter in adapters:
-                check_model_card(Path(adapter.path).parent)
+                for folder, _ in _cards_of(adapter.path):
+                    check_model_card(folder)
         if judge is not None:
             judge.check()
         rows = _rows(args)
@@ -228,7 +230,12 @@ def _policy(args: EvaluateArguments):
 def _update_cards(evaluation, adapters) -> None:
     from ..release import record_results
 
-    for adapter in adapters:
-        folder = Path(adapter.path)
-        if adapter.subfolder is None and record_results(folder.parent, folder.name, evaluation.results(adapter.name)):
-            print(f"Brought {folder.parent / 'README.md'} up to date.")
+    for adapter in (adapter for adapter in adapters if adapter.subfolder is None):
+        for folder, subfolder in _cards_of(adapter.path):
+            if record_results(folder, subfolder, evaluation.results(adapter.name)):
+                print(f"Brought {folder / 'README.md'} up to date.")
+
+
+def _cards_of(adapter: str) -> list[tuple[Path, str]]:
+    """Where a card may speak of an adapter, and what it calls it: above its folder, and beside its files."""
+    return [(Path(adapter).parent, Path(adapter).name), (Path(adapter), ROOT)]

@@ -148,9 +148,8 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
     training_args, failure = trainer.args, None
     trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
     if trainer.eval_dataset is not None:
-        trainer.evaluation = None  # an earlier one was of other weights
         try:
-            trainer.evaluate()
+            trainer.evaluate_release()
         except Exception as error:  # a judge that broke, or whatever functions of users raise
             failure = error
             print(
@@ -175,6 +174,16 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
         trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
         print_table(trainer.evaluation)
         written += ["samples.png", "results.json"]
+        if trainer.evaluation.failure_rate == 1:
+            reason = trainer.evaluation.last_failure
+            failure = ValueError(reason or "no reward function answered")
+            print(
+                f"arr-trl: The evaluation got no verdict on any of its {trainer.evaluation.prompts} prompts"
+                + (f"; the last failure was: {reason}" if reason else ", since no reward function answered.")
+                + " The adapter is written; repair the judge, and `arr-trl evaluate` measures it.",
+                file=sys.stderr,
+            )
+    print(f"The adapter is that of {trainer.released}.")
     print(
         f"Wrote {', '.join(written[:-1]) + ' and ' if written[1:] else ''}{written[-1]} to {training_args.output_dir}."
     )

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from rich.table import Table
 from ..data.preferences import Preference
 from ..data.prompt_sets import Official
 from ..folders import replacing
+from ..intervals import mcnemar
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
 from ..rubrics import Rubric
 from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
@@ -139,21 +139,6 @@ def pairs_for(rubrics: Iterable[Rubric], pairs: Iterable[Preference | str]) -> I
             yield f"Row {pair.row}: it has no source image, which the editing rubric {editing.name} needs."
         else:
             yield pair
-
-
-def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
-    """
-    McNemar's exact test of two judges on the same pairs.
-
-    Returns:
-        `dict[str, float]`: `only_first` and `only_second`, how many pairs one got right and the other did not, and
-        `p_value`, two-sided.
-    """
-    only_first = sum(a and not b for a, b in zip(one, other, strict=True))
-    only_second = sum(b and not a for a, b in zip(one, other, strict=True))
-    n = only_first + only_second
-    tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1)) / 2**n
-    return {"only_first": only_first, "only_second": only_second, "p_value": min(1.0, 2 * tail)}
 
 
 def save_summary(summary: dict, path: str | Path) -> None:

@@ -61,6 +61,10 @@ class EvaluationResults:
             Forward passes of the transformer in training, counted per picture.
         train_seconds (`float`, *optional*):
             Wall time of training.
+        win_rate_by (`str`, *optional*):
+            Whose win rate it is, such as `"Judge"`, or `"Reward brightness"` where no judge took part.
+        last_failure (`str`, *optional*):
+            Why there is no verdict on the last of the prompts that have none.
     """
 
     base_model: str
@@ -77,6 +81,8 @@ class EvaluationResults:
     judge_calls: int | None = None
     transformer_forwards: int | None = None
     train_seconds: float | None = None
+    win_rate_by: str | None = None
+    last_failure: str | None = None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the results as JSON; the file at `path` is replaced in one step."""
@@ -158,7 +164,8 @@ def print_table(results: EvaluationResults, console: Console | None = None) -> N
         table.add_section()
         table.add_row("all criteria", *_base_and_trained(results.base.success_all, results.trained.success_all))
         console.print(table)
-    judge = Table(title=f"Judge, trained against base, {results.prompts} prompts", title_justify="left")
+    by = results.win_rate_by or "Judge"
+    judge = Table(title=f"{by}, trained against base, {results.prompts} prompts", title_justify="left")
     judge.add_column("measure")
     judge.add_column("value", justify="right")
     low_high = results.win_rate_ci

@@ -185,6 +185,11 @@ class JudgeReward(ABC):
         verdicts, stats = self._compare(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
+    @property
+    def last_failure(self) -> str | None:
+        """Why the last of the latest comparisons without a verdict has none; `None` where all have one."""
+        return next((failure for failure in reversed(self._recent) if failure is not None), None)
+
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
         if log_metric is not None:
             for name, value in {**judge_metrics(verdicts, stats), "judge/wait_s": wait_s}.items():
@@ -197,12 +202,12 @@ class JudgeReward(ABC):
 
     def _stop_when_broken(self, comparisons: list[str | None]) -> None:
         self._recent.extend(comparisons)
-        failures = [failure for failure in self._recent if failure is not None]
-        if self.max_failure_rate is not None and len(failures) > self.max_failure_rate * self._recent.maxlen:
+        failures = sum(failure is not None for failure in self._recent)
+        if self.max_failure_rate is not None and failures > self.max_failure_rate * self._recent.maxlen:
             raise JudgeFailureError(
-                f"{len(failures)} of the last {len(self._recent)} comparisons ended without a verdict, more than "
+                f"{failures} of the last {len(self._recent)} comparisons ended without a verdict, more than "
                 f"max_failure_rate={self.max_failure_rate:g} of a window of {self._recent.maxlen} allows. The last "
-                f"failure was: {failures[-1]} Repair the judge and resume; what it answered is kept in its store."
+                f"failure was: {self.last_failure} Repair the judge and resume; what it answered is kept in its store."
             )
 
 

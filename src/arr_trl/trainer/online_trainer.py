@@ -15,6 +15,7 @@ from PIL import Image
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Sampler
 
+from ..adapter_names import called
 from ..data import (
     SOURCE_COLUMN,
     RepeatSampler,
@@ -25,13 +26,13 @@ from ..data import (
     read_rows,
 )
 from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
-from ..judges import JudgeFuture, JudgeReward
+from ..judges import JudgeFailureError, JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .checks import check_enough_prompts
 from .completions import CompletionsRepo, log_completions
-from .cost import Forwards, describe
+from .cost import Forwards, describe, unseen_prompts
 from .flow_trainer import FlowTrainer
 from .hacking import FEW_PICTURES, agreement
 from .online_config import OnlineConfig
@@ -58,6 +59,7 @@ class OnlineTrainer(FlowTrainer):
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
+        self._is_judged = False  # whether any candidate had a reward so far
         self._stream: RepeatStream | None = None
         self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
@@ -85,7 +87,7 @@ class OnlineTrainer(FlowTrainer):
         if args.log_completions_hub_repo is None or not self.is_world_process_zero():
             return None
         folder = Path(args.output_dir) / "completions"
-        repo_id, subfolder = args.log_completions_hub_repo, args.adapter_subfolder
+        repo_id, subfolder = args.log_completions_hub_repo, called(args.adapter_subfolder)
         return CompletionsRepo(repo_id, folder, subfolder, args.hub_private_repo, args.hub_token)
 
     # What a subclass says
@@ -128,7 +130,9 @@ class OnlineTrainer(FlowTrainer):
 
     def batch_arithmetic(self) -> str:
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
-        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
+        unseen = 0 if self._streams() else unseen_prompts(self.args, len(self.train_dataset), self._global_prompts())
+        told = f" {unseen} of {len(self.train_dataset)} prompts are never seen with these settings." if unseen else ""
+        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy) + told
 
     # Data
 
@@ -261,11 +265,24 @@ class OnlineTrainer(FlowTrainer):
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
+        if not self._is_judged:
+            self._check_first_verdicts(rewards_NF)
         self._watch_rollout(given, images, rewards_NF)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
+
+    def _check_first_verdicts(self, rewards_NF: torch.Tensor) -> None:
+        """Stop where the first rollout got no verdict at all: a judge that never answers is set up wrongly, not unlucky."""
+        self._is_judged = any(gather_object([not rewards_NF.isnan().all().item()]))
+        stops = any(judge.max_failure_rate not in (None, 1) for judge in self._judges)
+        reason = self._last_failure()
+        if not self._is_judged and stops and reason is not None:
+            raise JudgeFailureError(
+                f"The judge gave no verdict on any candidate of the first rollout. The last failure was: {reason} Repair the "
+                "judge, or its settings, and begin again; nothing was trained."
+            )
 
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
         """Measure what is not rewarded: how the pictures change, and now and then what `watch_funcs` say of them."""
