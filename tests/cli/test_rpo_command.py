@@ -96,11 +96,20 @@ def test_a_flag_wins_over_the_file(tmp_path):
     assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 2
 
 
-def test_help_lists_every_option(capsys):
+def test_help_is_short_and_all_options_are_a_word_away(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stopped:
         main(["rpo", "--help"])
     assert stopped.value.code == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 150
+    assert max(map(len, short.splitlines())) <= 80
+    for words in ("Judge and rewards:", "--model_name_or_path", "--rubric", "--help_all shows all of them"):
+        assert words in short
+    with pytest.raises(SystemExit):
+        main(["rpo", "--help_all"])
     shown = capsys.readouterr().out
+    assert "--judge-model" not in short + shown  # once is enough
     for option in ("--judge_model", "--sde_window_size", "--center_rewards", "--learning_rate", "--lora_r"):
         assert option in shown
 

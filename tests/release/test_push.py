@@ -171,7 +171,7 @@ numpy.save(path, numpy.concatenate([picture(stock), picture(by_peft)]))
     np.testing.assert_allclose(np.load(tmp_path / "pictures.npy"), np.repeat(picture(trained), 2, axis=0), atol=1e-5)
     # whoever names no subfolder would get one or the other
     write_release(tmp_path / "other", "ARR-two", seed=2)
-    with pytest.raises(ClientError, match="is alone there, and README.md also speaks of ARR-two"):
+    with pytest.raises(ClientError, match=r"is alone there, and README.md also speaks of ARR-two"):
         push(client, tmp_path / "other")
     assert hub.model(REPO).files.keys() == files.keys()
 

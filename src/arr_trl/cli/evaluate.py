@@ -13,12 +13,20 @@ from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import JudgeArguments, build_judge
+from .run_file import with_run
 
 
 @dataclass
 class EvaluateArguments(JudgeArguments):
     """What `arr-trl evaluate` takes. The name `tiny_scenes` stands for the world that ships with the package."""
 
+    run: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of a training run: its model, adapter, prompts, judge and sizes are taken where nothing else "
+            "is given."
+        },
+    )
     model: str | None = field(default=None, metadata={"help": "The base: a model id on the Hub or a folder."})
     dataset: str | None = field(
         default=None,
@@ -104,9 +112,11 @@ def run(argv: list[str]) -> int:
 
     parser = TrlParser((EvaluateArguments,), prog="arr-trl evaluate", description="Compare a base with adapters.")
     with explained():
-        (args,) = parse(parser, argv)
+        (args,) = parse(parser, with_run(argv, {"judge": "judge_model"}))
         if args.model is None or args.dataset is None:
-            raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
+            raise ValueError(
+                "`model` and `dataset` are needed, the base and the prompts; or `run`, the folder of a run."
+            )
         check_limit(args.limit)
         check_writable(args.output, "output")
         if args.model == TINY_SCENES:
