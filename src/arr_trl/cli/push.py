@@ -56,11 +56,13 @@ def run(argv: list[str]) -> int:
 
 def _mend(files: dict[str, Path], args: argparse.Namespace) -> None:
     """Convert adapters that not every loader applies at full strength, or offer to."""
-    from ..release import convert_release, weak_adapters
+    from ..release import weak_adapters
 
     adapters = dict.fromkeys(path.parent for path in files.values() if path.name == DIFFUSERS_WEIGHTS_FILE)
     weak = [adapter for adapter in adapters if weak_adapters(adapter)]
-    if args.convert and not args.dry_run:
+    if args.convert and not args.dry_run and weak:
+        from ..release import convert_release  # which needs torch
+
         for adapter in weak:
             convert_release(adapter)
             print(f"Converted {adapter}.")

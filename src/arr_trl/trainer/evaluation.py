@@ -23,6 +23,9 @@ from ..policies import FlowPolicy
 from .flow_config import FlowConfig
 
 
+_GALLERY = 6  # pictures of an adapter that the Hub shows
+
+
 def share_of(process: int, num_processes: int, num_rows: int) -> tuple[list[int], int]:
     """
     The rows that a process draws, without the training dataloader: evaluation must not touch the random state that
@@ -67,6 +70,7 @@ def save_gallery(
 ) -> list[dict[str, str]]:
     """Write the first pictures of the trained model one by one, as the Hub shows them: `file` and `prompt` of each."""
     gallery = []
+    count = min(count, _GALLERY)
     for number, (row, picture) in enumerate(zip(rows[:count], trained, strict=False), start=1):
         file = f"gallery/{adapter}/{number}.png"
         with replacing(output_dir / file) as written:

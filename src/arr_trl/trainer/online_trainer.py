@@ -281,7 +281,7 @@ class OnlineTrainer(FlowTrainer):
         if not self._is_judged and stops and reason is not None:
             raise JudgeFailureError(
                 f"The judge gave no verdict on any candidate of the first rollout. The last failure was: {reason} Repair the "
-                "judge, or its settings, and begin again; nothing was trained."
+                "judge, or its settings, and start the same command again."
             )
 
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
