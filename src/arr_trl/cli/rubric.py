@@ -75,15 +75,15 @@ def _verify(argv: list[str]) -> int:
 
     with explained():
         (args,) = _parse(argv, "verify", VerifyArguments)
-        rubric = resolve_rubric(args.rubric)
-        if rubric is None:
-            raise ValueError(
-                "`rubric` has to be a rubric that is there; `auto` is measured with `arr-trl judge eval`."
-            )
         if args.update and not (Path(args.rubric).suffix == ".json" and Path(args.rubric).is_file()):
             raise ValueError(
                 f"update=True writes into a JSON file, and {args.rubric} is none; make one with `arr-trl rubric show "
                 f"{args.rubric} --output rubric.json`."
+            )
+        rubric = resolve_rubric(args.rubric)
+        if rubric is None:
+            raise ValueError(
+                "`rubric` has to be a rubric that is there; `auto` is measured with `arr-trl judge eval`."
             )
         pairs = list(read_pairs(args, []))
         _, judge = build_models(args, args.language, Path("judge.json"))
