@@ -65,6 +65,9 @@ class EvaluationResults:
             Whose win rate it is, such as `"Judge"`, or `"Reward brightness"` where no judge took part.
         last_failure (`str`, *optional*):
             Why there is no verdict on the last of the prompts that have none.
+        as_trained (`dict[str, float]`, *optional*):
+            The trained model at the `guidance_scale` that its loss took velocities at, where that is another than the
+            one it is used at, against the base as it is used: `win_rate` and `success_all`.
     """
 
     base_model: str
@@ -83,6 +86,7 @@ class EvaluationResults:
     train_seconds: float | None = None
     win_rate_by: str | None = None
     last_failure: str | None = None
+    as_trained: dict[str, float] | None = None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the results as JSON; the file at `path` is replaced in one step."""
@@ -178,6 +182,9 @@ def print_table(results: EvaluationResults, console: Console | None = None) -> N
     ):
         if value is not None:
             judge.add_row(name, percent(value) + more)
+    if results.as_trained is not None and "win_rate" in results.as_trained:
+        scale = results.as_trained["guidance_scale"]
+        judge.add_row(f"win rate at guidance {scale:g}, as trained", percent(results.as_trained["win_rate"]))
     if judge.row_count:
         console.print(judge, highlight=False, markup=False)
 

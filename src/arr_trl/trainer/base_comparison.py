@@ -68,6 +68,7 @@ class BaseComparison:
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
         with released_weights(model), computing_as_released(model):
             trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        as_trained = self._measured_as_trained(rows, places, counted, base, dataset)
 
         rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
         self.evaluation = results_of(
@@ -81,6 +82,7 @@ class BaseComparison:
             train_seconds=self._train_seconds,
             win_rate_by=win_rate_by(self.reward_funcs),
             last_failure=self._last_failure(),
+            as_trained=as_trained,
         )
         self._evaluated = self._weights_step, eval_dataset is None
         if self.accelerator.is_main_process:
@@ -88,6 +90,7 @@ class BaseComparison:
             save_sheet(folder / "samples.png", rows, base, trained, count)
             self._gallery = save_gallery(folder, called(self.args.adapter_subfolder), rows, trained, count)
         measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        measured |= {f"as_trained/{name}": value for name, value in (as_trained or {}).items()}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         with self._at_step_of_weights():
             self.log(metrics)
@@ -135,6 +138,35 @@ class BaseComparison:
         judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
         found = gather_object([next((judge.last_failure for judge in judges if judge.last_failure is not None), None)])
         return next((failure for failure in found if failure is not None), None)
+
+    def _measured_as_trained(
+        self,
+        rows: list[dict[str, Any]],
+        places: list[int],
+        counted: int,
+        base: list[Image.Image],
+        dataset: Dataset,
+    ) -> dict[str, float] | None:
+        """
+        The trained model at the guidance that its loss had, against the base as it is used, where the two differ: trained
+        without classifier-free guidance and used with it. The figures of DiffusionNFT's paper are without.
+        """
+        scale = self._guidance_in_training()
+        if scale == self.args.guidance_scale:
+            return None
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with released_weights(model), computing_as_released(model):
+            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, scale)
+        rewards_PN, checks, _ = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
+        checks = checks if self.eval_funcs else None
+        found = results_of(
+            rewards_PN.tolist(), checks, base_model=self.base_model, adapter=self.args.adapter_subfolder
+        )
+        return {
+            "guidance_scale": scale,
+            **({} if found.win_rate is None else {"win_rate": found.win_rate}),
+            **({} if found.trained is None else {"success_all": found.trained.success_all}),
+        }
 
     def _measured(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset

@@ -134,6 +134,11 @@ class OnlineTrainer(FlowTrainer):
         told = f" {unseen} of {len(self.train_dataset)} prompts are never seen with these settings." if unseen else ""
         return describe(self.args, self._rollout_forwards(), processes, questions, self.policy) + told
 
+    def passes_per_step(self) -> float:
+        args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
+        per_rollout = sum(of_rollout) / len(of_rollout)
+        return per_rollout * args.gradient_accumulation_steps / args.steps_per_rollout
+
     # Data
 
     def get_train_dataloader(self) -> DataLoader:
