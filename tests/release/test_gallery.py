@@ -4,6 +4,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from arr_trl.evaluation import EvaluationResults
 from arr_trl.release import AdapterCard, push_to_hub, write_model_card
 from arr_trl.release.card_sections import read_sections
 
@@ -78,3 +79,17 @@ def test_a_run_with_reward_functions_alone_is_not_published_as_judged(tmp_path):
         "No rubric was recorded",
     ):
         assert word not in text, word
+
+
+@pytest.mark.parametrize("as_trained", [None, {"guidance_scale": 1.0, "win_rate": 0.7}])
+def test_every_figure_of_an_evaluation_has_a_row_of_its_own(tmp_path, as_trained):
+    results = EvaluationResults(
+        "b", "ARR", 30, win_rate=1.0, win_rate_ci=(0.886, 1.0), tie_rate=0.1, failure_rate=0.0, order_consistency=0.9,
+        win_rate_by="Judge (without brightness, which rewarded too)", as_trained=as_trained,
+    )  # fmt: skip
+    write_model_card(tmp_path, card(results=results))
+    text = (tmp_path / "README.md").read_text()
+    rows = text.partition("which rewarded too), trained against base")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) == 4 + (as_trained is not None)
+    assert all(row.count("|") == 3 for row in rows)
+    assert "Judge (without brightness, which rewarded too): 100.0% [88.6%, 100.0%]" in text  # in the table of adapters
