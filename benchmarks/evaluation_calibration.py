@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from arr_trl import FluxPolicy, RubricJudge
-from arr_trl.evaluation import Evaluator, InferenceSettings, rate_interval, parse_adapters
+from arr_trl.evaluation import Evaluator, InferenceSettings, parse_adapters, rate_interval
 from arr_trl.judges import JudgeRow
 from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts, success
 

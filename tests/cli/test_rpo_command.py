@@ -29,9 +29,11 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert results["prompts"] == 6
     assert results["base"]["success"].keys() == {"colors", "shapes", "relation", "count"}
     assert results["judge_calls"] > 0
-    for name in ("README.md", "samples.png", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
+    for name in ("README.md", "samples.png", "run.json", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
         assert (tmp_path / name).is_file()
     shown = capsys.readouterr().out
+    assert "The adapter is that of step 2 of 2." in shown
+    assert f"arr-trl evaluate --run {tmp_path}" in shown
     assert "all criteria" in shown
     assert "win rate" in shown
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
