@@ -37,7 +37,7 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert "all criteria" in shown
     assert "win rate" in shown
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
-    assert "With 1 thread a step of 64 pairs takes about 1 s on a free core, about 1 min for 2 steps" in shown
+    assert "With 1 thread a step takes about " in shown
 
 
 def test_judge_that_breaks_in_the_last_evaluation_takes_nothing_from_what_was_trained(tmp_path, capsys, monkeypatch):
