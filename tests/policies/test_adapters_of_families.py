@@ -92,7 +92,11 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# klein has FLUX.2's transformer, and Plus that of Qwen-Image-Edit
+SLOW = ("klein", "qwen edit plus")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES])
 def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     base = FAMILIES[name]()
     policy = policy_for(base, **({"condition_size": 64} if "edit" in name or name == "kontext" else {}))

@@ -66,7 +66,13 @@ LORAS = {
 }
 
 
-@pytest.mark.parametrize("lora", LORAS.values(), ids=LORAS)
+# what others of them hold as well
+SLOW = ("regex", "excluded modules", "rslora")
+
+
+@pytest.mark.parametrize(
+    "lora", [pytest.param(lora, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, lora in LORAS.items()]
+)
 def test_adapter_draws_the_same_pictures_in_every_loader(tmp_path, lora):
     trained = trained_pipeline(**lora)
     expected, base = picture(trained), picture(build_pipeline(0))

@@ -59,7 +59,7 @@ def stock(folder):
     return picture(pipeline)
 
 
-@pytest.mark.parametrize("lora", [{}, PATTERNS], ids=["default", "patterns"])
+@pytest.mark.parametrize("lora", [{}, pytest.param(PATTERNS, marks=pytest.mark.slow)], ids=["default", "patterns"])
 def test_converted_adapter_draws_the_same_pictures_everywhere(tmp_path, lora, capsys):
     trained = trained_pipeline(**lora)
     expected = picture(trained)
@@ -87,7 +87,7 @@ def test_converted_adapter_draws_the_same_pictures_everywhere(tmp_path, lora, ca
     assert (tmp_path / "new" / ADAPTER_FILES[2]).read_bytes() == after[ADAPTER_FILES[2]]
 
 
-@pytest.mark.parametrize("lora", [{}, PATTERNS], ids=["default", "patterns"])
+@pytest.mark.parametrize("lora", [pytest.param({}, marks=pytest.mark.slow), PATTERNS], ids=["default", "patterns"])
 @pytest.mark.parametrize("write", [write_old, lambda model, folder: save_adapter(model, folder, FluxPipeline)])
 def test_run_goes_on_from_the_file_of_either_version_as_it_was_trained(tmp_path, write, lora):
     trained = trained_pipeline(**lora)
