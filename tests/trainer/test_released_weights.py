@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 from test_rpo_trainer import PROMPTS, brightness, history, trainer_for
 
-from arr_trl import RPOTrainer
+from arr_trl import FlowTrainer, RPOTrainer
 from arr_trl.judges import JudgeFailureError, JudgeReward, JudgeStats, Verdict
 from arr_trl.trainer.card import _method, win_rate_by
 
@@ -97,6 +97,9 @@ def test_what_trained_and_what_rewarded_have_their_own_names():
     ]  # fmt: skip
     found = _method(Other, is_judged=False)
     assert found == {"method": "`Other`, which is made from `RPOTrainer`", "tags": ["reinforcement-learning"]}
+    assert (
+        _method(type("Own", (FlowTrainer,), {}), is_judged=True)["method"] == "`Own`, which is made from `FlowTrainer`"
+    )
     assert win_rate_by([Broken(0.5, 128)]) == "Judge"
     assert win_rate_by([Broken(0.5, 128), brightness]) == "Judge (without brightness, which rewarded too)"
     assert win_rate_by([brightness]) == "Reward brightness"

@@ -103,7 +103,7 @@ def _method(trainer_class: type, is_judged: bool) -> dict[str, Any]:
         tags.append("auto-rubric")
     if "_name" in own:
         return {"method": own["_name"], "paper": own.get("_paper"), "tags": tags}
-    base = next(cls for cls in trainer_class.__mro__ if "_name" in vars(cls))
+    base = next(cls for cls in trainer_class.__mro__[1:] if cls.__module__.startswith("arr_trl."))
     return {"method": f"`{trainer_class.__name__}`, which is made from `{base.__name__}`", "tags": tags}
 
 
