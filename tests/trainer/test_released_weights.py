@@ -4,8 +4,9 @@ import pytest
 from datasets import Dataset
 from test_rpo_trainer import PROMPTS, brightness, history, trainer_for
 
-from arr_trl import FlowTrainer, RPOTrainer
+from arr_trl import RPOTrainer
 from arr_trl.judges import JudgeFailureError, JudgeReward, JudgeStats, Verdict
+from arr_trl.trainer import FlowTrainer
 from arr_trl.trainer.card import _method, win_rate_by
 
 
