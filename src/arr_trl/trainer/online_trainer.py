@@ -26,13 +26,13 @@ from ..data import (
     read_rows,
 )
 from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
-from ..judges import JudgeFailureError, JudgeFuture, JudgeReward
+from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
 from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .canary import Canary
-from .checks import check_enough_prompts
+from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, log_completions
 from .cost import Forwards, describe, unseen_prompts
 from .flow_trainer import FlowTrainer
@@ -281,24 +281,14 @@ class OnlineTrainer(FlowTrainer):
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
         if not self._is_judged:
-            self._check_first_verdicts(rewards_NF)
+            self._is_judged = any(gather_object([not rewards_NF.isnan().all().item()]))
+            check_first_verdicts(self._judges, self._is_judged, self._last_failure())
         self._watch_rollout(given, images, rewards_NF)
         self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(rows, images, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
-
-    def _check_first_verdicts(self, rewards_NF: torch.Tensor) -> None:
-        """Stop where the first rollout got no verdict at all: a judge that never answers is set up wrongly, not unlucky."""
-        self._is_judged = any(gather_object([not rewards_NF.isnan().all().item()]))
-        stops = any(judge.may_stop for judge in self._judges)
-        reason = self._last_failure()
-        if not self._is_judged and stops and reason is not None:
-            raise JudgeFailureError(
-                f"The judge gave no verdict on any candidate of the first rollout. The last failure was: {reason} Repair the "
-                "judge, or its settings, and start the same command again."
-            )
 
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
         """Measure what is not rewarded: how the pictures change, and now and then what `watch_funcs` say of them."""
