@@ -200,7 +200,8 @@ class Evaluator:
         for first, second in combinations(self.models, 2):
             for i, place in enumerate(places):
                 candidates = (images[first][i], images[second][i])
-                asked.append(JudgeRow(repeated[i]["prompt"], candidates, repeated[i].get(SOURCE_COLUMN)))
+                row = repeated[i]
+                asked.append(JudgeRow(row["prompt"], candidates, row.get(SOURCE_COLUMN), columns=row))
                 scored = {name: (by_model[first][i], by_model[second][i]) for name, by_model in rewards.items()}
                 records.append(pair_record(place, (first, second), None, None, None, scored))
         self._judging.append((self.judge.submit(asked) if self.judge is not None and asked else None, asked, records))

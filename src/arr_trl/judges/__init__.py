@@ -1,5 +1,8 @@
 from .ensemble import EnsembleJudge
 from .mean import MeanOf
+from .preset import Ask, ImageRule, Preset
+from .preset_judge import PresetJudge
+from .preset_source import load_preset, preset_names, save_preset
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
 from .row import JudgeRow
 from .rubric_judge import RubricJudge
@@ -11,14 +14,18 @@ from .verdict import CriterionResult, Verdict
 
 
 __all__ = [
+    "Ask",
     "CriterionResult",
     "EnsembleJudge",
+    "ImageRule",
     "JudgeFailureError",
     "JudgeFuture",
     "JudgeReward",
     "JudgeRow",
     "JudgeStats",
     "MeanOf",
+    "Preset",
+    "PresetJudge",
     "RubricJudge",
     "SoftTIFA",
     "StoreError",
@@ -26,4 +33,7 @@ __all__ = [
     "TournamentJudge",
     "Verdict",
     "VerdictStore",
+    "load_preset",
+    "preset_names",
+    "save_preset",
 ]

@@ -171,17 +171,17 @@ class JudgeReward(ABC):
             source_image (`list`, *optional*): what was edited, an image or a list of images per completion.
             log_metric (`Callable`, *optional*): takes the name and value of a metric.
             log_extra (`Callable`, *optional*): takes a column of the table of completions.
-            **columns: the dataset's other columns; not looked at.
+            **columns: the dataset's other columns, of which presets read some.
 
         Returns:
-            `list[float | None]`: from 1 for the best to 0 for the worst, ties share the mean (.5 each in a pair); in
-            pointwise mode the scores. `None` where there is no verdict.
+            `list[float | None]`: from 1 for the best to 0 for the worst, ties share the mean (.5 each in a pair); of a
+            judge that scores each candidate the scores. `None` where there is no verdict.
 
         Raises:
             [`JudgeFailureError`]: when more than `max_failure_rate` of the latest comparisons failed.
         """
         start = time.perf_counter()
-        rows = judge_rows(prompts, completions, num_generations, source_image)
+        rows = judge_rows(prompts, completions, num_generations, source_image, columns)
         verdicts, stats = self._compare(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
@@ -192,6 +192,8 @@ class JudgeReward(ABC):
         if log_extra is not None:
             log_extra("judge_winner", [_winner(v) for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
+            if any(v.axes for v in verdicts):
+                log_extra("judge_axes", [_axes(v, i) for v in verdicts for i in range(v.candidates)])
         self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
 
@@ -208,7 +210,7 @@ class JudgeReward(ABC):
 
 def verdict_rewards(verdict: Verdict) -> list[float | None]:
     """The reward of each candidate: its score where the judge gives scores, else 1 for the best down to 0."""
-    if verdict.failure is not None:
+    if verdict.failure is not None and verdict.scores is None:
         return [None] * verdict.candidates
     if verdict.scores is not None:
         return [None if math.isnan(score) else score for score in verdict.scores]
@@ -231,14 +233,24 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
         ("judge/first_position_rate", [first for v in decided for first in v.first_position]),
         ("judge/margin", [v.margin for v in decided if v.margin is not None]),
         ("judge/abstention_rate", stats.abstentions),
+        ("judge/label_mass", stats.label_mass),
         ("judge/latency_s", stats.latencies_s),
     ):
         if values:
             metrics[name] = MeanOf(values)
-    return metrics
+    by_axis: dict[str, list[float]] = {}
+    for axes in (axes for v in verdicts for axes in v.axes):
+        for name, value in axes.items():
+            by_axis.setdefault(name, []).append(value)
+    return metrics | {f"judge/axis/{name}": MeanOf(values) for name, values in by_axis.items()}
 
 
 def _winner(verdict: Verdict) -> str:
     if verdict.failure is not None:
         return "failed"
     return "tie" if verdict.winner is None else f"image {verdict.winner + 1}"
+
+
+def _axes(verdict: Verdict, candidate: int) -> str:
+    axes = verdict.axes[candidate] if verdict.axes else {}
+    return ", ".join(f"{name} {value:.4g}" for name, value in axes.items())

@@ -108,12 +108,19 @@ class TournamentJudge(JudgeReward):
         for row, of_row in zip(rows, pairs, strict=True):
             of_pairs = [next(answers) for _ in of_row]
             stats.abstentions.append(sum(v.failure is not None for v in of_pairs) / len(of_pairs))
-            verdicts.append(_standings(len(row.images), of_row, of_pairs))
+            verdicts.append(standings(len(row.images), of_row, of_pairs))
         return verdicts, stats
 
 
-def _standings(n: int, pairs: list[tuple[int, int]], verdicts: list[Verdict]) -> Verdict:
-    """The verdict on `n` candidates of which `pairs` were compared."""
+def standings(n: int, pairs: list[tuple[int, int]], verdicts: list[Verdict]) -> Verdict:
+    """
+    The verdict on some candidates of which pairs were compared.
+
+    Args:
+        n (`int`): how many candidates there are.
+        pairs (`list[tuple[int, int]]`): the candidates of each pair.
+        verdicts (`list[Verdict]`): what was said of each; a failure is in neither candidate's win rate.
+    """
     wins, answered = [0.0] * n, [0] * n
     known = [(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.failure is None]
     for (i, j), verdict in known:

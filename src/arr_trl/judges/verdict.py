@@ -27,8 +27,10 @@ class Verdict:
         ranks (`tuple[float, ...]`, *optional*):
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
-            Score of every candidate from 0 to 1, where each was judged for itself by one number, or its win rate against
-            the others; in the order of `ranks`. NaN, and no rank, for a candidate of which nothing is known.
+            Score of every candidate, where each was judged for itself by one number, or its win rate against the others;
+            in the order of `ranks`. From 0 to 1, but of a judge whose scores have no bounds as it gave them. NaN, and no
+            rank, for a candidate of which nothing is known. They stand beside a `failure` where too few are known to
+            compare.
         margin (`float`, *optional*):
             How clear the decision was, from 0 to 1, where the judge can tell.
         consistent (`bool`, *optional*):
@@ -43,6 +45,8 @@ class Verdict:
             Why there is no verdict, as one sentence.
         candidates (`int`, *optional*, defaults to `2`):
             Number of candidates that were compared.
+        axes (`tuple[dict[str, float], ...]`):
+            For each candidate the judge's numbers by name, as it gave them, where it gave any.
     """
 
     winner: int | None = None
@@ -55,6 +59,7 @@ class Verdict:
     reason: str = ""
     failure: str | None = None
     candidates: int = 2
+    axes: tuple[dict[str, float], ...] = ()
 
     @property
     def tie(self) -> bool:
