@@ -1,7 +1,6 @@
 """A published judge as data: what it is asked, how its replies are read, and what they add up to."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError
@@ -110,7 +109,7 @@ class Ask(BaseModel):
     variables: dict[str, str | int | float] = {}
     each: str | None = None
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of the template."""
         return source_digest(self.template)
@@ -120,10 +119,10 @@ class Ask(BaseModel):
         """What of it can change an answer."""
         return [self.name, self.digest, self.system, self.variables, self.max_tokens]
 
-    @cached_property
+    @property
     def columns(self) -> frozenset[str]:
         """What the template takes beside the prompt."""
-        return frozenset(variables_of(self.template)) - {"prompt"} - self.variables.keys()
+        return variables_of(self.template) - {"prompt"} - self.variables.keys()
 
     def content(self, images: Mapping[str, Any], **variables: Any) -> list[dict[str, Any]]:
         """The parts of the message, from pictures by their role and the variables there are."""

@@ -13,11 +13,10 @@ from jinja2 import TemplateError
 
 from ..chat import ChatModel, HTTPChatModel
 from ..digests import image_digest
-from .combine import COMBINE
 from .orders import ORDERS, orders_shown
 from .preset import Ask, Preset
 from .preset_questions import Asked, Asking, Pictures, pair_view, sample_item, single_views
-from .preset_source import load_preset
+from .preset_source import load_preset, with_settings
 from .preset_verdict import Opinion, Score, compared, opinion, scored
 from .questions import ask
 from .rehearsal import USUAL_MASS, check_reply, tiny_pictures
@@ -100,7 +99,7 @@ class PresetJudge(JudgeReward):
         seed: int = 0,
     ):
         super().__init__(max_failure_rate, failure_window)
-        self.preset = _changed(load_preset(preset), combine=combine, passes=passes, temperature=temperature)
+        self.preset = with_settings(load_preset(preset), combine=combine, passes=passes, temperature=temperature)
         if order not in ORDERS:
             raise ValueError(f"order={order!r} is not one of {', '.join(map(repr, ORDERS))}.")
         if tie_margin is not None and not 0 <= tie_margin < 1:
@@ -326,16 +325,6 @@ class PresetJudge(JudgeReward):
             f"{fmean(stats.label_mass):.2g} only: it would rather say something else, and its scores rest on what is left. "
             "Turn thinking off where the model thinks."
         )
-
-
-def _changed(preset: Preset, **settings: Any) -> Preset:
-    """The preset with other settings, checked as a preset is."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if not given:
-        return preset
-    if given.get("combine") not in (None, *COMBINE):
-        raise ValueError(f"combine={given['combine']!r} is not one of {', '.join(map(repr, COMBINE))}.")
-    return Preset.model_validate({**dict(preset), **given})
 
 
 def _reader_of(question: Ask, item: Any) -> Callable[[Any], Any]:

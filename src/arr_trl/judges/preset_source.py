@@ -65,6 +65,25 @@ def load_preset(preset: Preset | str | Path) -> Preset:
         ) from error
 
 
+def with_settings(preset: Preset, **settings: Any) -> Preset:
+    """
+    A preset with other settings, those that are not `None`. Without a temperature every reply is the same, so that passes
+    and second samples go with it.
+
+    Raises:
+        `ValueError`: when they do not fit the preset.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given.get("temperature") == 0:
+        given = {"resample": False, "passes": 1} | given
+    if not given:
+        return preset
+    try:
+        return Preset.model_validate({**dict(preset), **given})
+    except ValidationError as error:
+        raise ValueError(f"The preset {preset.name} cannot have these settings: {_told(error)}.") from None
+
+
 def save_preset(preset: Preset, folder: str | Path) -> Path:
     """
     Write a preset as `preset.json` with its templates beside it, to be edited or pushed to the Hub.
@@ -97,8 +116,7 @@ def _read(name: str, path: Path, file_of: Callable[[str], Path]) -> Preset:
     try:
         return Preset.model_validate(data)
     except ValidationError as error:
-        found = "; ".join(_told(e) for e in error.errors())
-        raise ValueError(f"{name} is not a preset: {found}.") from error
+        raise ValueError(f"{name} is not a preset: {_told(error)}.") from error
 
 
 def _template(name: str, template: str, file_of: Callable[[str], Path]) -> str:
@@ -113,6 +131,6 @@ def _template(name: str, template: str, file_of: Callable[[str], Path]) -> str:
     return read_text(path)
 
 
-def _told(error: dict[str, Any]) -> str:
-    place = ".".join(map(str, error["loc"]))
-    return (f"`{place}`: " if place else "") + error["msg"].removeprefix("Value error, ")
+def _told(error: ValidationError) -> str:
+    places = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+    return "; ".join((f"`{place}`: " if place else "") + said for place, said in places)

@@ -60,14 +60,16 @@ _SANDBOX = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=
 _of_source = lru_cache(maxsize=128)(_SANDBOX.from_string)
 
 
+@lru_cache(maxsize=128)
 def source_digest(source: str) -> str:
     """Digest of a template's text."""
     return hashlib.sha256(source.encode("utf-8")).hexdigest()[:8]
 
 
-def variables_of(source: str) -> set[str]:
+@lru_cache(maxsize=128)
+def variables_of(source: str) -> frozenset[str]:
     """The variables that the text of a template names."""
-    return meta.find_undeclared_variables(_SANDBOX.parse(source)) - {"image"}
+    return frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source))) - {"image"}
 
 
 def render_source(

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from statistics import fmean
 from typing import Any, Literal
 
@@ -86,7 +85,7 @@ class LabelReader(Reader):
     def choices(self, item: Any = None) -> tuple[str, ...]:
         return tuple(self._spellings)
 
-    @cached_property
+    @property
     def _spellings(self) -> dict[str, float]:
         found = dict(self.labels)
         if self.fold_case:
@@ -95,8 +94,8 @@ class LabelReader(Reader):
         return found
 
     def read(self, answer: StoredAnswer | ChatReply, name: str, item: Any = None) -> Reading:
-        logprobs = answer.choice_logprobs or {}
-        mass = {label: math.exp(logprobs[label]) for label in self._spellings if label in logprobs}
+        logprobs, values = answer.choice_logprobs or {}, self._spellings
+        mass = {label: math.exp(logprobs[label]) for label in values if label in logprobs}
         total = sum(mass.values())
         if total < LEAST_MASS:
             raise ReplyError(
@@ -104,7 +103,7 @@ class LabelReader(Reader):
                 "A model that thinks first has to be told not to, by `--judge_extra_body "
                 '\'{"chat_template_kwargs": {"enable_thinking": false}}\'`.'
             )
-        value = sum(p * self._spellings[label] for label, p in mass.items()) / (1.0 if self.absolute else total)
+        value = sum(p * values[label] for label, p in mass.items()) / (1.0 if self.absolute else total)
         return Reading(({name: value},), mass=total)
 
 
