@@ -330,7 +330,7 @@ def test_rational_rewards_with_nothing_to_read_tells_pictures_apart():
     judge = PresetJudge("rationalrewards-t2i", Told(said))
     assert judge([PROMPT] * 2, [BLUE, RED]) == [0.0, 1.0]
     (verdict,) = judge.compare([JudgeRow(PROMPT, (BLUE, RED))])
-    assert verdict.axes[1] == {"Text Faithfulness": 3.5, "Physical and Visual Quality": 3.5}
+    assert dict(verdict.axes) == {"Text Faithfulness": (2.0, 3.5), "Physical and Visual Quality": (2.0, 3.5)}
     # N/A of one picture alone is of both
     half = aspects(3.5, 2.0, rendering="4.0").replace("Score B: 4.0", "Score B: N/A")
     assert verdict_on("rationalrewards-t2i", half, order="fixed")[0].margin == pytest.approx(0.5)
@@ -364,7 +364,7 @@ def test_four_candidates_of_which_one_comparison_failed_have_the_win_rates_of_th
 def test_flex_keeps_its_categories_and_its_shares():
     reply = flex("Image 1", *VECTORS["unifiedreward_flex_dims"]["score_1_score_2"])
     verdict, _ = verdict_on("unifiedreward-flex", reply, order="fixed")
-    assert verdict.axes[0]["share"] == pytest.approx(VECTORS["unifiedreward_flex_dims"]["mean_share_1"])
+    assert dict(verdict.axes)["share"][0] == pytest.approx(VECTORS["unifiedreward_flex_dims"]["mean_share_1"])
     assert [c.winner for c in verdict.criteria] == [0]
 
 
@@ -383,10 +383,10 @@ def test_axes_are_logged_as_the_judge_gave_them():
     judge = PresetJudge("editscore", Told(*SCORES["editscore"][0]))
     metrics, extra = {}, {}
     judge([PROMPT], [RED], 1, [SOURCE], log_metric=metrics.__setitem__, log_extra=extra.__setitem__)
-    assert {k: v for k, v in metrics.items() if k.startswith("judge/axis/")} == {
-        "judge/axis/followed": 20, "judge/axis/unchanged": 15, "judge/axis/natural": 18, "judge/axis/clean": 22,
+    assert {k: v for k, v in metrics.items() if k.startswith("judge/score/")} == {
+        "judge/score/followed": 20, "judge/score/unchanged": 15, "judge/score/natural": 18, "judge/score/clean": 22,
     }  # fmt: skip
-    assert extra["judge_axes"] == ["clean 22, followed 20, natural 18, unchanged 15"]
+    assert extra["judge_followed"] == [20]
 
 
 def test_principles_are_made_once_for_an_instruction_and_kept(tmp_path):

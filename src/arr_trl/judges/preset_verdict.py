@@ -64,11 +64,6 @@ class Score:
     def mean(self) -> float:
         return fmean(self.values) if self.values else math.nan
 
-    @property
-    def mean_axes(self) -> dict[str, float]:
-        names = {name for axes in self.axes for name in axes}
-        return {name: fmean(axes[name] for axes in self.axes if name in axes) for name in sorted(names)}
-
 
 def scored(scores: Sequence[Score], tie_margin: float, reason: str) -> Verdict:
     """
@@ -78,10 +73,10 @@ def scored(scores: Sequence[Score], tie_margin: float, reason: str) -> Verdict:
     n = len(scores)
     values = tuple(score.mean for score in scores)
     known = [value for value in values if not math.isnan(value)]
-    axes = tuple(score.mean_axes for score in scores)
+    axes = _by_name([score.axes for score in scores])
     if len(known) < min(2, n):
         problem = next(score.problem for score in scores if not score.values)
-        return Verdict(failure=problem, scores=values if known else None, candidates=n, axes=axes if known else ())
+        return Verdict(failure=problem, scores=values if known else None, candidates=n, axes=axes)
     # how many of the others each beats by more than the margin
     points = [
         sum(0.5 if abs(value - other) <= tie_margin else float(value > other) for other in known) for value in known
@@ -138,5 +133,12 @@ def compared(
             for number, won in enumerate(zip(*criteria, strict=False), start=1)
         ),
         reason=reason,
-        axes=tuple(Score(axes=some).mean_axes for some in axes),
+        axes=_by_name(axes),
     )
+
+
+def _by_name(axes: Sequence[list[dict[str, float]]]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Of what was said of each candidate the mean by name, NaN where nothing was."""
+    names = dict.fromkeys(name for of_candidate in axes for said in of_candidate for name in said)
+    values = {name: [[said[name] for said in of_candidate if name in said] for of_candidate in axes] for name in names}
+    return tuple((name, tuple(fmean(v) if v else math.nan for v in by)) for name, by in values.items())

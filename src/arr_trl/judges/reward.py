@@ -186,14 +186,18 @@ class JudgeReward(ABC):
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
+        axes = _axes(verdicts)
         if log_metric is not None:
             for name, value in {**judge_metrics(verdicts, stats), "judge/wait_s": wait_s}.items():
                 log_metric(name, value)
+            for name, scores in axes.items():
+                if known := [score for score in scores if score is not None]:
+                    log_metric(f"judge/score/{name}", MeanOf(known))
         if log_extra is not None:
             log_extra("judge_winner", [_winner(v) for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
-            if any(v.axes for v in verdicts):
-                log_extra("judge_axes", [_axes(v, i) for v in verdicts for i in range(v.candidates)])
+            for name, scores in axes.items():
+                log_extra(f"judge_{name}", scores)
         self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
 
@@ -238,19 +242,20 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
     ):
         if values:
             metrics[name] = MeanOf(values)
-    by_axis: dict[str, list[float]] = {}
-    for axes in (axes for v in verdicts for axes in v.axes):
-        for name, value in axes.items():
-            by_axis.setdefault(name, []).append(value)
-    return metrics | {f"judge/axis/{name}": MeanOf(values) for name, values in by_axis.items()}
+    return metrics
+
+
+def _axes(verdicts: list[Verdict]) -> dict[str, list[float | None]]:
+    """Of each axis the score of every candidate of all verdicts, `None` where there is none."""
+    names = dict.fromkeys(name for verdict in verdicts for name, _ in verdict.axes)
+    scores = {name: [dict(v.axes).get(name, (math.nan,) * v.candidates) for v in verdicts] for name in names}
+    return {
+        name: [None if math.isnan(score) else score for of_row in rows for score in of_row]
+        for name, rows in scores.items()
+    }
 
 
 def _winner(verdict: Verdict) -> str:
     if verdict.failure is not None:
         return "failed"
     return "tie" if verdict.winner is None else f"image {verdict.winner + 1}"
-
-
-def _axes(verdict: Verdict, candidate: int) -> str:
-    axes = verdict.axes[candidate] if verdict.axes else {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in axes.items())

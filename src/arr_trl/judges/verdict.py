@@ -45,8 +45,8 @@ class Verdict:
             Why there is no verdict, as one sentence.
         candidates (`int`, *optional*, defaults to `2`):
             Number of candidates that were compared.
-        axes (`tuple[dict[str, float], ...]`):
-            For each candidate the judge's numbers by name, as it gave them, where it gave any.
+        axes (`tuple[tuple[str, tuple[float, ...]], ...]`):
+            What stands behind the scores, by name: for each axis the score of every candidate, NaN where there is none.
     """
 
     winner: int | None = None
@@ -59,7 +59,7 @@ class Verdict:
     reason: str = ""
     failure: str | None = None
     candidates: int = 2
-    axes: tuple[dict[str, float], ...] = ()
+    axes: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     @property
     def tie(self) -> bool:
