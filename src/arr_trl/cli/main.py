@@ -12,7 +12,7 @@ COMMANDS = {
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
-    "judge": "Measure a judge against labelled pairs, or show what it was asked.",
+    "judge": "Measure a judge against labelled pairs, show what it was asked, or try a published one.",
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
     "env": "Print versions and hardware, for bug reports.",

@@ -124,6 +124,10 @@ class PresetJudge(JudgeReward):
         return self.preset.kind == "pairwise"
 
     @property
+    def presets(self) -> list[Preset]:
+        return [self.preset]
+
+    @property
     def model_names(self) -> list[str]:
         return [self.model.model]
 

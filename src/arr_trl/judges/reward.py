@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..rubrics import Rubric
 from .mean import MeanOf
+from .preset import Preset
 from .row import JudgeRow, judge_rows
 from .stats import JudgeStats
 from .verdict import Verdict
@@ -85,6 +86,11 @@ class JudgeReward(ABC):
     @property
     def rubrics(self) -> list[Rubric]:
         """The rubrics that all rows are judged under: one, those of an ensemble's judges, or none."""
+        return []
+
+    @property
+    def presets(self) -> list[Preset]:
+        """The published questions that all rows are judged by, as far as there are any."""
         return []
 
     @property

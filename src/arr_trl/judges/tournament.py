@@ -2,12 +2,14 @@
 
 import math
 import random
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
+from .preset import Preset
 from .reward import JudgeReward
 from .row import JudgeRow
 from .stats import JudgeStats
@@ -66,11 +68,18 @@ class TournamentJudge(JudgeReward):
         return self.judge.rubrics
 
     @property
+    def presets(self) -> list[Preset]:
+        return self.judge.presets
+
+    @property
     def model_names(self) -> list[str]:
         return self.judge.model_names
 
     def check(self) -> None:
         self.judge.check()
+
+    def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
+        self.judge.check_first_row(rows)
 
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
