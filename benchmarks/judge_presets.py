@@ -1,6 +1,6 @@
 """
 Does RPO learn from judges that answer as published ones do? One short TinyScenes run for each kind of answer, with the
-embedded judge answering in that form, beside a run under a rubric.
+embedded judge answering in that form, beside a run under a rubric whose criteria count alike, which is what it answers.
 
 python benchmarks/judge_presets.py --output outputs/presets
 python benchmarks/judge_presets.py --output outputs/presets --kinds rubric label --seeds 0 1
@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 import yaml
+
+from arr_trl.tiny_scenes.judge import edit_rubric, zero_shot_rubric
 
 
 ROOT = Path(__file__).parents[1]
@@ -38,11 +40,12 @@ def run(kind: str, seed: int, max_steps: int, folder: Path) -> dict:
     config, preset = KINDS[kind]
     if not (folder / "results.json").is_file():
         settings = yaml.safe_load((ROOT / "examples" / "configs" / config).read_text())
-        if preset is not None:
-            del settings["rubric"]
-            settings["judge_preset"] = preset
-        settings |= {"max_steps": max_steps, "lr_scheduler_type": "constant", "seed": seed, "output_dir": str(folder)}
+        del settings["rubric"]
         folder.mkdir(parents=True, exist_ok=True)
+        if preset is None:
+            (edit_rubric() if config == EDITS else zero_shot_rubric()).save(folder / "rubric.json")
+        settings |= {"rubric": str(folder / "rubric.json")} if preset is None else {"judge_preset": preset}
+        settings |= {"max_steps": max_steps, "lr_scheduler_type": "constant", "seed": seed, "output_dir": str(folder)}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings))
         started = time.perf_counter()
         with open(folder / "log.txt", "w") as log:
@@ -75,7 +78,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs and presets.json")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--max_steps", type=int, default=40)
+    parser.add_argument("--max_steps", type=int, default=20)
     args = parser.parse_args()
 
     print("| answer | preset | seed | base | trained | points | questions | wall s |")

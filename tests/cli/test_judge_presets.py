@@ -137,7 +137,9 @@ def test_columns_source_and_reference_reach_the_question(folder, capsys):
     row["source_image"].save("source.png")
     Image.new("RGB", (32, 32), "white").save("blank.png")
     options = ["--prompt", row["prompt"], "--judge_model", "tiny_scenes", "--image", "source.png"]
-    assert run(["try", "edit-expectation", *options, "--source", "source.png", "--columns", '{"requirement": "x"}']) == 0
+    assert (
+        run(["try", "edit-expectation", *options, "--source", "source.png", "--columns", '{"requirement": "x"}']) == 0
+    )
     assert run(["try", "reference-yes", *options, "--prompt", ASKED, "--reference", "blank.png"]) == 0
     for words, sentence in (
         (["edit-expectation", *options], "Row 0 has no `source_image`"),

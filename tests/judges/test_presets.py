@@ -54,7 +54,11 @@ def logprobs(logits):
 def row(preset, images=None):
     preset = load_preset(preset)
     images = images or ((RED, BLUE) if preset.kind == "pairwise" else (RED,))
-    columns = {"grid": [2, 2], "reference_image": GREEN, "vqa_list": [["Is it red?", "Yes"], ["How many?", "two"], ["Is it?", "No"]]}
+    columns = {
+        "grid": [2, 2],
+        "reference_image": GREEN,
+        "vqa_list": [["Is it red?", "Yes"], ["How many?", "two"], ["Is it?", "No"]],
+    }
     return JudgeRow(PROMPT, images, SOURCE, columns=columns)
 
 
@@ -90,7 +94,9 @@ POINT = dict(zip(("Alignment", "Coherence", "Style"), VECTORS["unifiedreward_poi
 EDIT = VECTORS["editscore"]
 EXPECTED = VECTORS["score_expectation"]
 EDITORIAL = ("Text Faithfulness", "Image Faithfulness", "Physical and Visual Quality")
-PRINCIPLES = '[{"question": "Is the sky red?", "category": "Follow"}, {"question": "Is the tree there?", "category": "Keep"}]'
+PRINCIPLES = (
+    '[{"question": "Is the sky red?", "category": "Follow"}, {"question": "Is the tree there?", "category": "Keep"}]'
+)
 
 
 def numbers(pair):
@@ -208,7 +214,7 @@ def test_a_right_reply_gives_the_published_winner(preset):
 @pytest.mark.parametrize("preset", [*SCORES, *WINS])
 @pytest.mark.parametrize("kind", NO_ANSWERS)
 def test_what_is_no_answer_is_missing_and_never_a_number(preset, kind):
-    verdict, judge = verdict_on(preset, *wrong(preset, NO_ANSWERS[kind]), max_failure_rate=None)
+    verdict, _ = verdict_on(preset, *wrong(preset, NO_ANSWERS[kind]), max_failure_rate=None)
     assert verdict.failure
     assert (verdict.winner, verdict.ranks, verdict.scores) == (None, None, None)
 
@@ -226,7 +232,7 @@ def test_no_schema_goes_with_a_question_and_no_repair_behind_it(preset):
     for request in judge.model.requests:
         assert request.json_schema is None
         assert [m["role"] for m in request.messages if m["role"] != "system"] == ["user"]
-    asked = [json.dumps([m for m in r.messages], default=id) for r in judge.model.requests]
+    asked = [json.dumps(r.messages, default=id) for r in judge.model.requests]
     seeds = [r.sampling.get("seed") for r in judge.model.requests]
     assert len(asked) == len(set(zip(asked, seeds, strict=True)))
 
@@ -285,7 +291,9 @@ def test_labels_are_read_from_a_list_of_tokens_as_the_vectors_say():
     case = VECTORS["p_yes"]
     folded = load_preset("paco-rank")
     reader = folded.asks[0].read.model_copy(update={"fold_case": True})
-    folded = folded.model_copy(update={"version": "folded", "asks": (folded.asks[0].model_copy(update={"read": reader}),)})
+    folded = folded.model_copy(
+        update={"version": "folded", "asks": (folded.asks[0].model_copy(update={"read": reader}),)}
+    )
     for preset, top, expected in (
         ("paco-rank", case["top_logprobs"], case["white_space_summed"]),
         (folded, case["top_logprobs"], case["case_folded_too"]),
@@ -312,7 +320,9 @@ def test_the_grid_of_paco_is_the_mean_over_the_pairs_that_were_answered():
     colors = [cells.getpixel((8 * (i % 2), 8 * (i // 2))) for i in range(4)]
 
     def said(request):
-        a, b = (colors.index(p["image"].getpixel((0, 0))) for p in request.messages[0]["content"] if p["type"] == "image")
+        a, b = (
+            colors.index(p["image"].getpixel((0, 0))) for p in request.messages[0]["content"] if p["type"] == "image"
+        )
         p = case["p_yes"][case["pairs"].index([a, b])]
         return {} if p is None else {"Yes": p, "No": 1 - p}
 

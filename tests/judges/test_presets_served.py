@@ -41,7 +41,9 @@ def test_a_preset_of_each_reader_is_answered_by_a_real_server(tmp_path):
         # no list of principles is in what this model says
         assert "There are no principles" in verdict("edit-rrm").failure
         assert verdict(load_preset("edit-rrm").model_copy(update={"before": None})).scores == (0.75, 0.75)
-        with pytest.raises(ValueError, match="the preset image-expectation cannot be used.*sent no log-probabilities"):
+        with pytest.raises(
+            ValueError, match=r"the preset image-expectation cannot be used.*sent no log-probabilities"
+        ):
             verdict("image-expectation")
 
 

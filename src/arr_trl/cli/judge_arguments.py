@@ -145,14 +145,16 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     """
     from ..judges import EnsembleJudge
 
-    if args.judge_preset:
-        judges = _preset_judges(args, store, **settings)
-    else:
-        judges = _rubric_judges(args, store, **settings)
+    members = _preset_judges if args.judge_preset else _rubric_judges
+    judges = members(args, store, **settings)
     if len(judges) == 1:
         return judges[0]
     policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
-    margin = {} if args.judge_tie_margin is None or args.judge_rule != "mean_margin" else {"tie_margin": args.judge_tie_margin}
+    margin = (
+        {}
+        if args.judge_tie_margin is None or args.judge_rule != "mean_margin"
+        else {"tie_margin": args.judge_tie_margin}
+    )
     return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
 
 
@@ -164,7 +166,9 @@ def _rubric_judges(args: JudgeArguments, store: str | Path | None, **settings: A
             "A judge needs `judge_model` and `rubric`, who judges, and under which criteria; or `judge_preset`, a published "
             "judge."
         )
-    margin = {} if args.judge_tie_margin is None or args.judge_mode != "choice" else {"tie_margin": args.judge_tie_margin}
+    margin = (
+        {} if args.judge_tie_margin is None or args.judge_mode != "choice" else {"tie_margin": args.judge_tie_margin}
+    )
     members = _members(args, "rubric", args.judge_model)
     models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
     return [
@@ -190,7 +194,9 @@ def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: A
     from ..judges import PresetJudge, load_preset
 
     if args.rubric or args.judge_mode != "ranks" or args.judge_decide != "ranks":
-        raise ValueError("`judge_preset` has a question of its own; leave out `rubric`, `judge_mode` and `judge_decide`.")
+        raise ValueError(
+            "`judge_preset` has a question of its own; leave out `rubric`, `judge_mode` and `judge_decide`."
+        )
     if settings.pop("criteria_dropout", 0.0):
         raise ValueError("`judge_criteria_dropout` is of rubrics; `judge_preset` has no criteria to leave out.")
     presets = {name: load_preset(name) for name in args.judge_preset}

@@ -26,7 +26,7 @@ class TryArguments(JudgeArguments):
     source: list[str] | None = field(default=None, metadata={"help": "The picture that was edited, or several."})
     reference: str | None = field(default=None, metadata={"help": "The picture that candidates are compared with."})
     columns: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Further columns of the row as JSON, such as '{\"requirement\": \"...\"}'."}
+        default=None, metadata={"help": 'Further columns of the row as JSON, such as \'{"requirement": "..."}\'.'}
     )
 
 
@@ -94,7 +94,9 @@ def run_show(argv: list[str]) -> int:
 
 
 def _print_preset(preset: "Preset") -> None:
-    scale = "as it is" if preset.scale is None else f"from {preset.scale[0]:g} to {preset.scale[1]:g}, mapped to 0 to 1"
+    scale = (
+        "as it is" if preset.scale is None else f"from {preset.scale[0]:g} to {preset.scale[1]:g}, mapped to 0 to 1"
+    )
     print(f"{preset.name}, version {preset.version}: {preset.task}, {preset.kind}")
     print(f"Score: {preset.combine} of the answers, {scale}.")
     if preset.columns:

@@ -186,7 +186,9 @@ def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> d
     if judge is not None:
         reward_funcs.insert(0, judge)
     if not reward_funcs:
-        raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, `judge_preset`, or `reward_funcs`.")
+        raise ValueError(
+            "There is no reward: give `judge_model` with `rubric` and `base_url`, `judge_preset`, or `reward_funcs`."
+        )
     watch_funcs = import_functions(script_args.watch_funcs)
     return {"reward_funcs": reward_funcs, "eval_funcs": eval_funcs, "watch_funcs": watch_funcs}
 

@@ -130,9 +130,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     return evaluation
 
 
-def pairs_for(
-    asked_by: Iterable[Rubric | Preset], pairs: Iterable[Preference | str]
-) -> Iterator[Preference | str]:
+def pairs_for(asked_by: Iterable[Rubric | Preset], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
     """The pairs, with a sentence in place of one that lacks the source image that a rubric or a preset needs."""
     editing = next((rubric for rubric in asked_by if rubric.task == "image-editing"), None)
     for pair in pairs:

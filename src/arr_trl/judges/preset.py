@@ -214,7 +214,9 @@ class Preset(BaseModel):
         roles = {role for ask in self.asks for role in ask.images}
         for ask in self.asks:
             if not set(ask.images) - {"source"} <= shown:
-                raise ValueError(f"{ask.name} shows {', '.join(ask.images)}; kind={self.kind!r} has {', '.join(shown)}")
+                raise ValueError(
+                    f"{ask.name} shows {', '.join(ask.images)}; kind={self.kind!r} has {', '.join(shown)}"
+                )
             if ask.read.pictures != judged:
                 raise ValueError(f"{ask.name} reads numbers of {ask.read.pictures} picture(s), and shows {judged}")
         if len({ask.name for ask in self.asks}) < len(self.asks):

@@ -210,7 +210,9 @@ class PresetJudge(JudgeReward):
             [] if isinstance(p, str) else self._asked(row, p, asking, pictures)
             for row, p in zip(rows, points, strict=True)
         ]
-        questions = [q for of_row in asked for group in of_row for views in group for a in views for _, q, _ in a.questions]
+        questions = [
+            q for of_row in asked for group in of_row for views in group for a in views for _, q, _ in a.questions
+        ]
         try:
             answers, cost = ask(questions, self.model, self.store)
         except TemplateError as error:
@@ -251,7 +253,9 @@ class PresetJudge(JudgeReward):
         """
         if self.pairwise:
             # one after the other: each pair has its orders, which may be drawn
-            digests = [image_digest(image) for image in row.images] if self.order == "random" else [""] * len(row.images)
+            digests = (
+                [image_digest(image) for image in row.images] if self.order == "random" else [""] * len(row.images)
+            )
             groups = []
             for pair in combinations(range(len(row.images)), 2):
                 orders = orders_shown(self.order, self.seed, row.prompt, [digests[i] for i in pair])

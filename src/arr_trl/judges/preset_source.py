@@ -52,7 +52,8 @@ def load_preset(preset: Preset | str | Path) -> Preset:
     if path.suffix == ".json" or not _REPO.fullmatch(str(preset)):
         near = difflib.get_close_matches(str(preset), preset_names(), n=1)
         raise FileNotFoundError(
-            f"There is no preset {preset}" + (f"; did you mean {near[0]}?" if near else ", and no such file.")
+            f"There is no preset {preset}"
+            + (f"; did you mean {near[0]}?" if near else ", and no such file.")
             + " `arr-trl judge list` shows those that come with arr_trl."
         )
     repo = str(preset)

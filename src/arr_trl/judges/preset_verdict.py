@@ -129,7 +129,9 @@ def compared(
         consistent=consistent(orders),
         first_position=tuple(first_shown),
         criteria=tuple(
-            CriterionResult(number, won[0] if len(set(won)) == 1 else None, len(set(won)) == 1 if len(won) > 1 else None)
+            CriterionResult(
+                number, won[0] if len(set(won)) == 1 else None, len(set(won)) == 1 if len(won) > 1 else None
+            )
             for number, won in enumerate(zip(*criteria, strict=False), start=1)
         ),
         reason=reason,

@@ -264,7 +264,9 @@ class LinesReader(Reader):
     def _check_better(self, named: float | None, ratings: list[float]) -> None:
         first, second = ratings
         if first != second and named != (1 if first > second else 2):
-            raise ReplyError(f"The ratings are {first:g} and {second:g}, and the better image is said to be {named:g}.")
+            raise ReplyError(
+                f"The ratings are {first:g} and {second:g}, and the better image is said to be {named:g}."
+            )
 
 
 class WinnerReader(Reader):
@@ -301,7 +303,11 @@ class WinnerReader(Reader):
         values = tuple({name: share} for share in _won(self._winner(str(found.get("winner", "")))))
         dims = [dim for c in categories for dim in (c["dims"] if isinstance(c.get("dims"), list) else [])]
         points = [(dim.get("score_1"), dim.get("score_2")) for dim in dims if isinstance(dim, dict)]
-        if points and all(type(p) in (int, float) and p >= 0 for both in points for p in both) and all(map(sum, points)):
+        if (
+            points
+            and all(type(p) in (int, float) and p >= 0 for both in points for p in both)
+            and all(map(sum, points))
+        ):
             first = fmean(a / (a + b) for a, b in points)
             values = tuple(v | {"share": share} for v, share in zip(values, (first, 1 - first), strict=True))
         return Reading(values, criteria=criteria)

@@ -54,9 +54,7 @@ def check_reply(
     raise ValueError(what)
 
 
-def _check_choice(
-    reply: ChatReply, choices: tuple[str, ...], model: ChatModel, read: Callable, how: str
-) -> None:
+def _check_choice(reply: ChatReply, choices: tuple[str, ...], model: ChatModel, read: Callable, how: str) -> None:
     try:
         read(reply)
     except ReplyError as error:

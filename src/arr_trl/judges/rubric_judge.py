@@ -10,8 +10,8 @@ from ..rubrics import Criterion, Rubric
 from .auto_rubric import auto_rubric_question
 from .choice import ChoiceMode
 from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
-from .pointwise import PointwiseMode
 from .orders import ORDERS, orders_shown
+from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
 from .ranks import RanksMode

@@ -99,7 +99,9 @@ class SoftTIFA:
         picture = Image.new("RGB", (64, 64), "red")
         # of both kinds: a model in this process may have a number in more than one token
         asked = [("Is the image red?", "Yes"), ("How many images are there?", "one")]
-        for reply in self.model.complete([_request(picture, question, answer_labels(word)) for question, word in asked]):
+        for reply in self.model.complete(
+            [_request(picture, question, answer_labels(word)) for question, word in asked]
+        ):
             problem = _NO_ANSWER if reply.failure is None else reply.failure.message
             if reply.failure is not None or not reply.choice_logprobs:
                 raise ValueError(f"Soft-TIFA cannot be asked of {self.model.model}: {problem}")
