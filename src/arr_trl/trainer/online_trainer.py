@@ -130,6 +130,11 @@ class OnlineTrainer(FlowTrainer):
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
         return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
 
+    def passes_per_step(self) -> float:
+        args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
+        per_rollout = sum(of_rollout) / len(of_rollout)
+        return per_rollout * args.gradient_accumulation_steps / args.steps_per_rollout
+
     # Data
 
     def get_train_dataloader(self) -> DataLoader:
