@@ -437,3 +437,16 @@ def test_passes_have_seeds_of_their_own_and_the_mean_is_over_those_answered():
     assert verdict.scores == (pytest.approx(0.5),)
     assert [r.sampling["seed"] for r in judge.model.requests] == [0, 1, 2]
     assert replace(judge.model.requests[0], sampling={}) == replace(judge.model.requests[1], sampling={})
+
+
+def test_the_page_has_a_row_for_every_preset_with_its_weights_and_licence():
+    page = (Path(__file__).parents[2] / "docs" / "source" / "judge_presets.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    rows = {name.strip("`"): told for name, *told in cells if len(told) == 6}
+    for name in preset_names():
+        preset = load_preset(name)
+        task, shows, answer, _, weights, licence = rows[name]
+        assert (task, licence) == (preset.task, preset.licence or "not stated")
+        assert preset.weights in weights if preset.weights else weights == "any model"
+        assert shows.startswith(", ".join(preset.asks[0].images))
+        assert answer == {"labels": "label", "expected": "label"}.get(preset.answers[0], preset.answers[0])
