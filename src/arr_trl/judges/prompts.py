@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, UndefinedError, meta
+from jinja2 import (
+    DictLoader,
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    Template,
+    TemplateRuntimeError,
+    UndefinedError,
+    meta,
+)
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from PIL import Image
 
@@ -56,7 +65,9 @@ def render_content(
 
 
 # of templates that may be from anybody: they can say what is asked, and call nothing
-_SANDBOX = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_SANDBOX = ImmutableSandboxedEnvironment(
+    loader=DictLoader({}), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 _of_source = lru_cache(maxsize=128)(_SANDBOX.from_string)
 
 
@@ -81,7 +92,10 @@ def render_source(
     Raises:
         `jinja2.TemplateError`: when the template names an image or a variable that there is not, or may not do what it does.
     """
-    return _parts(_of_source(source), images, variables)
+    try:
+        return _parts(_of_source(source), images, variables)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of what the template computes
+        raise TemplateRuntimeError(str(error)) from error
 
 
 def _parts(template: Template, images: Mapping[Any, Any], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
