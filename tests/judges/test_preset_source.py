@@ -125,6 +125,7 @@ def test_a_template_runs_nothing(tmp_path):
         (asking(read={"answer": 1}), "a reader has one of labels, expected, numbers"),
         (asking(read={"lines": {"A": [1, 5]}, "shares": True}), "are about a `pair` of lines"),
         (asking(read={"principles": ["Keep"]}), "a reader with `principles` is for `before`"),
+        (changed(before={**PRESET["asks"][0], "read": {"principles": ["Keep"]}}), "and shows the source alone"),
         (asking(images=["candidate", "source"]), "the template of layout shows candidate, and `images` says candidate, source"),
         (asking(template="{{ image('other') }}"), "there is no image 'other'"),
         (asking(template="{{ image('candidate')"), "the template of layout cannot be used"),
@@ -159,11 +160,17 @@ def test_settings_that_do_not_fit_are_told(preset, settings, words):
 @pytest.mark.parametrize(
     ("preset", "row", "words"),
     [
-        ("paco-consistency", {}, "Row 0 has no column 'grid', which the preset paco-consistency needs"),
+        (
+            "paco-consistency",
+            {},
+            "Row 0 has no column 'grid', or nothing in it, which the preset paco-consistency needs",
+        ),
         ("paco-consistency", {"columns": {"grid": [1, 1]}}, "has to be rows and columns of two and more pictures"),
         ("paco-consistency", {"columns": {"grid": "2x2"}}, "has to be rows and columns of two and more pictures"),
+        ("paco-consistency", {"columns": {"grid": 4}}, "has to be rows and columns of two and more pictures"),
         ("reference-yes", {}, "Row 0 has no column 'reference_image'"),
         ("soft-tifa", {}, "Row 0 has no column 'vqa_list'"),
+        ("soft-tifa", {"columns": {"vqa_list": []}}, "Row 0 has no column 'vqa_list', or nothing in it"),
         (
             "edit-expectation",
             {},

@@ -233,6 +233,8 @@ class Preset(BaseModel):
             raise ValueError(f"combine='only' is of one number, and {self.asks[0].name} reads several")
         if self.before is not None and not isinstance(self.before.read, PrinciplesReader):
             raise ValueError("`before` needs a reader with `principles`")
+        if self.before is not None and not set(self.before.images) <= {"source"}:
+            raise ValueError("`before` is asked before there are candidates, and shows the source alone")
         if any(isinstance(ask.read, PrinciplesReader) for ask in self.asks):
             raise ValueError("a reader with `principles` is for `before`")
         if self.scale is not None and self.scale[0] >= self.scale[1]:

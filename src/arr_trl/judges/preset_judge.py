@@ -152,7 +152,9 @@ class PresetJudge(JudgeReward):
         """
         self.store.get([])  # a store that cannot be used is found now, too
         self.model.check()
-        logger.info("%s: the licence of %s is %s.", self.preset.name, self.preset.weights, self.preset.licence)
+        if self.preset.weights is not None:
+            licence = self.preset.licence or "not stated"
+            logger.info("%s: the licence of %s is %s.", self.preset.name, self.preset.weights, licence)
         if num_sources is None:
             num_sources = 1 if self.preset.task == "image-editing" else 0
         pictures, asking = Pictures(self.preset.image), self._asking()
@@ -177,10 +179,10 @@ class PresetJudge(JudgeReward):
             self._check_columns(row, row.get("source_image") is not None, "The dataset")
 
     def _check_columns(self, columns: Mapping[str, Any], has_source: bool, what: str) -> None:
-        missing = [name for name in self.preset.columns if columns.get(name) is None]
+        missing = [name for name in self.preset.columns if columns.get(name) in (None, [], ())]
         if missing:
             raise ValueError(
-                f"{what} has no column {missing[0]!r}, which the preset {self.preset.name} needs; it has "
+                f"{what} has no column {missing[0]!r}, or nothing in it, which the preset {self.preset.name} needs; it has "
                 f"{', '.join(map(repr, columns)) or 'no further ones'}."
             )
         if self.preset.task == "image-editing" and not has_source:
@@ -189,7 +191,12 @@ class PresetJudge(JudgeReward):
             )
         if self.preset.kind == "grid":
             grid = columns["grid"]
-            if len(grid) != 2 or any(type(n) is not int or n < 1 for n in grid) or grid[0] * grid[1] < 2:
+            if (
+                not isinstance(grid, list | tuple)
+                or len(grid) != 2
+                or any(type(n) is not int or n < 1 for n in grid)
+                or grid[0] * grid[1] < 2
+            ):
                 raise ValueError(f"{what} has grid={grid}, which has to be rows and columns of two and more pictures.")
 
     def _check_row(self, number: int, row: JudgeRow) -> None:

@@ -94,7 +94,13 @@ def render_source(
     """
     try:
         return _parts(_of_source(source), images, variables)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of what the template computes
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # of what the template computes
         raise TemplateRuntimeError(str(error)) from error
 
 
