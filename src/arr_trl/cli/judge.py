@@ -1,6 +1,7 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
-`arr-trl judge tifa`: questions about pictures. `arr-trl judge list`, `show` and `try`: published judges.
+`arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels. `arr-trl judge list`,
+`show` and `try`: published judges.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any
 from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
+from .judge_calibrate import run as run_calibrate
 from .judge_presets import run_list, run_show, run_try
 from .judge_tifa import run as run_tifa
 
@@ -90,11 +92,20 @@ def run(argv: list[str]) -> int:
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
     commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
+    commands.add_parser("calibrate", help="Fit a judge's margins to labelled pairs.", add_help=False)
     commands.add_parser("list", help="The published judges and scorers there are.", add_help=False)
     commands.add_parser("show", help="What a published judge is asked, in full.", add_help=False)
     commands.add_parser("try", help="One verdict of a published judge on the screen.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    run = {"eval": _eval, "log": _log, "tifa": run_tifa, "list": run_list, "show": run_show, "try": run_try}
+    run = {
+        "eval": _eval,
+        "log": _log,
+        "tifa": run_tifa,
+        "calibrate": run_calibrate,
+        "list": run_list,
+        "show": run_show,
+        "try": run_try,
+    }
     return run[args.command](argv[1:])
 
 

@@ -79,7 +79,14 @@ class JudgeArguments:
         default=None,
         metadata={
             "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), of "
-            "scores with `judge_preset` (unset, the preset's), and of mean margins with `judge_rule=mean_margin` (unset, 0)."
+            "scores with `judge_preset` (unset, the preset's), and of mean margins or scores with `judge_rule=mean_margin` or "
+            "`weighted_scores` (unset, 0)."
+        },
+    )
+    judge_calibration: str | None = field(
+        default=None,
+        metadata={
+            "help": "File that `arr-trl judge calibrate` wrote, in place of `judge_tie_margin`, with `judge_mode=choice`."
         },
     )
     judge_score_range: list[int] = field(
@@ -88,7 +95,22 @@ class JudgeArguments:
     )
     judge_rule: str = field(
         default="majority",
-        metadata={"help": "How an ensemble decides.", "choices": ["majority", "mean_margin"]},
+        metadata={
+            "help": "How an ensemble decides: by `majority`, the `mean_margin` of pairs, or `weighted_scores`.",
+            "choices": ["majority", "mean_margin", "weighted_scores"],
+        },
+    )
+    judge_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "With `judge_rule=weighted_scores`, how much each judge counts. Unset, 1 each."},
+    )
+    judge_normalise: str = field(
+        default="group",
+        metadata={
+            "help": "With `judge_rule=weighted_scores`, what becomes of scores first: z-scores in the `group` of a prompt, "
+            "or `none`.",
+            "choices": ["group", "none"],
+        },
     )
     judge_language: str = field(
         default="en", metadata={"help": "Language of the judge's prompt.", "choices": ["en", "zh"]}
@@ -107,6 +129,13 @@ class JudgeArguments:
     )
     judge_max_image_size: int = field(
         default=1024, metadata={"help": "Longest side, in pixels, of the pictures that the judge gets."}
+    )
+    judge_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "Put a vLLM server on the training GPU to sleep between rollouts; it needs `--enable-sleep-mode` and "
+            "VLLM_SERVER_DEV_MODE=1."
+        },
     )
     judge_extra_body: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Further fields of each request, as JSON; `null` removes a field of ours."}
@@ -148,14 +177,14 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     members = _preset_judges if args.judge_preset else _rubric_judges
     judges = members(args, store, **settings)
     if len(judges) == 1:
+        if args.judge_weights is not None:
+            raise ValueError("`judge_weights` are those of several judges; give several of `judge_model` or `rubric`.")
         return judges[0]
     policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
-    margin = (
-        {}
-        if args.judge_tie_margin is None or args.judge_rule != "mean_margin"
-        else {"tie_margin": args.judge_tie_margin}
-    )
-    return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
+    has_margin = args.judge_tie_margin is not None and args.judge_rule != "majority"
+    margin = {"tie_margin": args.judge_tie_margin} if has_margin else {}
+    scores = {"weights": args.judge_weights, "normalise": args.judge_normalise}
+    return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
 
 
 def _rubric_judges(args: JudgeArguments, store: str | Path | None, **settings: Any) -> list["JudgeReward"]:
@@ -166,11 +195,13 @@ def _rubric_judges(args: JudgeArguments, store: str | Path | None, **settings: A
             "A judge needs `judge_model` and `rubric`, who judges, and under which criteria; or `judge_preset`, a published "
             "judge."
         )
+    if args.judge_calibration is not None and args.judge_tie_margin is not None and args.judge_rule == "majority":
+        raise ValueError("`judge_calibration` has a tie margin of its own; leave `judge_tie_margin` out.")
     margin = (
         {} if args.judge_tie_margin is None or args.judge_mode != "choice" else {"tie_margin": args.judge_tie_margin}
     )
     members = _members(args, "rubric", args.judge_model)
-    models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
+    models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
     return [
         RubricJudge(
             rubric=rubric,
@@ -183,6 +214,7 @@ def _rubric_judges(args: JudgeArguments, store: str | Path | None, **settings: A
             max_tokens=args.judge_max_tokens,
             temperature=args.judge_temperature or 0.0,
             store=store,
+            calibration=args.judge_calibration,
             **margin,
             **settings,
         )
@@ -197,6 +229,8 @@ def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: A
         raise ValueError(
             "`judge_preset` has a question of its own; leave out `rubric`, `judge_mode` and `judge_decide`."
         )
+    if args.judge_calibration is not None:
+        raise ValueError("`judge_calibration` is of `judge_mode=choice`; a preset takes `judge_tie_margin`.")
     if settings.pop("criteria_dropout", 0.0):
         raise ValueError("`judge_criteria_dropout` is of rubrics; `judge_preset` has no criteria to leave out.")
     presets = {name: load_preset(name) for name in args.judge_preset}
@@ -207,14 +241,30 @@ def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: A
             raise ValueError(f"The preset {without} has no weights of its own; say with `judge_model` who is asked.")
         names = [presets[name].weights for name in args.judge_preset]
     members = _members(args, "judge_preset", names)
-    models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
-    margin = {} if args.judge_rule == "mean_margin" else {"tie_margin": args.judge_tie_margin}
+    models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
+    margin = {} if args.judge_rule != "majority" else {"tie_margin": args.judge_tie_margin}
     return [
         PresetJudge(
             presets[preset], models[name, url], temperature=args.judge_temperature, store=store, **margin, **settings
         )
         for name, preset, url in members
     ]
+
+
+def as_tournament(judge: "JudgeReward", pairs: str | None, **policy: Any) -> "JudgeReward":
+    """
+    The judge, comparing candidates two by two where `pairs` says which.
+
+    Args:
+        judge ([`~arr_trl.judges.JudgeReward`]): compares pairs.
+        pairs (`str`, *optional*): `"all"`, `"cycle"` or a number of opponents; unset, the judge as it is.
+        **policy: seed and limits of failure; see [`~arr_trl.TournamentJudge`].
+    """
+    if pairs is None:
+        return judge
+    from ..judges import TournamentJudge
+
+    return TournamentJudge(judge, int(pairs) if pairs.isdecimal() else pairs, **policy)
 
 
 def build_chat_model(args: JudgeArguments) -> "ChatModel":
@@ -231,7 +281,7 @@ def build_chat_model(args: JudgeArguments) -> "ChatModel":
         raise ValueError("Give one `judge_model`, and one `base_url` or another way to reach it.")
     if args.rubric or args.judge_preset:
         raise ValueError(f"`{'rubric' if args.rubric else 'judge_preset'}` has no part in this; leave it out.")
-    return _chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
+    return named_chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
 
 
 def _members(args: JudgeArguments, what: str, models: list[str]) -> list[tuple[str, str, str | None]]:
@@ -252,7 +302,18 @@ def _members(args: JudgeArguments, what: str, models: list[str]) -> list[tuple[s
     return members
 
 
-def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatModel":
+def named_chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatModel":
+    """
+    A chat model, reached as the arguments say.
+
+    Args:
+        args ([`JudgeArguments`]): the arguments.
+        name (`str`): its name, or `tiny_scenes`.
+        base_url (`str`, *optional*): its server.
+
+    Raises:
+        `ValueError`: when there is no way to reach it, or two.
+    """
     ways = {"base_url": base_url, "judge_provider": args.judge_provider, "judge_local": args.judge_local or None}
     given = [way for way, value in ways.items() if value is not None]
     if name == TINY_SCENES:
@@ -282,4 +343,5 @@ def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatM
         max_retries=args.judge_max_retries,
         max_image_size=args.judge_max_image_size,
         extra_body=args.judge_extra_body,
+        sleep=args.judge_sleep,
     )

@@ -1,3 +1,5 @@
+from ..lazy import from_files
+from .calibration import Calibration
 from .ensemble import EnsembleJudge
 from .mean import MeanOf
 from .preset import Ask, ImageRule, Preset
@@ -13,8 +15,10 @@ from .tournament import TournamentJudge
 from .verdict import CriterionResult, Verdict
 
 
+__getattr__ = from_files(__name__, {"ScorerJudge": ".scorer_judge"})  # it needs torch
 __all__ = [
     "Ask",
+    "Calibration",
     "CriterionResult",
     "EnsembleJudge",
     "ImageRule",
@@ -27,6 +31,7 @@ __all__ = [
     "Preset",
     "PresetJudge",
     "RubricJudge",
+    "ScorerJudge",
     "SoftTIFA",
     "StoreError",
     "StoredAnswer",

@@ -4,13 +4,14 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from PIL import Image
 
+from ..rewards.failures import FailureWindow
 from ..rubrics import Rubric
 from .mean import MeanOf
 from .preset import Preset
@@ -44,12 +45,7 @@ class JudgeReward(ABC):
     """
 
     def __init__(self, max_failure_rate: float | None, failure_window: int):
-        if max_failure_rate is not None and not 0 <= max_failure_rate <= 1:
-            raise ValueError(f"max_failure_rate={max_failure_rate} is a share; it has to lie between 0 and 1.")
-        if failure_window < 1:
-            raise ValueError(f"failure_window={failure_window} has to be at least one comparison.")
-        self.max_failure_rate = max_failure_rate
-        self._recent: deque[str | None] = deque(maxlen=failure_window)
+        self._failures = FailureWindow(max_failure_rate, failure_window)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -98,6 +94,30 @@ class JudgeReward(ABC):
         """The chat models that are asked, as far as there are any."""
         return []
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether it gives its memory back while nobody asks, so that it should be asked about a whole rollout at once."""
+        return False
+
+    def awake(self) -> AbstractContextManager:
+        """In which a judge that sleeps can be asked."""
+        return nullcontext()
+
+    def _compare_awake(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
+        with self.awake():
+            return self._compare(rows)
+
+    def untied(self) -> "JudgeReward":
+        """The same judge without a band of ties, whose leads are those that it gives; itself where it has none."""
+        return self
+
+    def probe(self) -> "JudgeReward":
+        """
+        The same judge for finding out whether it still says the same: without a band of ties, without what it has stored,
+        and at temperature 0.
+        """
+        return self.untied()
+
     def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
         Find out, before training, whether the rows of a dataset can be judged, from the first one.
@@ -120,7 +140,7 @@ class JudgeReward(ABC):
         Raises:
             `ValueError`: when a row has fewer than two images, or an editing rubric meets a row without source image.
         """
-        return self._compare(rows)[0]
+        return self._compare_awake(rows)[0]
 
     def submit(self, rows: list[JudgeRow]) -> JudgeFuture:
         """
@@ -135,7 +155,7 @@ class JudgeReward(ABC):
         with self._pool_lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_SUBMITTED_AT_ONCE, thread_name_prefix="arr_trl-judge")
-        return self._pool.submit(self._compare, rows)
+        return self._pool.submit(self._compare_awake, rows)
 
     def collect(
         self,
@@ -188,7 +208,7 @@ class JudgeReward(ABC):
         """
         start = time.perf_counter()
         rows = judge_rows(prompts, completions, num_generations, source_image, columns)
-        verdicts, stats = self._compare(rows)
+        verdicts, stats = self._compare_awake(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
@@ -204,18 +224,15 @@ class JudgeReward(ABC):
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
             for name, scores in axes.items():
                 log_extra(f"judge_{name}", scores)
+            log_extra("judge_margin", [v.margin for v in verdicts for _ in range(v.candidates)])
+            log_extra("judge_consistent", [v.consistent for v in verdicts for _ in range(v.candidates)])
         self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
 
     def _stop_when_broken(self, comparisons: list[str | None]) -> None:
-        self._recent.extend(comparisons)
-        failures = [failure for failure in self._recent if failure is not None]
-        if self.max_failure_rate is not None and len(failures) > self.max_failure_rate * self._recent.maxlen:
-            raise JudgeFailureError(
-                f"{len(failures)} of the last {len(self._recent)} comparisons ended without a verdict, more than "
-                f"max_failure_rate={self.max_failure_rate:g} of a window of {self._recent.maxlen} allows. The last "
-                f"failure was: {failures[-1]} Repair the judge and resume; what it answered is kept in its store."
-            )
+        too_many = self._failures.add(comparisons, "comparisons ended without a verdict")
+        if too_many is not None:
+            raise JudgeFailureError(f"{too_many} Repair the judge and resume; what it answered is kept in its store.")
 
 
 def verdict_rewards(verdict: Verdict) -> list[float | None]:

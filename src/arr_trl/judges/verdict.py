@@ -1,5 +1,6 @@
 """The outcome of one comparison."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -28,11 +29,11 @@ class Verdict:
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
             Score of every candidate, where each was judged for itself by one number, or its win rate against the others;
-            in the order of `ranks`. From 0 to 1, but of a judge whose scores have no bounds as it gave them. NaN, and no
-            rank, for a candidate of which nothing is known. They stand beside a `failure` where too few are known to
-            compare.
+            in the order of `ranks`. From 0 to 1, but for those of scorers and of presets without a scale, which have their
+            own. NaN, and no rank, for a candidate of which nothing is known. They stand beside a `failure` where too few are
+            known to compare.
         margin (`float`, *optional*):
-            How clear the decision was, from 0 to 1, where the judge can tell.
+            How clear the decision was, where the judge can tell: from 0 to 1, or on the scale of the scores.
         consistent (`bool`, *optional*):
             Whether both orders named the same winner; `None` when one order was asked or one answer is missing.
         first_position (`tuple[bool, ...]`):
@@ -64,3 +65,18 @@ class Verdict:
     @property
     def tie(self) -> bool:
         return self.winner is None and self.failure is None
+
+    @property
+    def lead(self) -> float | None:
+        """
+        Of two candidates, by how much the first is ahead: what the judge calls a tie is one, and `None` where it cannot
+        tell.
+        """
+        if self.scores is not None:
+            lead = self.scores[0] - self.scores[1]
+            return None if math.isnan(lead) else lead
+        if self.tie:
+            return None if self.margin is None else 0.0
+        if self.margin is None or self.winner is None:
+            return None
+        return self.margin if self.winner == 0 else -self.margin

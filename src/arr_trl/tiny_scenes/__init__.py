@@ -5,7 +5,7 @@ from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipe
 from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
 from .threads import how_long, use_one_thread
-from .world import edit_prompts, edit_success, prompts, success
+from .world import edit_prompts, edit_success, pairs, prompts, success
 
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "how_long",
     "load_edit_pipeline",
     "load_pipeline",
+    "pairs",
     "preferences",
     "prompts",
     "read",

@@ -1,5 +1,7 @@
 from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
+from .diffusion_dpo_config import DiffusionDPOConfig
+from .diffusion_dpo_trainer import DiffusionDPOTrainer
 from .diffusion_nft_config import DiffusionNFTConfig
 from .diffusion_nft_trainer import DiffusionNFTTrainer
 from .flow_config import FlowConfig
@@ -17,6 +19,8 @@ from .trajectory_trainer import TrajectoryTrainer
 
 __all__ = [
     "CheckpointError",
+    "DiffusionDPOConfig",
+    "DiffusionDPOTrainer",
     "DiffusionNFTConfig",
     "DiffusionNFTTrainer",
     "FlowConfig",

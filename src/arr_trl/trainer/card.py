@@ -35,7 +35,8 @@ def adapter_card(
         reward_funcs (`Sequence[Callable]`): what rewarded.
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
-        facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`.
+        facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`,
+            `train_seconds`, `preferences`.
     """
     judges = [func for func in reward_funcs if isinstance(func, JudgeReward)]
     rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))

@@ -28,9 +28,11 @@ from ..evaluation.picture_statistics import color_histogram, histogram_distance,
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
+from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
+from .canary import Canary
 from .checks import check_enough_prompts
-from .completions import CompletionsRepo, log_completions
+from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe
 from .flow_trainer import FlowTrainer
 from .hacking import FEW_PICTURES, agreement
@@ -61,6 +63,11 @@ class OnlineTrainer(FlowTrainer):
         self._stream: RepeatStream | None = None
         self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
+        judges = {n: f for n, f in zip(self.reward_func_names, self.reward_funcs, strict=True) if f in self._judges}
+        args, folder = self.args, Path(self.args.output_dir) / "canary"
+        self._canary = Canary(folder, judges, args.canary_pairs, args.canary_tolerance, args.canary_every)
+        if counts_cost(args):
+            self.add_callback(BudgetCallback(self))
 
     def _check_arguments(
         self,
@@ -121,6 +128,10 @@ class OnlineTrainer(FlowTrainer):
             `torch.Tensor`: `[P, n]`, NaN where a prompt is masked.
         """
         raise NotImplementedError
+
+    def _noise_draws(self) -> list[int]:
+        """How many candidates' initial noise each candidate of a row lets its generator draw before its own."""
+        return list(range(self.args.num_generations))
 
     def _rollout_forwards(self) -> list[Forwards]:
         """What a rollout on this device costs: the least and the most, where it depends on what is drawn."""
@@ -193,11 +204,6 @@ class OnlineTrainer(FlowTrainer):
     def _guidance_in_training(self) -> float:
         return self.args.guidance_scale if self.args.classifier_free_guidance == "both" else self._without_cfg()
 
-    def _without_cfg(self) -> float:
-        """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
-        scale = self.args.guidance_scale
-        return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
-
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
@@ -222,7 +228,8 @@ class OnlineTrainer(FlowTrainer):
         plan = self._plan_rollout(random)
         generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
-        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges}
+        # one that sleeps has no room on the GPU before all is drawn
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges if not judge.sleeps}
         images, parts, decode_s, failure = [], [], 0.0, None
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
@@ -251,7 +258,8 @@ class OnlineTrainer(FlowTrainer):
         self._stop_together(failure, "What another process drew is not finite.")
         self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
         self._metrics["train"]["rollout/decode_s"].append(decode_s)
-        return Sampled(rows, images, parts, judging, random)
+        seeds = [generator.initial_seed() for generator in generators]
+        return Sampled(rows, images, parts, judging, seeds, random)
 
     def _score(self, sampled: Sampled) -> list[Buffer]:
         """What each micro-step trains on, once the reward functions have answered."""
@@ -259,6 +267,8 @@ class OnlineTrainer(FlowTrainer):
             return sampled.batches
         started = time.perf_counter()
         rows, images, failure = sampled.rows, sampled.images, None
+        if any(judge.sleeps for judge in self._judges):
+            torch.cuda.empty_cache()  # what the rollout took is for the judge
         try:
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
@@ -267,9 +277,10 @@ class OnlineTrainer(FlowTrainer):
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
         self._watch_rollout(given, images, rewards_NF)
+        self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
-        self._log_rollout(rows, images, rewards_NF, advantages_PN)
+        self._log_rollout(sampled, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
 
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
@@ -292,6 +303,21 @@ class OnlineTrainer(FlowTrainer):
         for name, of_func in zip(self.watch_func_names, watched_NW.T, strict=True):
             metrics[f"watch/{name}/mean"] += of_func[~of_func.isnan()].tolist()
             metrics[f"watch/{name}/agreement"] += agreement(rewards_PN, of_func.view(-1, n))
+
+    def _ask_canary(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> None:
+        """Find out, every `canary_every` steps, whether the judges still say the same of the same pairs."""
+        step, failure = self.state.global_step, None
+        if not self._canary.is_due(step):
+            return
+        if self.accelerator.is_main_process:
+            try:
+                moved = self._canary.ask(judge_rows_of(rows, images, self.args.num_generations), step)
+                self._metrics["train"]["judge/canary"] += [] if moved is None else [moved]
+            except (
+                Exception
+            ) as error:  # what it finds, and whatever disks and judges raise: the others wait for an answer
+                failure = error
+        self._stop_together(failure, "The judge of the main process is not what it was.")
 
     def _masked(self, sampled: Sampled) -> list[Buffer]:
         """Nothing to train on yet: each micro-step has a loss of 0."""
@@ -317,14 +343,8 @@ class OnlineTrainer(FlowTrainer):
         self._stop_together(failure, "A row of another process cannot be used.")
         return rows
 
-    def _log_rollout(
-        self,
-        rows: list[dict[str, Any]],
-        images: list[Image.Image],
-        rewards_NF: torch.Tensor,
-        advantages_PN: torch.Tensor,
-    ) -> None:
-        metrics = self._metrics["train"]
+    def _log_rollout(self, sampled: Sampled, rewards_NF: torch.Tensor, advantages_PN: torch.Tensor) -> None:
+        metrics, rows, images = self._metrics["train"], sampled.rows, sampled.images
         for i, name in enumerate(self.reward_func_names):
             metrics[f"rewards/{name}/mean"] += rewards_NF[~rewards_NF[:, i].isnan(), i].tolist()
             metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
@@ -337,9 +357,15 @@ class OnlineTrainer(FlowTrainer):
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
-            self._log_completions(
-                rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
-            )
+            columns = {
+                **rewards,
+                "advantage": advantages_PN.flatten().tolist(),
+                "noise_seed": [seed for seed in sampled.seeds for _ in range(self.args.num_generations)],
+                "noise_draw": self._noise_draws() * len(rows),
+                **judged_by(self._judges, len(images)),
+                **self._extra_logs,
+            }
+            self._log_completions(rows, images, columns)
 
     def _log_completions(
         self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
