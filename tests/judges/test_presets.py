@@ -430,6 +430,14 @@ def test_a_reply_that_cannot_be_read_is_sampled_once_more_with_another_seed():
     assert len(judge.model.requests) == 2
 
 
+def test_a_canary_asks_at_temperature_0_without_a_band_of_ties_and_nothing_that_is_stored():
+    judge = PresetJudge("visualquality-r1", Told("<answer>3</answer>"), tie_margin=0.2)
+    for probe in (judge.probe(), judge.probe(), judge):
+        probe.compare([row("visualquality-r1")])
+    assert [r.temperature for r in judge.model.requests] == [0.0, 0.0, 1.0]
+    assert (judge.untied().tie_margin, judge.tie_margin) == (0.0, 0.2)
+
+
 def test_passes_have_seeds_of_their_own_and_the_mean_is_over_those_answered():
     replies = [ChatReply(text=f"<answer>{x}</answer>") for x in (2, 4)]
     gone = ChatReply(failure=ChatFailure("server", "It is gone."))

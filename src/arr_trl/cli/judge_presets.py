@@ -71,7 +71,12 @@ def _scorers() -> list[tuple[str, str, str, str]]:
         return []
     classes = [part for part in found if isinstance(part, type) and issubclass(part, scorer)]
     return [
-        (f"arr_trl.rewards.{c.__name__}", c.weights or "", c.licence or "", (c.__doc__ or "").strip().split("\n\n")[0])
+        (
+            f"arr_trl.rewards.{c.__name__}",
+            c.weights or "",
+            c.licence or "",
+            " ".join((c.__doc__ or "").split("\n\n")[0].split()),
+        )
         for c in classes
         if not c.__abstractmethods__
     ]

@@ -1,8 +1,10 @@
 """Published judges: a chat model asked as its authors ask it, read as its authors read it, and never guessed."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -130,6 +132,23 @@ class PresetJudge(JudgeReward):
     @property
     def model_names(self) -> list[str]:
         return [self.model.model]
+
+    @property
+    def sleeps(self) -> bool:
+        return isinstance(self.model, HTTPChatModel) and self.model.sleep
+
+    def awake(self) -> AbstractContextManager:
+        return self.model.awake() if isinstance(self.model, HTTPChatModel) else nullcontext()
+
+    def untied(self) -> "PresetJudge":
+        untied = copy.copy(self)
+        untied.tie_margin = 0.0
+        return untied
+
+    def probe(self) -> "PresetJudge":
+        probe = self.untied()
+        probe.store, probe.preset = VerdictStore(), with_settings(self.preset, temperature=0.0)
+        return probe
 
     def questions_per_row(self, num_candidates: int) -> int:
         views = num_candidates * (2 if self.preset.swap else 1)
