@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
 
             use_one_thread()
         store = args.judge_store or Path(args.output) / "judge.sqlite"
-        judge = build_judge(args, store, order="both") if args.judge_model else None
+        judge = build_judge(args, store, order="both") if args.judge_model or args.judge_preset else None
         reward_funcs = import_functions(args.reward_funcs)
         eval_funcs = import_functions(args.eval_funcs)
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "pairs": "Make preference pairs: by critique and edit, best against worst, or of what a run drew and judged.",
     "vote": "Vote on pairs of pictures on a page of this machine, and see how raters agree.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
-    "judge": "Measure a judge against labelled pairs, or show what it was asked.",
+    "judge": "Measure a judge against labelled pairs, show what it was asked, or try a published one.",
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
     "release": "Give adapters of earlier versions their full strength in every loader.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",

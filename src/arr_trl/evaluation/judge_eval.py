@@ -14,7 +14,7 @@ from ..data.preferences import Preference
 from ..data.prompt_sets import Official
 from ..folders import replacing
 from ..intervals import mcnemar
-from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
+from ..judges import JudgeReward, JudgeRow, JudgeStats, Preset, Verdict
 from ..rubrics import Rubric
 from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
 
@@ -113,7 +113,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     evaluation = JudgeEvaluation()
 
     def usable():
-        for pair in pairs_for(judge.rubrics, pairs):
+        for pair in pairs_for([*judge.rubrics, *judge.presets], pairs):
             if isinstance(pair, str):
                 evaluation.skipped.append(pair)
             else:
@@ -131,12 +131,13 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     return evaluation
 
 
-def pairs_for(rubrics: Iterable[Rubric], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
-    """The pairs, with a sentence in place of one that lacks the source image that a rubric needs."""
-    editing = next((rubric for rubric in rubrics if rubric.task == "image-editing"), None)
+def pairs_for(asked_by: Iterable[Rubric | Preset], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
+    """The pairs, with a sentence in place of one that lacks the source image that a rubric or a preset needs."""
+    editing = next((rubric for rubric in asked_by if rubric.task == "image-editing"), None)
     for pair in pairs:
         if editing is not None and isinstance(pair, Preference) and pair.source_image is None:
-            yield f"Row {pair.row}: it has no source image, which the editing rubric {editing.name} needs."
+            what = "rubric" if isinstance(editing, Rubric) else "preset"
+            yield f"Row {pair.row}: it has no source image, which the editing {what} {editing.name} needs."
         else:
             yield pair
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..folders import replacing
 from ..intervals import bootstrap_interval, rate_interval
-from ..judges import JudgeReward, JudgeStats, RubricJudge
+from ..judges import JudgeReward, JudgeStats, PresetJudge, RubricJudge
 from ..rubrics import Rubric
 from .bradley_terry import bradley_terry
 from .pictures import BASE
@@ -170,6 +170,9 @@ def judge_facts(judge: JudgeReward, stats: JudgeStats) -> dict[str, Any]:
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": stats.completion_tokens,
     }
+    if isinstance(judge, PresetJudge):
+        preset = f"{judge.preset.name} {judge.preset.version}"
+        return {"model": judge.model.model, "rubric": None, "preset": preset, "order": judge.order, **cost}
     if not isinstance(judge, RubricJudge):
         return {"model": type(judge).__name__, "rubric": None, **cost}
     rubric = None if judge.rubric is None else judge.rubric.model_dump()
