@@ -5,6 +5,7 @@ a number. The numbers are those of the vectors, made without any judge's code.
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from arr_trl.chat import ChatFailure, ChatReply
-from arr_trl.judges import JudgeRow, PresetJudge, load_preset, preset_names
+from arr_trl.judges import Calibration, JudgeRow, PresetJudge, load_preset, preset_names
 
 
 VECTORS = json.loads(Path(__file__).with_name("preset_vectors.json").read_text())
@@ -458,3 +459,18 @@ def test_the_page_has_a_row_for_every_preset_with_its_weights_and_licence():
         assert preset.weights in weights if preset.weights else weights == "any model"
         assert shows.startswith(", ".join(preset.asks[0].images))
         assert answer == {"labels": "label", "expected": "label"}.get(preset.answers[0], preset.answers[0])
+
+
+def test_a_preset_of_scores_takes_the_band_that_was_fitted_to_labels(tmp_path):
+    calibration = Calibration(0.3, 1.0, {"models": ["told"], "presets": ["paco-edit 1"]})
+    calibration.save(tmp_path / "calibration.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        judge = PresetJudge("paco-edit", Told("-"), calibration=tmp_path / "calibration.json")
+    assert (judge.tie_margin, judge.untied().tie_margin) == (0.3, 0.0)
+    with pytest.warns(UserWarning, match="fitted for told with preset paco-edit 1, and the judge is told with preset"):
+        PresetJudge("paco-consistency", Told("-"), calibration=calibration)
+    with pytest.raises(ValueError, match="has a tie margin of its own"):
+        PresetJudge("paco-edit", Told("-"), calibration=calibration, tie_margin=0.1)
+    with pytest.raises(ValueError, match="names winners and has no scores"):
+        PresetJudge("unifiedreward-2-pair", Told("-"), calibration=calibration)

@@ -86,7 +86,8 @@ class JudgeArguments:
     judge_calibration: str | None = field(
         default=None,
         metadata={
-            "help": "File that `arr-trl judge calibrate` wrote, in place of `judge_tie_margin`, with `judge_mode=choice`."
+            "help": "File that `arr-trl judge calibrate` wrote, in place of `judge_tie_margin`, with `judge_mode=choice` "
+            "or a `judge_preset` that scores each picture."
         },
     )
     judge_score_range: list[int] = field(
@@ -229,8 +230,6 @@ def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: A
         raise ValueError(
             "`judge_preset` has a question of its own; leave out `rubric`, `judge_mode` and `judge_decide`."
         )
-    if args.judge_calibration is not None:
-        raise ValueError("`judge_calibration` is of `judge_mode=choice`; a preset takes `judge_tie_margin`.")
     if settings.pop("criteria_dropout", 0.0):
         raise ValueError("`judge_criteria_dropout` is of rubrics; `judge_preset` has no criteria to leave out.")
     presets = {name: load_preset(name) for name in args.judge_preset}
@@ -243,6 +242,7 @@ def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: A
     members = _members(args, "judge_preset", names)
     models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
     margin = {} if args.judge_rule != "majority" else {"tie_margin": args.judge_tie_margin}
+    margin["calibration"] = args.judge_calibration
     return [
         PresetJudge(
             presets[preset], models[name, url], temperature=args.judge_temperature, store=store, **margin, **settings

@@ -9,7 +9,7 @@ from .judge_arguments import JudgeArguments, build_judge
 
 @dataclass(kw_only=True)
 class CalibrateArguments(JudgeArguments):
-    """What `arr-trl judge calibrate` takes. The judge is one that has margins, with `judge_mode=choice`."""
+    """What `arr-trl judge calibrate` takes. The judge is one that has margins: with `judge_mode=choice`, or a preset of scores."""
 
     pairs: str = field(
         metadata={"help": "Labelled pairs: a .jsonl, .json or .parquet file, a dataset on the Hub, or a benchmark."}
@@ -34,9 +34,10 @@ def run(argv: list[str]) -> int:
         (args,) = parse(parser, argv)
         check_limit(args.limit)
         check_file(args.save)
-        if args.judge_mode != "choice":
+        if args.judge_mode != "choice" and not args.judge_preset:
             raise ValueError(
-                f"judge_mode={args.judge_mode} has no margins that could be fitted; a judge with judge_mode=choice has."
+                f"judge_mode={args.judge_mode} has no margins that could be fitted; a judge with judge_mode=choice has, and "
+                "so has a `judge_preset` that scores each picture."
             )
         if args.judge_calibration is not None:
             raise ValueError("`judge_calibration` is what this command writes; leave it out.")
@@ -44,13 +45,14 @@ def run(argv: list[str]) -> int:
 
         from ..data.preferences import load_preferences
         from ..evaluation.calibrate import calibrate
-        from ..judges import EnsembleJudge
+        from ..judges import EnsembleJudge, PresetJudge
 
         if isinstance(judge, EnsembleJudge):
             raise ValueError("Several judges are fitted one by one; give one `judge_model` and one `rubric`.")
         judge.check_for(2)
         pairs = load_preferences(args.pairs, args.dataset_config, args.dataset_split, ties=True)
-        calibration = calibrate(judge, pairs, args.limit, judge.mode.tie_margin)
+        before = judge.tie_margin if isinstance(judge, PresetJudge) else judge.mode.tie_margin
+        calibration = calibrate(judge, pairs, args.limit, before)
         calibration.save(args.save)
     _print(calibration)
     print(f"Wrote {args.save}; `--judge_calibration {args.save}` judges by it.")

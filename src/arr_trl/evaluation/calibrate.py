@@ -14,7 +14,7 @@ from scipy.special import expit
 from ..data.preferences import Preference
 from ..intervals import wilson_interval
 from ..judges import JudgeReward, JudgeRow, Verdict
-from ..judges.calibration import Calibration
+from ..judges.calibration import Calibration, identity
 from .agreement import cohen_kappa, fit_tie_threshold, within_band
 from .judge_eval import pairs_for
 
@@ -72,14 +72,14 @@ def calibrate(
     if not known:
         raise ValueError(
             "The judge gave no margin on any pair that it would be fitted on; a judge with judge_mode=choice has margins, "
-            "from the log-probabilities of its server."
+            "from the log-probabilities of its server, and so has a preset that scores each picture."
         )
     temperature = fit_temperature(known) if known[0].is_probability else 1.0
     band, _ = fit_tie_threshold([lead_at(j, temperature) for j in known], [j.label for j in known])
     return Calibration(
         tie_margin=band,
         temperature=temperature,
-        fitted_for={"models": judge.model_names, "rubrics": [rubric.content_hash for rubric in judge.rubrics]},
+        fitted_for=identity(judge),
         measured={
             "pairs_fitted_on": len(fitted_on),
             "pairs": len(held_out),

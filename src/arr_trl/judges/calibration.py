@@ -5,10 +5,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..folders import replacing
 from ..text_files import read_json, read_text
+
+
+if TYPE_CHECKING:
+    from .reward import JudgeReward
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Calibration:
             What the log-odds of a choice are divided by ([paper](https://huggingface.co/papers/1706.04599)): above 1 for a
             judge that is surer than it is right.
         fitted_for (`Mapping[str, Any]`):
-            The judge: its `models` and the content hashes of its `rubrics`.
+            The judge: its `models`, and the content hashes of its `rubrics` or its `presets` with their versions.
         measured (`Mapping[str, Any]`):
             What it is worth, on pairs that it was not fitted on.
     """
@@ -67,19 +71,26 @@ class Calibration:
         with replacing(path) as written:
             written.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    def check_judge(self, models: list[str], rubrics: list[str]) -> None:
+    def check_judge(self, judge: "JudgeReward") -> None:
         """
         Warn when it was fitted for another judge.
 
         Args:
-            models (`list[str]`): names of the judge's models.
-            rubrics (`list[str]`): content hashes of its rubrics.
+            judge ([`JudgeReward`]): the judge that is to decide by it.
         """
-        if self.fitted_for and self.fitted_for != {"models": models, "rubrics": rubrics}:
+        if self.fitted_for and self.fitted_for != identity(judge):
             warnings.warn(
-                f"The calibration was fitted for {_told(self.fitted_for)}, and the judge is "
-                f"{_told({'models': models, 'rubrics': rubrics})}; fit it anew with `arr-trl judge calibrate`."
+                f"The calibration was fitted for {_told(self.fitted_for)}, and the judge is {_told(identity(judge))}; fit it "
+                "anew with `arr-trl judge calibrate`."
             )
+
+
+def identity(judge: "JudgeReward") -> dict[str, Any]:
+    """What a calibration is fitted for."""
+    asked = {"rubrics": [rubric.content_hash for rubric in judge.rubrics]}
+    if judge.presets:
+        asked = {"presets": [f"{preset.name} {preset.version}" for preset in judge.presets]}
+    return {"models": judge.model_names, **asked}
 
 
 def _is_number(value: Any) -> bool:
@@ -87,4 +98,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _told(judge: Mapping[str, Any]) -> str:
+    if "presets" in judge:
+        return f"{', '.join(judge.get('models', []))} with preset {', '.join(judge['presets'])}"
     return f"{', '.join(judge.get('models', []))} with rubric {', '.join(judge.get('rubrics', [])) or 'auto'}"

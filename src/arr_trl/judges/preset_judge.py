@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 
 from ..chat import ChatModel, HTTPChatModel
 from ..digests import image_digest
+from .calibration import Calibration
 from .orders import ORDERS, orders_shown
 from .preset import Ask, Preset
 from .preset_questions import Asked, Asking, Pictures, pair_view, sample_item, single_views
@@ -60,6 +61,9 @@ class PresetJudge(JudgeReward):
             How often everything is asked, in place of the preset's; the mean over those that were answered counts.
         tie_margin (`float`, *optional*):
             Difference of scores, from 0 to 1, up to which candidates are level, in place of the preset's.
+        calibration ([`~arr_trl.judges.Calibration`] or `str` or `Path`, *optional*):
+            What was fitted to labels, or the file that `arr-trl judge calibrate` wrote; its band takes the place of
+            `tie_margin`.
         temperature (`float`, *optional*):
             Sampling temperature, in place of the preset's.
         order (`str`, *optional*, defaults to `"both"`):
@@ -93,6 +97,7 @@ class PresetJudge(JudgeReward):
         combine: str | None = None,
         passes: int | None = None,
         tie_margin: float | None = None,
+        calibration: Calibration | str | Path | None = None,
         temperature: float | None = None,
         order: Literal["both", "random", "fixed"] = "both",
         store: str | Path | None = None,
@@ -113,6 +118,16 @@ class PresetJudge(JudgeReward):
             raise ValueError("`base_url` belongs to a model given by name; here `model` is a chat model already.")
         sides = {"max_image_size": max(1024, self.preset.image.max_side)}
         self.model = HTTPChatModel(model, base_url, api_key, **sides) if isinstance(model, str) else model
+        if calibration is not None:
+            if tie_margin is not None:
+                raise ValueError("A calibration has a tie margin of its own; leave `tie_margin` out.")
+            if self.pairwise:
+                raise ValueError(
+                    f"The preset {self.preset.name} names winners and has no scores that a band could part."
+                )
+            calibration = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
+            tie_margin = calibration.tie_margin
+            calibration.check_judge(self)
         self.tie_margin = self.preset.tie_margin if tie_margin is None else tie_margin
         self.order = order
         self.seed = seed

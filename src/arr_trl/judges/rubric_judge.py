@@ -162,7 +162,7 @@ class RubricJudge(JudgeReward):
         self.seed = seed
         self.__name__ = "rubric_judge"  # what metrics are filed under
         if calibration is not None:
-            calibration.check_judge(self.model_names, [rubric.content_hash for rubric in self.rubrics])
+            calibration.check_judge(self)
 
     def questions_per_row(self, num_candidates: int) -> int:
         orders = [tuple(range(num_candidates))] * (2 if self.order == "both" else 1)
