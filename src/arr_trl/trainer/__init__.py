@@ -1,5 +1,7 @@
 from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
+from .align_prop_config import AlignPropConfig
+from .align_prop_trainer import AlignPropTrainer
 from .diffusion_nft_config import DiffusionNFTConfig
 from .diffusion_nft_trainer import DiffusionNFTTrainer
 from .flow_config import FlowConfig
@@ -16,6 +18,8 @@ from .trajectory_trainer import TrajectoryTrainer
 
 
 __all__ = [
+    "AlignPropConfig",
+    "AlignPropTrainer",
     "CheckpointError",
     "DiffusionNFTConfig",
     "DiffusionNFTTrainer",

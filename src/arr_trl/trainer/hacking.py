@@ -7,8 +7,6 @@ from statistics import fmean
 import torch
 from transformers import TrainerCallback
 
-from .online_config import OnlineConfig
-
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +31,7 @@ class HackingCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if not state.is_world_process_zero:
             return
-        recent = _RECENT
-        if isinstance(args, OnlineConfig):
-            pictures = args.prompts_per_rollout * args.num_generations * args.world_size
-            recent = max(_RECENT, -(-FEW_PICTURES // pictures))
+        recent = max(_RECENT, -(-FEW_PICTURES // args.pictures_per_draw)) if args.pictures_per_draw else _RECENT
         for kind, sentence in signs(state.log_history, recent).items():
             if kind not in self.warnings:
                 self.warnings[kind] = sentence
