@@ -6,11 +6,12 @@ import sys
 from importlib import import_module
 
 
-# name of the command, which is also its module: what it does
+# name of the command, which is also its module, `-` as `_`: what it does
 COMMANDS = {
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",
+    "align-prop": "Train a LoRA adapter with the gradient of a reward: AlignProp, DRaFT, ReFL, DRTune, LeapAlign.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
     "judge": "Measure a judge against labelled pairs, or show what it was asked.",
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         commands.add_parser(name, help=help_text, add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
     try:
-        return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
+        return import_module(f"arr_trl.cli.{args.command.replace('-', '_')}").run(argv[1:])
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -308,6 +308,10 @@ class RubricJudge(JudgeReward):
         content = (self.seed, row.prompt, *(digests[id(image)] for image in row.images))
         return [tuple(sorted(given, key=lambda candidate: content_key(*content, candidate)))]
 
+    def request(self, row: JudgeRow, positions: tuple[int, ...]) -> ChatRequest:
+        """What the model is asked about a row under the judge's rubric, its candidates shown in these positions."""
+        return self._request(row, self.rubric, positions, f"{self.mode.template}.{self.language}")
+
     def _request(self, row: JudgeRow, rubric: Rubric, positions: tuple[int, ...], name: str) -> ChatRequest:
         content = render_content(
             name,

@@ -17,6 +17,7 @@ from ..data import RepeatSampler, decode_columns
 from ..objectives import combine_rewards, velocity_kl
 from ..policies import Conditioning
 from ..rewards import RewardFunc, call, get_callable_name, read_rewards
+from ..rewards.pixels import as_pictures, as_pixels
 from ..rewards.with_gradient import BASE_PIXELS, PixelRewardFunc, asks_for_base_pixels, pixel_rewards
 from ..runtime.finite import not_finite
 from ..sampling import Velocity, denoise, denoise_with_gradient, jump_to_end, leap
@@ -26,7 +27,7 @@ from .checks import check_judges, check_rewards_have_gradients
 from .cost import backprop_forwards, describe_backprop
 from .flow_trainer import FlowTrainer
 from .frozen_adapters import use_frozen_copy
-from .pixels import as_pictures, as_pixels
+
 from .prompt_batches import PromptBatches
 from .trainable import Model
 

@@ -112,10 +112,10 @@ def backprop_forwards(args: AlignPropConfig, guided: bool = False) -> list[Forwa
         "leap": [(steps, 2)],
     }[args.backprop_strategy]
     pictures = args.per_device_train_batch_size * args.gradient_accumulation_steps * (2 if guided else 1)
-    costs = [
+    costs = {
         Forwards(pictures * without, pictures * trained, pictures * trained if args.beta > 0 else 0)
         for without, trained in without_and_with
-    ]
+    }
     return sorted(costs, key=lambda cost: cost.total)
 
 
