@@ -13,7 +13,7 @@ MUTATIONS = [
      "(shares[0], shares[1])", "judges/test_rubric_judge.py"),
     ("first of several that are level is the best", "judges/aggregate.py", "if ranks.count(min(ranks)) == 1 else None",
      "if ranks else None", "judges/test_ranks.py"),
-    ("first failures of a run stop it", "judges/reward.py", "* self._recent.maxlen:", "* len(self._recent):",
+    ("first failures of a run stop it", "rewards/failures.py", "* self._recent.maxlen:", "* len(self._recent):",
      "judges/test_rubric_judge.py"),
     ("scores of criteria given where essential ones decide", "judges/pointwise.py",
      "for both in sums) if one_kind else None", "for both in sums)", "judges/test_orders_of_a_verdict.py"),

@@ -72,7 +72,7 @@ class JudgeArguments:
         default=None,
         metadata={
             "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), and "
-            "of mean margins with `judge_rule=mean_margin` (unset, 0)."
+            "of mean margins or scores with `judge_rule=mean_margin` or `weighted_scores` (unset, 0)."
         },
     )
     judge_score_range: list[int] = field(
@@ -81,7 +81,22 @@ class JudgeArguments:
     )
     judge_rule: str = field(
         default="majority",
-        metadata={"help": "How an ensemble decides.", "choices": ["majority", "mean_margin"]},
+        metadata={
+            "help": "How an ensemble decides: by `majority`, the `mean_margin` of pairs, or `weighted_scores`.",
+            "choices": ["majority", "mean_margin", "weighted_scores"],
+        },
+    )
+    judge_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "With `judge_rule=weighted_scores`, how much each judge counts. Unset, 1 each."},
+    )
+    judge_normalise: str = field(
+        default="group",
+        metadata={
+            "help": "With `judge_rule=weighted_scores`, what becomes of scores first: z-scores in the `group` of a prompt, "
+            "or `none`.",
+            "choices": ["group", "none"],
+        },
     )
     judge_language: str = field(
         default="en", metadata={"help": "Language of the judge's prompt.", "choices": ["en", "zh"]}
@@ -157,10 +172,13 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
         for name, rubric, url in members
     ]
     if len(judges) == 1:
+        if args.judge_weights is not None:
+            raise ValueError("`judge_weights` are those of several judges; give several of `judge_model` or `rubric`.")
         return judges[0]
     policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
-    margin = judge_margin if args.judge_rule == "mean_margin" else {}
-    return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
+    margin = judge_margin if args.judge_rule != "majority" else {}
+    scores = {"weights": args.judge_weights, "normalise": args.judge_normalise}
+    return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
 
 
 def build_chat_model(args: JudgeArguments) -> "ChatModel":

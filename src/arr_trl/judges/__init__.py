@@ -1,3 +1,4 @@
+from ..lazy import from_files
 from .ensemble import EnsembleJudge
 from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
@@ -10,6 +11,7 @@ from .tournament import TournamentJudge
 from .verdict import CriterionResult, Verdict
 
 
+__getattr__ = from_files(__name__, {"ScorerJudge": ".scorer_judge"})  # it needs torch
 __all__ = [
     "CriterionResult",
     "EnsembleJudge",
@@ -20,6 +22,7 @@ __all__ = [
     "JudgeStats",
     "MeanOf",
     "RubricJudge",
+    "ScorerJudge",
     "SoftTIFA",
     "StoreError",
     "StoredAnswer",

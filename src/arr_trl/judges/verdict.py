@@ -27,10 +27,11 @@ class Verdict:
         ranks (`tuple[float, ...]`, *optional*):
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
-            Score of every candidate from 0 to 1, where each was judged for itself by one number, or its win rate against
-            the others; in the order of `ranks`. NaN, and no rank, for a candidate of which nothing is known.
+            Score of every candidate, where each was judged for itself by one number, or its win rate against the others;
+            in the order of `ranks`. From 0 to 1, but for those of scorers, which have scales of their own. NaN, and no rank,
+            for a candidate of which nothing is known.
         margin (`float`, *optional*):
-            How clear the decision was, from 0 to 1, where the judge can tell.
+            How clear the decision was, where the judge can tell: from 0 to 1, or on the scale of the scores.
         consistent (`bool`, *optional*):
             Whether both orders named the same winner; `None` when one order was asked or one answer is missing.
         first_position (`tuple[bool, ...]`):
@@ -43,6 +44,8 @@ class Verdict:
             Why there is no verdict, as one sentence.
         candidates (`int`, *optional*, defaults to `2`):
             Number of candidates that were compared.
+        axes (`tuple[tuple[str, tuple[float, ...]], ...]`):
+            What stands behind the scores, by name: for each axis the score of every candidate, NaN where there is none.
     """
 
     winner: int | None = None
@@ -55,6 +58,7 @@ class Verdict:
     reason: str = ""
     failure: str | None = None
     candidates: int = 2
+    axes: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     @property
     def tie(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from .protocol import RewardError
+from .failures import RewardError
+from .scorer import ModelScorer
 
 
 # `f(prompts, pixels, **columns)`, pixels `[B, 3, H, W]` from 0 to 1, returns rewards `[B]` with gradient.
@@ -27,7 +28,7 @@ def pixel_rewards(
     Rewards `[B]` in float32 of pictures, NaN or infinite where there is none.
 
     Args:
-        func (`Callable`): the reward function.
+        func (`Callable`): the reward function, or a scorer with its model in this process.
         name (`str`): its name.
         pixels (`torch.Tensor`): `[B, 3, H, W]`, 0 to 1.
         columns (`Mapping[str, Any]`): what else it is given: `prompts`, and the other columns by name.
@@ -35,7 +36,7 @@ def pixel_rewards(
     Raises:
         [`RewardError`]: when it returned no tensor of one number per picture, or one without the gradient that `pixels` have.
     """
-    rewards = func(pixels=pixels, **columns)
+    rewards = (func.score_pixels if isinstance(func, ModelScorer) else func)(pixels=pixels, **columns)
     count = len(pixels)
     if not isinstance(rewards, torch.Tensor) or rewards.shape != (count,):
         found = f"a tensor {list(rewards.shape)}" if isinstance(rewards, torch.Tensor) else f"a {type(rewards).__name__}"

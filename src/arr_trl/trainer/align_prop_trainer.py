@@ -23,7 +23,7 @@ from ..runtime.finite import not_finite
 from ..sampling import Velocity, denoise, denoise_with_gradient, jump_to_end, leap
 from .align_prop_config import AlignPropConfig
 from .buffer import prompt_generators, random_at
-from .checks import check_judges, check_rewards_have_gradients
+from .checks import check_judges_and_scorers, check_rewards_have_gradients
 from .cost import backprop_forwards, describe_backprop
 from .flow_trainer import FlowTrainer
 from .frozen_adapters import use_frozen_copy
@@ -117,7 +117,7 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
     ) -> None:
         check_rewards_have_gradients(args, self.reward_funcs, train_dataset)
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
-        check_judges(self.eval_reward_funcs, args, train_dataset, eval_dataset)
+        check_judges_and_scorers(self.eval_reward_funcs, args, train_dataset, eval_dataset)
 
     def batch_arithmetic(self) -> str:
         guided = self.policy.uses_cfg(self.args.guidance_scale)

@@ -22,7 +22,7 @@ from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config, check_model_card
-from ..rewards import check_columns, met_criteria
+from ..rewards import ModelScorer, Scorer, check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
 from .align_prop_config import AlignPropConfig
 from .flow_config import FlowConfig
@@ -57,7 +57,8 @@ def check_arguments(
         peft_config (`peft.PeftConfig`): the adapter.
 
     Raises:
-        `ValueError` or `TypeError`: with a sentence that says what to change; and what a judge's `check` raises.
+        `ValueError` or `TypeError`: with a sentence that says what to change; and what the `check` of a judge or
+            a scorer raises.
     """
     check_inherited(args)
     if args.reward_weights is not None and len(args.reward_weights) != len(reward_funcs):
@@ -80,7 +81,7 @@ def check_arguments(
         if dataset is not None:
             check_prompts(dataset, name)
             check_columns(dataset.column_names or next(iter(dataset)), name)
-    check_judges([*reward_funcs, *watch_funcs], args, train_dataset, eval_dataset)
+    check_judges_and_scorers([*reward_funcs, *watch_funcs], args, train_dataset, eval_dataset)
     _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
     if peft_config.lora_dropout:
@@ -99,17 +100,18 @@ def check_arguments(
         check_writable(args.prompt_cache_dir, "prompt_cache_dir")
 
 
-def check_judges(
+def check_judges_and_scorers(
     funcs: list[Callable],
     args: FlowConfig,
     train_dataset: Dataset | IterableDataset,
     eval_dataset: Dataset | None,
 ) -> None:
     """
-    Hold the judges among reward functions to the rows and to the number of candidates that they will be asked about.
+    Hold the judges among reward functions to the rows and to the number of candidates that they will be asked about, and
+    find out whether scorers can score.
 
     Raises:
-        `ValueError`: with a sentence that says what to change; and what a judge's `check` raises.
+        `ValueError`: with a sentence that says what to change; and what the `check` of a judge or scorer raises.
     """
     for func in funcs:
         if isinstance(func, JudgeReward):
@@ -118,6 +120,8 @@ def check_judges(
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
             func.check_for(candidates, _num_sources(train_dataset))
+        elif isinstance(func, Scorer):
+            func.check()
 
 
 def check_rewards_have_gradients(
@@ -127,7 +131,7 @@ def check_rewards_have_gradients(
     Refuse what a gradient cannot be passed back through, and what it was not verified for.
 
     Raises:
-        `TypeError`: when a judge is among the reward functions.
+        `TypeError`: when a judge, or a scorer that is not in this process, is among the reward functions.
         `ValueError`: when the run is sharded, or a dataset has fewer prompts than an optimizer step.
     """
     for func in reward_funcs:
@@ -136,6 +140,11 @@ def check_rewards_have_gradients(
                 f"A {type(func).__name__} cannot be a reward here: it reads finished pictures and says which is better, and "
                 "a verdict has no gradient to pass back. Train on it with RPOTrainer, FlowGRPOTrainer or "
                 "DiffusionNFTTrainer, or give it as `eval_reward_funcs`, and evaluations are judged by it."
+            )
+        if isinstance(func, Scorer) and not isinstance(func, ModelScorer):
+            raise TypeError(
+                f"{type(func).__name__} scores pictures outside of torch, and there is no gradient to pass back. Take a scorer "
+                "with its model in this process, or train on this one with FlowGRPOTrainer or DiffusionNFTTrainer."
             )
     if uses_fsdp(args) or args.deepspeed_plugin is not None:
         raise ValueError(
