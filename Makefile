@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-edit test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-edit quickstart-align-prop test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,9 @@ quickstart: setup
 
 quickstart-edit: setup
 	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_edit.yaml
+
+quickstart-align-prop: setup
+	$(BIN)/arr-trl align-prop --config examples/configs/tiny_scenes_align_prop.yaml
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint

@@ -26,9 +26,9 @@ import torch
 from arr_trl import AlignPropConfig, AlignPropTrainer
 from arr_trl.evaluation import InferenceSettings, draw, pixel_diversity
 from arr_trl.evaluation.picture_statistics import picture_statistics
+from arr_trl.rewards.pixels import as_pixels
 from arr_trl.tiny_scenes import BASE_MODEL, prompts, soft_success, success, use_one_thread
 from arr_trl.trainer.cost import backprop_forwards
-from arr_trl.rewards.pixels import as_pixels
 
 
 CELLS = {
@@ -101,12 +101,29 @@ def run(cell: str, seed: int, steps: int, pictures: int, folder: Path) -> dict:
 
 
 def table(folder: Path) -> str:
-    names = ("reward", "truth", "colors", "shapes", "relation", "count", "diversity", "saturation", "contrast", "sharpness")
+    names = (
+        "reward",
+        "truth",
+        "colors",
+        "shapes",
+        "relation",
+        "count",
+        "diversity",
+        "saturation",
+        "contrast",
+        "sharpness",
+    )
     lines = [
         f"| cell | pictures | seed | {' | '.join(names)} | passes | CPU s |",
         "|" + "---|" * (len(names) + 5),
     ]
-    form = {"reward": "{:.3f}", "diversity": "{:.3f}", "saturation": "{:.3f}", "contrast": "{:.3f}", "sharpness": "{:.3f}"}
+    form = {
+        "reward": "{:.3f}",
+        "diversity": "{:.3f}",
+        "saturation": "{:.3f}",
+        "contrast": "{:.3f}",
+        "sharpness": "{:.3f}",
+    }
 
     def cells(measured: dict[str, float]) -> str:
         return " | ".join(form.get(name, "{:.1%}").format(measured[name]) for name in names)

@@ -145,7 +145,9 @@ def decoding_with_gradient(args: argparse.Namespace, policy: FlowPolicy, checkpo
     def decode(one: torch.Tensor) -> torch.Tensor:
         return vae.decode(one, return_dict=False)[0]
 
-    pictures = [checkpoint(decode, one, use_reentrant=False) if checkpointed else decode(one) for one in latents.split(1)]
+    pictures = [
+        checkpoint(decode, one, use_reentrant=False) if checkpointed else decode(one) for one in latents.split(1)
+    ]
     torch.cat(pictures).sum().backward()
 
 
@@ -228,7 +230,9 @@ def main() -> None:
     for name, c in counted.items():
         rows = args.training_rows if name.startswith("training") else args.rows
         # what checkpointing computes a second time is no use of the GPU
-        useful = counted[name.removesuffix(", checkpointing")].flops if name.endswith("layers, checkpointing") else c.flops
+        useful = (
+            counted[name.removesuffix(", checkpointing")].flops if name.endswith("layers, checkpointing") else c.flops
+        )
         mfu = useful / c.seconds / c.flops_per_s
         print(
             f"| {name} | {rows} | {c.flops / 1e12:.0f} | {c.seconds * 1e3:.0f} | {mfu:.0%} | {c.peak_bytes / 1e9:.1f} |"

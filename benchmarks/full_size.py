@@ -103,7 +103,13 @@ def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
     kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
 
     class WithoutEncoders(policy_class_of(pipeline)):
-        may_lack = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "processor")  # `encode_prompt` is ours
+        may_lack = (
+            "text_encoder",
+            "tokenizer",
+            "text_encoder_2",
+            "tokenizer_2",
+            "processor",
+        )  # `encode_prompt` is ours
 
     policy = WithoutEncoders(pipeline, **kwargs)
     policy.num_tokens = lambda prompt: TEXT_TOKENS

@@ -16,8 +16,9 @@ from openai_server import OpenAIServer
 from trl import TrlParser
 
 import arr_trl
-from arr_trl import DiffusionNFTConfig, FlowGRPOConfig, RPOConfig, Rubric
+from arr_trl import AlignPropConfig, DiffusionNFTConfig, FlowGRPOConfig, RPOConfig, Rubric
 from arr_trl.autorubric import AutoRubricConfig
+from arr_trl.cli.align_prop import AlignPropScriptArguments
 from arr_trl.cli.evaluate import EvaluateArguments
 from arr_trl.cli.grpo import GRPOScriptArguments
 from arr_trl.cli.main import main
@@ -39,6 +40,7 @@ COMMANDS = {
     "rpo": (RPOScriptArguments, RPOConfig, "rpo_trainer.md"),
     "grpo": (GRPOScriptArguments, FlowGRPOConfig, "flow_grpo_trainer.md"),
     "nft": (NFTScriptArguments, DiffusionNFTConfig, "diffusion_nft_trainer.md"),
+    "align-prop": (AlignPropScriptArguments, AlignPropConfig, "align_prop_trainer.md"),
 }
 # A block that names one of these needs a GPU, a server or the Hub.
 OUTSIDE = ("black-forest-labs/", "Qwen/", "http://", '"user/', "cuda")
@@ -77,7 +79,7 @@ def quickened(code: str) -> str:
     added = ("" if "use_cpu" in code else "use_cpu=True, ") + (
         "eval_num_inference_steps=2, " if "height=32" in code else ""
     )
-    return re.sub(r"((?:RPO|NFT)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
+    return re.sub(r"((?:RPO|NFT|AlignProp)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
     parser = TrlParser(COMMANDS[command][:2])
     script_args, training_args = parser.parse_args_and_config(["--config", str(path), "--use_cpu", "true"])
     assert script_args.model_name_or_path
-    assert training_args.prompts_per_rollout >= 1
+    assert training_args.pictures_per_draw >= 1
     for rubric in script_args.rubric or []:
         Rubric.load(rubric)
     for said in re.findall(
@@ -165,6 +167,8 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
 
 def command_of(config: Path) -> str:
     """The command that an example configuration is for, which its name says."""
+    if "align_prop" in config.stem:
+        return "align-prop"
     (command,) = {"grpo", "nft"}.intersection(config.stem.split("_")) or {"rpo"}
     return command
 
@@ -227,7 +231,16 @@ def test_every_page_is_in_the_index():
 
 @pytest.mark.parametrize(
     "config",
-    [FlowConfig, OnlineConfig, TrajectoryConfig, RPOConfig, GroupAdvantagesConfig, FlowGRPOConfig, DiffusionNFTConfig],
+    [
+        FlowConfig,
+        OnlineConfig,
+        TrajectoryConfig,
+        RPOConfig,
+        GroupAdvantagesConfig,
+        FlowGRPOConfig,
+        DiffusionNFTConfig,
+        AlignPropConfig,
+    ],
 )
 def test_every_field_of_the_configuration_is_documented_with_its_default(config):
     documented = dict(re.findall(r"^ {8}(\w+) \((.*)\):$", config.__doc__, re.MULTILINE))
@@ -248,7 +261,7 @@ def inherited_fields(config) -> set[str]:
     return {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
 
 
-@pytest.mark.parametrize("command", ["grpo", "nft"])
+@pytest.mark.parametrize("command", ["grpo", "nft", "align-prop"])
 def test_page_of_a_trainer_says_which_defaults_it_overrides(command):
     _, config, page = COMMANDS[command]
     said = (ROOT / "docs" / "source" / page).read_text(encoding="utf-8").partition(f"### {config.__name__}\n")[2]
@@ -278,12 +291,16 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
         output = workplace / "outputs" / command
         # two optimizer steps for a rollout, and what is logged then alone
         own = {
-            "grpo": ["--num_generations", "4", "--loss_type", "dppo", "--per_device_train_batch_size", "8"],
-            "nft": ["--per_device_train_batch_size", "16", "--old_policy_decay", ".5"],
-        }
+            "grpo": [
+                "--num_generations", "4", "--loss_type", "dppo", "--per_device_train_batch_size", "8",
+                "--steps_per_generation", "2",
+            ],
+            "nft": ["--per_device_train_batch_size", "16", "--old_policy_decay", ".5", "--steps_per_generation", "2"],
+            "align-prop": ["--per_device_train_batch_size", "2"],
+        }  # fmt: skip
         main([
-            command, "--config", f"examples/configs/tiny_scenes_{command}.yaml", "--output_dir", str(output),
-            *own[command], "--steps_per_generation", "2", "--max_steps", "2", "--eval_dataset_name", "held_out.txt",
+            command, "--config", f"examples/configs/tiny_scenes_{command.replace('-', '_')}.yaml", "--output_dir",
+            str(output), *own[command], "--max_steps", "2", "--eval_dataset_name", "held_out.txt",
             "--eval_dataset_split", "train", "--eval_num_inference_steps", "2", "--logging_steps", "1", "--save_strategy",
             "no", "--disable_tqdm", "true",
         ])  # fmt: skip
@@ -297,7 +314,7 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
     pages = dict.fromkeys(["rpo_trainer.md", COMMANDS[command][2]])  # what all share stands in the first
     explained = set().union(*map(explained_metrics, pages))
     for name in logged:
-        name = re.sub(r"^rewards/.*/", "rewards/<name>/", name)
+        name = re.sub(r"^(eval_)?rewards/.*/", r"\1rewards/<name>/", name)
         name = re.sub(r"^(watch|eval_watch)/.*/", r"\1/<name>/", name)
         name = re.sub(r"^eval_success/.*", "eval_success/<criterion>", name)
         name = re.sub(r"^eval_judge/.*", "eval_judge/...", name)

@@ -136,5 +136,5 @@ def test_only_the_picture_that_is_trained_has_a_gradient_and_sources_have_none(m
 
 def test_model_with_another_image_processor_is_refused(tmp_path):
     build_vlm(tmp_path)
-    with pytest.raises(ValueError, match="go through CLIPImageProcessor.*Qwen2.5-VL and Qwen3-VL alone"):
+    with pytest.raises(ValueError, match=r"go through CLIPImageProcessor.*Qwen2.5-VL and Qwen3-VL alone"):
         RubricReward(RUBRIC, str(tmp_path))

@@ -76,7 +76,11 @@ def patches_of(pixels: torch.Tensor, grid: list[int], processor: Any) -> torch.T
     size = [n * side for n in grid]
     if list(pixels.shape[1:]) != size:
         pixels = interpolate(pixels[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-    mean, std = (torch.tensor(values).to(pixels).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    mean, std = (
+        torch.tensor(values).to(pixels).view(3, 1, 1) for values in (processor.image_mean, processor.image_std)
+    )
     cut = ((pixels - mean) / std).unflatten(2, (-1, merged, side)).unflatten(1, (-1, merged, side))
     blocks = cut.permute(1, 4, 2, 5, 0, 3, 6).flatten(0, 3)  # [patches, 3, side, side]
-    return blocks[:, :, None].expand(-1, -1, processor.temporal_patch_size, -1, -1).flatten(1)  # a still picture's frames
+    return (
+        blocks[:, :, None].expand(-1, -1, processor.temporal_patch_size, -1, -1).flatten(1)
+    )  # a still picture's frames

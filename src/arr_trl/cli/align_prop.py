@@ -21,9 +21,7 @@ class AlignPropScriptArguments(TrainArguments):
     """
 
 
-def load_rewards(
-    script_args: AlignPropScriptArguments, training_args: "AlignPropConfig"
-) -> dict[str, list[Callable]]:
+def load_rewards(script_args: AlignPropScriptArguments, training_args: "AlignPropConfig") -> dict[str, list[Callable]]:
     """
     The functions that reward, the judge of the evaluations, their ground truths, and what is only watched.
 

@@ -21,9 +21,7 @@ def asks_for_base_pixels(func: PixelRewardFunc) -> bool:
     return BASE_PIXELS in inspect.signature(func).parameters
 
 
-def pixel_rewards(
-    func: PixelRewardFunc, name: str, pixels: torch.Tensor, columns: Mapping[str, Any]
-) -> torch.Tensor:
+def pixel_rewards(func: PixelRewardFunc, name: str, pixels: torch.Tensor, columns: Mapping[str, Any]) -> torch.Tensor:
     """
     Rewards `[B]` in float32 of pictures, NaN or infinite where there is none.
 
@@ -39,7 +37,9 @@ def pixel_rewards(
     rewards = (func.score_pixels if isinstance(func, ModelScorer) else func)(pixels=pixels, **columns)
     count = len(pixels)
     if not isinstance(rewards, torch.Tensor) or rewards.shape != (count,):
-        found = f"a tensor {list(rewards.shape)}" if isinstance(rewards, torch.Tensor) else f"a {type(rewards).__name__}"
+        found = (
+            f"a tensor {list(rewards.shape)}" if isinstance(rewards, torch.Tensor) else f"a {type(rewards).__name__}"
+        )
         raise RewardError(
             f"The reward function {name!r} returned {found} for {count} pictures; it has to return a tensor [{count}], a "
             "number for each."

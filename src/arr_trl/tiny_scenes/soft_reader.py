@@ -9,7 +9,9 @@ from .scenes import COLORS, GROUND, SHAPES, SIZE, Caption
 
 
 _GROUND = torch.tensor(GROUND) / 255
-_AWAY = torch.tensor(list(COLORS.values())) / 255 - _GROUND  # each color seen from the ground, which soft edges blend with
+_AWAY = (
+    torch.tensor(list(COLORS.values())) / 255 - _GROUND
+)  # each color seen from the ground, which soft edges blend with
 _PLACES = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="xy")).float()  # x and y
 # How soft it is: in the direction of a color, in how far on the way to it a pixel has to be, in the pixels that make an
 # object, at its edge, between shapes, in its place, and about what lies astray.
@@ -34,7 +36,9 @@ def soft_criteria(prompts: list[str], pixels: torch.Tensor) -> torch.Tensor:
     """What [`soft_success`] is the mean of, `[B, 4]`: colors, shapes, relation and count."""
     if pixels.shape[-2:] != (SIZE, SIZE):
         pixels = torch.nn.functional.interpolate(pixels, (SIZE, SIZE), mode="area")
-    return torch.stack([_criteria(Caption.parse(p), shares) for p, shares in zip(prompts, _shares(pixels), strict=True)])
+    return torch.stack(
+        [_criteria(Caption.parse(p), shares) for p, shares in zip(prompts, _shares(pixels), strict=True)]
+    )
 
 
 def _shares(pixels: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,9 @@ class AlignPropConfig(FlowConfig):
     )
     min_backprop_steps: int | None = field(
         default=None,
-        metadata={"help": "With `last`, draw the number of steps from this one to `backprop_steps`. Unset, it is fixed."},
+        metadata={
+            "help": "With `last`, draw the number of steps from this one to `backprop_steps`. Unset, it is fixed."
+        },
     )
     backprop_range: list[int] | None = field(
         default=None,

@@ -27,7 +27,6 @@ from .checks import check_judges_and_scorers, check_rewards_have_gradients
 from .cost import backprop_forwards, describe_backprop
 from .flow_trainer import FlowTrainer
 from .frozen_adapters import use_frozen_copy
-
 from .prompt_batches import PromptBatches
 from .trainable import Model
 
@@ -102,6 +101,7 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
             model, reward_funcs, args, train_dataset, eval_dataset, eval_funcs, peft_config, callbacks, optimizers,
             watch_funcs,
         )  # fmt: skip
+        self._compared_by = self.eval_reward_funcs
         self._taken = 0  # micro-steps
         vae = self.policy.pipeline.vae
         if vae._supports_gradient_checkpointing:
@@ -158,7 +158,12 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         return self.policy.initial_noise(count, args.height, args.width, generators)
 
     def _draw(
-        self, model: torch.nn.Module, velocity: Velocity, noise: torch.Tensor, conditioning: Conditioning, steps: list[int]
+        self,
+        model: torch.nn.Module,
+        velocity: Velocity,
+        noise: torch.Tensor,
+        conditioning: Conditioning,
+        steps: list[int],
     ) -> torch.Tensor:
         """Finished latents `[B, L, C]` with the gradient of `velocity` in `steps`."""
         args, policy = self.args, self.policy
@@ -218,7 +223,9 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
         noise = self._noise(len(inputs))
         with record_function("align_prop/draw"):
-            latents = self._draw(model, velocity, noise, conditioning, steps_with_gradient(args, random_at(args.seed, step)))
+            latents = self._draw(
+                model, velocity, noise, conditioning, steps_with_gradient(args, random_at(args.seed, step))
+            )
         with record_function("align_prop/decode"):
             pixels = self._pixels(latents)
         failure = None if pixels.isfinite().all() else not_finite("pictures", step + 1)
@@ -304,7 +311,9 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         if not self.eval_reward_funcs:
             return rewards_P2
         columns = self._columns(rows, 2) | {"log_extra": self._log_extra, "log_metric": self._log_metric}
-        outputs = [(call(func, completions=pairs, **columns), get_callable_name(func)) for func in self.eval_reward_funcs]
+        outputs = [
+            (call(func, completions=pairs, **columns), get_callable_name(func)) for func in self.eval_reward_funcs
+        ]
         judged_NF = torch.stack([read_rewards(output, name, len(pairs)) for output, name in outputs], 1)
         return combine_rewards(judged_NF, 2, torch.ones(len(self.eval_reward_funcs)))
 

@@ -23,6 +23,7 @@ def adapter_card(
     reward_funcs: Sequence[Callable],
     log_history: Sequence[dict[str, float]],
     num_processes: int,
+    compared_by: Sequence[Callable] = (),
     **facts: Any,
 ) -> AdapterCard:
     """
@@ -35,9 +36,10 @@ def adapter_card(
         reward_funcs (`Sequence[Callable]`): what rewarded.
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
+        compared_by (`Sequence[Callable]`, *optional*): what compares in evaluations beside.
         facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`.
     """
-    judges = [func for func in reward_funcs if isinstance(func, JudgeReward)]
+    judges = [func for func in (*reward_funcs, *compared_by) if isinstance(func, JudgeReward)]
     rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))
     curve = [
         {"step": entry["step"], "win rate": entry["eval_win_rate"]}
