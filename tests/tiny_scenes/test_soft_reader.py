@@ -1,11 +1,11 @@
-"""The reader with a gradient sees what the reader sees, and its gradient leads there."""
+"""The reader with a gradient sees what the reader sees."""
 
 import numpy as np
 import pytest
 import torch
 
-from arr_trl.rewards.pixels import as_pictures, as_pixels
-from arr_trl.tiny_scenes import Caption, captions, read, render, soft_criteria, soft_success, success
+from arr_trl.rewards.pixels import as_pixels
+from arr_trl.tiny_scenes import Caption, captions, render, soft_criteria, soft_success
 
 
 CAPTIONS = captions("test")[:40]
@@ -49,18 +49,9 @@ def test_stray_color_is_counted(pixels):
     assert (fell[:, 3] > 0.3).all()
 
 
-def test_gradient_leads_from_a_picture_of_one_caption_to_the_colors_of_another():
-    image = render(Caption.parse("a red circle left of a blue square"), np.random.default_rng(1))
-    caption, pixels = "a red circle left of a purple square", as_pixels([image], "cpu").requires_grad_()
-    optimizer = torch.optim.Adam([pixels], lr=0.02)
-    before = success([caption], [image])[0]
-    for _ in range(40):
-        optimizer.zero_grad()
-        (-soft_success([caption], pixels)).sum().backward()
-        optimizer.step()
-    (after,) = as_pictures(pixels.detach().clamp(0, 1))
-    assert not before["colors"]
-    assert "purple" in {found.color for found in read(after)}
+def test_gradient_is_that_of_the_number(pixels):
+    blurred = torch.nn.functional.avg_pool2d(pixels[:1].double(), 3, stride=1, padding=1, count_include_pad=False)
+    assert torch.autograd.gradcheck(lambda p: soft_success(CAPTIONS[:1], p), blurred.requires_grad_(), fast_mode=True)
 
 
 def test_larger_pictures_are_read_as_small_ones(pixels):
