@@ -382,6 +382,14 @@ def drawn_by(trainer):
     return base, draw_rows(trainer.policy, trainer.model, [{"prompt": p} for p in PROMPTS], range(4), trainer.args)
 
 
+def test_card_says_what_rewarded_and_under_which_rubric_was_compared(flux_pipeline, tmp_path):
+    build(flux_pipeline, tmp_path, eval_reward_funcs=rubric_judge()).create_model_card()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Reward functions: `contrast`." in card
+    assert "The colors are those of the caption." in card
+    assert "Judge: `tiny_scenes`, frozen." in card
+
+
 # What is refused
 
 
