@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-edit quickstart-align-prop test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-align-prop test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -16,6 +16,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 quickstart: setup
+	$(BIN)/arr-trl nft --config examples/configs/tiny_scenes_nft.yaml
+
+quickstart-rpo: setup
 	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_rpo.yaml
 
 quickstart-edit: setup

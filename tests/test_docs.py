@@ -82,6 +82,20 @@ def quickened(code: str) -> str:
     return re.sub(r"((?:RPO|NFT|AlignProp)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
 
 
+BRIEFLY = [
+    "--eval_dataset_name",
+    "held_out.txt",
+    "--eval_dataset_split",
+    "train",
+    "--eval_num_inference_steps",
+    "2",
+    "--logging_steps",
+    "1",
+    "--disable_tqdm",
+    "true",
+]
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder like that of the repository, in which `make quickstart` has run, in short."""
@@ -91,11 +105,9 @@ def workplace(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         main([
-            "rpo", "--config", "examples/configs/tiny_scenes_rpo.yaml", "--max_steps", "1", "--eval_strategy", "steps",
-            "--eval_steps", "1", "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1",
-            "--sde_window_size", "2", "--sde_window_range", "0", "3", "--eval_dataset_name", "held_out.txt",
-            "--eval_dataset_split", "train", "--eval_num_inference_steps", "2", "--logging_steps", "1", "--disable_tqdm",
-            "true",
+            "nft", "--config", "examples/configs/tiny_scenes_nft.yaml", "--max_steps", "2", "--eval_strategy", "steps",
+            "--eval_steps", "1", "--per_device_train_batch_size", "16", "--steps_per_generation", "2",
+            "--old_policy_decay", ".5", *BRIEFLY,
         ])  # fmt: skip
     return folder
 
@@ -286,23 +298,19 @@ def has(base: type, name: str) -> bool:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
     output = workplace / "outputs" / "quickstart"
-    if command != "rpo":
+    if command != "nft":
         monkeypatch.chdir(workplace)
         output = workplace / "outputs" / command
         # two optimizer steps for a rollout, and what is logged then alone
         own = {
-            "grpo": [
-                "--num_generations", "4", "--loss_type", "dppo", "--per_device_train_batch_size", "8",
-                "--steps_per_generation", "2",
-            ],
-            "nft": ["--per_device_train_batch_size", "16", "--old_policy_decay", ".5", "--steps_per_generation", "2"],
-            "align-prop": ["--per_device_train_batch_size", "2"],
-        }  # fmt: skip
+            "grpo": "--num_generations 4 --loss_type dppo --steps_per_generation 2 --max_steps 2",
+            "align-prop": "--max_steps 1",
+            "rpo": "--max_steps 1 --eval_strategy steps --eval_steps 1 --sde_window_size 2 --sde_window_range 0 3",
+        }
         main([
             command, "--config", f"examples/configs/tiny_scenes_{command.replace('-', '_')}.yaml", "--output_dir",
-            str(output), *own[command], "--max_steps", "2", "--eval_dataset_name", "held_out.txt",
-            "--eval_dataset_split", "train", "--eval_num_inference_steps", "2", "--logging_steps", "1", "--save_strategy",
-            "no", "--disable_tqdm", "true",
+            str(output),
+            "--per_device_train_batch_size", "8", *own[command].split(), "--save_strategy", "no", *BRIEFLY,
         ])  # fmt: skip
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     logged = {name for entry in history for name in entry} - {"step"}

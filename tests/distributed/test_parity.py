@@ -115,6 +115,16 @@ def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("accelerate_config", ["zero2", "zero3"])
+def test_frozen_copies_of_the_adapter_go_with_deepspeed(tmp_path, accelerate_config):
+    """An average of the adapter that is evaluated and released: read from shards, written to shards."""
+    pytest.importorskip("deepspeed")
+    options = ("--ema_decay", "0.5")
+    one = train(tmp_path / "one", 2 * PROMPTS_PER_STEP, *options)
+    assert_same_run(one, two_processes(tmp_path / accelerate_config, accelerate_config, *options))
+
+
+@pytest.mark.slow
 def test_offloaded_blocks_go_with_several_processes(one_process, tmp_path):
     assert_same_run(one_process, two_processes(tmp_path / "ddp", "ddp", "--offload_blocks", "true"))
 

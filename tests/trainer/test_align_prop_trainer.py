@@ -228,6 +228,7 @@ def test_counted_passes_are_those_of_the_formula(flux_pipeline, tmp_path, strate
     least, most = backprop_forwards(trainer.args)[0], backprop_forwards(trainer.args)[-1]
     assert least.total <= trainer.transformer_forwards + sum(backwards) <= most.total
     assert sum(backwards) == most.training
+    assert least.total <= trainer.passes_per_step() <= most.total
 
 
 @pytest.mark.slow

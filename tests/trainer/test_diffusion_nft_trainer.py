@@ -106,6 +106,9 @@ def test_counted_passes_are_those_of_the_formula(flux_pipeline, tmp_path, overri
     measured = expected.training if trainer.args.logging_steps == 1 else 0
     assert trainer.transformer_forwards == expected.sampling + expected.training + expected.reference + measured
     assert sum(backwards) == expected.training
+    # with beta=0 the distance is still measured where a log follows, which is not in what a step is said to cost
+    steps = trainer.args.max_steps
+    assert trainer.passes_per_step() * steps == trainer.transformer_forwards + sum(backwards) - measured
 
 
 @pytest.mark.parametrize("cfg", ["both", "rollout", "off"])
@@ -149,6 +152,18 @@ def test_candidates_are_drawn_without_noise_each_from_its_own(flux_pipeline, tmp
     assert ends.shape == drawn[:, 0].flatten(0, 1).shape
     distances = torch.cdist(drawn[:, 0].flatten(2), drawn[:, 0].flatten(2))
     assert (distances[~torch.eye(3, dtype=torch.bool).expand(2, 3, 3)] > 1).all()
+
+
+def test_candidates_by_noisy_steps_end_elsewhere_on_noise_of_their_own(flux_pipeline, tmp_path):
+    ends = {}
+    for level in (0.0, 1e-6, 0.8):
+        part = build(flux_pipeline, tmp_path, noise_level=level)._sample(ROWS).parts[0]
+        ends[level] = part["x0"].view(2, 2, 3, *part["x0"].shape[2:])[:, 0]
+    torch.testing.assert_close(ends[1e-6], ends[0.0], atol=1e-4, rtol=1e-4)
+    moved = (ends[0.8] - ends[0.0]).flatten(2)
+    assert (moved.norm(dim=2) > 1).all()
+    # not by the same noise for all candidates of a prompt
+    assert (torch.pdist(moved[0]) > 1).all()
 
 
 def test_levels_are_of_the_schedule_s_noisy_part_one_from_each_of_its_parts(flux_pipeline, tmp_path):
@@ -359,6 +374,7 @@ def test_step_that_fails_after_the_old_policy_moved_is_begun_again_as_it_was(flu
         ({"old_policy_decay": 1.0}, "would never move"),
         ({"loss_type": "ppo"}, "is not one of 'nft'"),
         ({"timestep_range": 0.0}, "is a share of the noise levels"),
+        ({"noise_level": 1.5}, "at most 1 with sde_type='cps'"),
     ],
 )
 def test_settings_that_cannot_be(tmp_path, overrides, sentence):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 from diffusers import QwenImageEditPipeline
-from test_editing import history, trainer_for
+from test_editing import edits, history, trainer_for
 from tiny_pipelines import build_qwen_image
 
 from arr_trl.tiny_scenes import build_pipeline
@@ -73,3 +73,28 @@ def test_guidance_that_is_an_input_of_the_network_stays(tmp_path):
     trainer.policy.velocity = lambda *args: scales.append(args[-1]) or velocity(*args)
     trainer.train()
     assert set(scales) == {3.5}
+
+
+def test_adapter_is_measured_at_the_guidance_it_was_trained_at_too(pipeline, tmp_path):
+    compared = []
+
+    def first_unless_equal(completions, **columns):
+        base, trained = completions[::2], completions[1::2]
+        compared.append((base, trained))
+        return [float(i % 2 == 0 and base[i // 2] != trained[i // 2]) for i in range(len(completions))]
+
+    trainer = trainer_for(
+        copy.deepcopy(pipeline), tmp_path, first_unless_equal, classifier_free_guidance="off", guidance_scale=4.0
+    )
+    metrics = trainer.evaluate(edits())
+    (base, unguided), (base_again, guided) = compared
+    # nothing is trained yet, so that guidance alone tells them apart
+    assert base == base_again == guided
+    assert all(a != b for a, b in zip(base, unguided, strict=True))
+    assert (metrics["eval_win_rate"], metrics["eval_as_trained/win_rate"]) == (0.5, 0.0)
+    assert trainer.evaluation.as_trained == {"guidance_scale": 1.0, "win_rate": 0.0}
+
+
+def test_same_guidance_is_measured_once(pipeline, tmp_path):
+    trainer = trainer_for(copy.deepcopy(pipeline), tmp_path, classifier_free_guidance="both", guidance_scale=4.0)
+    assert not any("as_trained" in name for name in trainer.evaluate(edits()))

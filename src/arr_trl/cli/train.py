@@ -92,10 +92,11 @@ def train(
             )
     if trainer.is_world_process_zero():
         print(trainer.batch_arithmetic())
-        if is_tiny:
+        passes = trainer.passes_per_step()
+        if is_tiny and passes is not None:
             from ..tiny_scenes import how_long
 
-            print(how_long(training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))
+            print(how_long(passes, training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     except (

@@ -61,6 +61,9 @@ class EvaluationResults:
             Forward passes of the transformer in training, counted per picture.
         train_seconds (`float`, *optional*):
             Wall time of training.
+        as_trained (`dict[str, float]`, *optional*):
+            The trained model at the `guidance_scale` that its loss took velocities at, where that is another than the
+            one it is used at, against the base as it is used: `win_rate` and `success_all`.
     """
 
     base_model: str
@@ -77,6 +80,7 @@ class EvaluationResults:
     judge_calls: int | None = None
     transformer_forwards: int | None = None
     train_seconds: float | None = None
+    as_trained: dict[str, float] | None = None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the results as JSON; the file at `path` is replaced in one step."""
@@ -171,6 +175,9 @@ def print_table(results: EvaluationResults, console: Console | None = None) -> N
     ):
         if value is not None:
             judge.add_row(name, percent(value) + more)
+    if results.as_trained is not None and "win_rate" in results.as_trained:
+        scale = results.as_trained["guidance_scale"]
+        judge.add_row(f"win rate at guidance {scale:g}, as trained", percent(results.as_trained["win_rate"]))
     if judge.row_count:
         console.print(judge, highlight=False, markup=False)
 

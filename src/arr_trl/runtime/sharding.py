@@ -131,7 +131,7 @@ def _gathered(*weights: torch.nn.Parameter) -> Iterator[None]:
     if not is_deepspeed_zero3_enabled():
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters(list(weights), modifier_rank=0):  # what the first process writes is what is sharded again
         yield

@@ -5,8 +5,9 @@ import os
 import torch
 
 
-# a step of 64 pairs, on a core of an AMD EPYC that has nothing else to do: see docs/source/benchmarks.md
-_SECONDS_PER_STEP, _SECONDS_PER_STEP_OF_EDITS = 1.0, 2.0
+# of the transformer, with all that goes with it, on a core of an AMD EPYC that has nothing else to do: see
+# docs/source/benchmarks.md
+_SECONDS_PER_PASS, _SECONDS_PER_PASS_OF_EDITS = 1e-3, 2e-3
 
 
 def use_one_thread() -> None:
@@ -20,18 +21,19 @@ def use_one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def how_long(steps: int, edits: bool = False) -> str:
+def how_long(passes: float, steps: int, edits: bool = False) -> str:
     """
     What to expect of a run on TinyScenes, in a sentence.
 
     Args:
-        steps (`int`): optimizer steps of 64 pairs; 0 or fewer where they are not known yet.
+        passes (`float`): forwards and backwards of the transformer for an optimizer step, one for each picture.
+        steps (`int`): optimizer steps; 0 or fewer where they are not known yet.
         edits (`bool`, *optional*, defaults to `False`): whether the editor is trained.
     """
-    seconds = _SECONDS_PER_STEP_OF_EDITS if edits else _SECONDS_PER_STEP
+    seconds = passes * (_SECONDS_PER_PASS_OF_EDITS if edits else _SECONDS_PER_PASS)
     in_all = f", about {max(1, round(steps * seconds / 60))} min for {steps} steps" if steps > 0 else ""
     threads = torch.get_num_threads()
     return (
-        f"With {threads} thread{'s' * (threads > 1)} a step of 64 pairs takes about {seconds:g} s on a free core{in_all}; "
-        "several times that where others work on it."
+        f"With {threads} thread{'s' * (threads > 1)} a step takes about {seconds:.1g} s on a free core{in_all}; several times "
+        "that where others work on it."
     )

@@ -123,6 +123,10 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         guided = self.policy.uses_cfg(self.args.guidance_scale)
         return describe_backprop(self.args, backprop_forwards(self.args, guided), self.accelerator.num_processes)
 
+    def passes_per_step(self) -> float:
+        costs = [cost.total for cost in backprop_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))]
+        return sum(costs) / len(costs)
+
     # Data: a batch is what one micro-step draws, and an epoch is whole optimizer steps
 
     def _prompts_of_a_batch(self) -> tuple[int, int]:

@@ -62,6 +62,7 @@ class BaseComparison:
             base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
         with released_weights(model), computing_as_released(model):
             trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
+        as_trained = self._measured_as_trained(rows, places, counted, base, dataset)
 
         rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
         self.evaluation = results_of(
@@ -73,16 +74,47 @@ class BaseComparison:
             judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
             transformer_forwards=sum(gather_object([self._train_forwards])),
             train_seconds=self._train_seconds,
+            as_trained=as_trained,
         )
         if self.accelerator.is_main_process:
             sheet = Path(self.args.output_dir) / "samples.png"
             save_sheet(sheet, rows, base, trained, self.args.num_eval_samples)
         measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
+        measured |= {f"as_trained/{name}": value for name, value in (as_trained or {}).items()}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _measured_as_trained(
+        self,
+        rows: list[dict[str, Any]],
+        places: list[int],
+        counted: int,
+        base: list[Image.Image],
+        dataset: Dataset,
+    ) -> dict[str, float] | None:
+        """
+        The trained model at the guidance that its loss had, against the base as it is used, where the two differ: trained
+        without classifier-free guidance and used with it. The figures of DiffusionNFT's paper are without.
+        """
+        scale = self._guidance_in_training()
+        if scale == self.args.guidance_scale:
+            return None
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with released_weights(model), computing_as_released(model):
+            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, scale)
+        rewards_PN, checks, _ = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
+        checks = checks if self.eval_funcs else None
+        found = results_of(
+            rewards_PN.tolist(), checks, base_model=self.base_model, adapter=self.args.adapter_subfolder
+        )
+        return {
+            "guidance_scale": scale,
+            **({} if found.win_rate is None else {"win_rate": found.win_rate}),
+            **({} if found.trained is None else {"success_all": found.trained.success_all}),
+        }
 
     def _measured(
         self, rows: list[dict[str, Any]], base: list[Image.Image], trained: list[Image.Image], dataset: Dataset

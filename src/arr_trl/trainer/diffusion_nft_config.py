@@ -1,5 +1,6 @@
 """Every decision about training on noised finished pictures."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -20,6 +21,14 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
     command-line arguments.
 
     Parameters:
+        > Parameters that control the rollout
+
+        noise_level (`float`, *optional*, defaults to `0.0`):
+            Noise in the steps that draw candidates, in all but the last. 0 draws them by the ODE, from separate noise
+            alone. Which levels are usual depends on `sde_type`: see [`TrajectoryConfig`].
+        sde_type (`str`, *optional*, defaults to `"cps"`):
+            Form of that noise: `"flow"`, `"dance"` or `"cps"`.
+
         > Parameters that control the points that are trained on
 
         num_train_points (`int`, *optional*, defaults to `2`):
@@ -75,6 +84,12 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
         },
     )
 
+    noise_level: Annotated[float, ROLLOUT] = field(
+        default=0.0, metadata={"help": "Noise in the steps that draw candidates; 0 draws them by the ODE."}
+    )
+    sde_type: Annotated[str, ROLLOUT] = field(
+        default="cps", metadata={"help": "Form of that noise.", "choices": ["flow", "dance", "cps"]}
+    )
     num_train_points: Annotated[int, ROLLOUT] = field(
         default=2, metadata={"help": "Noise levels at which each finished picture is trained on."}
     )
@@ -119,6 +134,12 @@ class DiffusionNFTConfig(GroupAdvantagesConfig):
         self._check_at_least_one("num_train_points")
         self._check_one_of("loss_type", "nft", "awm", "dgpo", "crd", "dpo")
         self._check_one_of("awm_weighting", "uniform", "sigma", "sigma2", "huber", "ghuber")
+        self._check_one_of("sde_type", "flow", "dance", "cps")
+        if not 0 <= self.noise_level <= (1 if self.sde_type == "cps" else math.inf):
+            raise ValueError(
+                f"noise_level={self.noise_level} must be at least 0, and at most 1 with sde_type='cps'; 0 draws candidates by "
+                "the ODE."
+            )
         for name in ("nft_beta", "preference_beta"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be greater than 0.")

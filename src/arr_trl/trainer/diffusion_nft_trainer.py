@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..objectives import awm_loss, crd_loss, dgpo_loss, dpo_loss, matching_error, nft_loss
-from ..sampling import add_noise, denoise, stratified
+from ..sampling import add_noise, denoise, rollout, stratified
 from .buffer import Buffer, Sampled, conditioning_of, with_conditioning
 from .cost import Forwards, forward_point_forwards
 from .diffusion_nft_config import DiffusionNFTConfig
@@ -89,7 +89,16 @@ class DiffusionNFTTrainer(GroupAdvantages):
         drawing = [generator for generator in generators for _ in range(n)]
         noise = policy.initial_noise(len(drawing), args.height, args.width, drawing)
         with self._old_policy() if args.old_policy_decay > 0 else nullcontext():
-            latents = denoise(policy, self.model_wrapped, noise, sigmas, of_candidates, self._guidance_in_rollout())
+            scale = self._guidance_in_rollout()
+            if args.noise_level > 0:
+                # all steps but the last, which is one of the ODE
+                shape = (len(sigmas) - 2, *noise.shape[1:])
+                steps = torch.stack([torch.randn(shape, generator=generator) for generator in drawing])
+                steps = steps.view(len(rows), n, *shape).to(noise.device)
+                drawn = (steps, sigmas, conditioning, 0, args.sde_type, args.noise_level, scale)
+                latents = rollout(policy, self.model_wrapped, noise, *drawn).latents
+            else:
+                latents = denoise(policy, self.model_wrapped, noise, sigmas, of_candidates, scale)
 
         draws = torch.stack([torch.rand(K, generator=generator) for generator in generators])
         shape = (K, *latents.shape[1:])

@@ -38,11 +38,20 @@ def share_of(process: int, num_processes: int, num_rows: int) -> tuple[list[int]
 
 
 def draw_rows(
-    policy: FlowPolicy, model: torch.nn.Module, rows: list[dict[str, Any]], places: Sequence[int], args: FlowConfig
+    policy: FlowPolicy,
+    model: torch.nn.Module,
+    rows: list[dict[str, Any]],
+    places: Sequence[int],
+    args: FlowConfig,
+    guidance_scale: float | None = None,
 ) -> list[Image.Image]:
-    """Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed."""
+    """
+    Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed; at the
+    `guidance_scale` of the configuration unless another is given.
+    """
+    scale = args.guidance_scale if guidance_scale is None else guidance_scale
     settings = InferenceSettings(
-        args.eval_height, args.eval_width, args.eval_num_inference_steps, args.guidance_scale, 1, args.eval_seed
+        args.eval_height, args.eval_width, args.eval_num_inference_steps, scale, 1, args.eval_seed
     )
     images = []
     for start in range(0, len(rows), args.per_device_eval_batch_size):

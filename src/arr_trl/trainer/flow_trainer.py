@@ -162,6 +162,10 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
         return f"One optimizer step: {rows} rows" + (f" on {processes} devices." if processes > 1 else ".")
 
+    def passes_per_step(self) -> float | None:
+        """Forwards and backwards of the transformer for an optimizer step, one for each picture, where they are counted."""
+        return None
+
     def _count_forward(self, module, args, kwargs) -> None:
         # the latents, a batch or a list of rows, come first in the transformers of diffusers, whatever they are called
         self.transformer_forwards += len(next(iter([*args, *kwargs.values()])))

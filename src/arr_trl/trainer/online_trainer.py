@@ -119,6 +119,11 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
         return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
 
+    def passes_per_step(self) -> float:
+        args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
+        per_rollout = sum(of_rollout) / len(of_rollout)
+        return per_rollout * args.gradient_accumulation_steps / args.steps_per_rollout
+
     def _prompts_of_a_batch(self) -> tuple[int, int]:
         return self.args.prompts_per_rollout, self.args.steps_per_rollout
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from peft import LoraConfig
 
+from ..digests import model_digest
 from ..release import public_name
 from ..runtime.checkpoints import check_settings, find_checkpoint, fixed_fields
 from .flow_config import FlowConfig
@@ -26,6 +27,18 @@ def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> P
             del settings["guidance_scale"]
         check_settings(folder, settings)
     return folder
+
+
+def _identity(name: str, source: str | None, output_dir: str) -> dict[str, Any]:
+    """What tells a model from others: its id, and of one on a disk, which may lie elsewhere now, what is in it."""
+    if source is None:
+        return {name: None}
+    public, is_local = public_name(source)
+    path = Path(source)
+    # the run's own release may have been written over the adapter that it started from
+    changes = path.resolve().is_relative_to(Path(output_dir).resolve())
+    held = {f"content of {name}": model_digest(path)} if is_local and path.exists() and not changes else {}
+    return {name: public, **held}
 
 
 # What PEFT writes beside what an adapter computes, and what only its first weights depended on.
@@ -68,8 +81,9 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         ),
         "zero_stage": None if zero is None else zero.zero_stage,
         "optim": args.optim.removesuffix("_fused"),  # whose state is the same
-        "base_model": public_name(base_model)[0],
-        "adapter_path": None if args.adapter_path is None else public_name(args.adapter_path)[0],
+        **_identity("base_model", base_model, args.output_dir),
+        **_identity("adapter_path", args.adapter_path, args.output_dir),
+        "model_init_kwargs.revision": (args.model_init_kwargs or {}).get("revision"),
     }
     if isinstance(args, OnlineConfig):
         settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
