@@ -144,6 +144,16 @@ def test_each_picture_is_decoded_alone_and_its_autoencoder_checkpointed(flux_pip
     assert decoded == [1, 1, 1, 1]  # once more in the backward, which is what saves memory
 
 
+def test_autoencoder_stays_where_a_backward_goes_through_it(flux_pipeline, tmp_path, monkeypatch):
+    offloaded = []
+    monkeypatch.setattr(
+        "arr_trl.policies.placement.apply_group_offloading", lambda module, *args, **kwargs: offloaded.append(module)
+    )
+    pipeline = build(flux_pipeline, tmp_path, offload_encoders=True).policy.pipeline
+    assert pipeline.text_encoder_2 in offloaded
+    assert pipeline.vae not in offloaded
+
+
 @pytest.mark.parametrize("beta", [0.0, 3.0])
 def test_loss_is_the_negative_reward_and_the_distance_from_the_base(flux_pipeline, tmp_path, beta):
     trainer = away(build(flux_pipeline, tmp_path, beta=beta))

@@ -198,5 +198,9 @@ class AlignPropConfig(FlowConfig):
         self.truncated_backprop_timestep = self.truncated_backprop_rand = self.truncated_rand_backprop_minmax = None
 
     @property
+    def decodes_with_gradient(self) -> bool:
+        return True
+
+    @property
     def pictures_per_draw(self) -> int:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size

@@ -373,6 +373,11 @@ class FlowConfig(_BaseConfig):
         return 0
 
     @property
+    def decodes_with_gradient(self) -> bool:
+        """Whether a backward pass goes through the autoencoder."""
+        return False
+
+    @property
     def frozen_copies(self) -> list[str]:
         """Names of the adapters that are kept beside the trained one."""
         return [
