@@ -203,5 +203,17 @@ MUTATIONS = [
     ("async reward needs a thread without a loop", "rewards/protocol.py",
      "return pool.submit(asyncio.run, _wait_for(output)).result()", "return asyncio.run(_wait_for(output))",
      "rewards/test_columns.py"),
+    ("network's input keeps its gradient all the same", "sampling/backprop.py",
+     "latents.detach() if detach_inputs else latents", "latents", "sampling/test_backprop.py"),
+    ("all of the gradient through both leaps", "sampling/backprop.py", "discount * (landed - middle)", "(landed - middle)",
+     "sampling/test_backprop.py"),
+    ("leap keeps where it landed", "sampling/backprop.py", "reached + (value - reached).detach()", "reached",
+     "sampling/test_backprop.py"),
+    ("picture without a reward breaks the loss", "trainer/align_prop_trainer.py",
+     "torch.where(reward_B.isnan(), 0.0, loss_B)", "loss_B", "trainer/test_align_prop_trainer.py"),
+    ("autoencoder leaves before the backward", "policies/placement.py", '(keep_autoencoder and name == "vae")', "False",
+     "trainer/test_align_prop_trainer.py"),
+    ("reward that falls counts as one that rises", "trainer/hacking.py", "or rewards[-1] < max(rewards)", "",
+     "trainer/test_hacking.py"),
 ]
 # fmt: on

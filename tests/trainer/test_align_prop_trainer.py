@@ -409,6 +409,12 @@ def test_a_judge_is_no_reward_and_the_sentence_says_who_takes_it(flux_pipeline, 
         build(flux_pipeline, tmp_path, rubric_judge())
 
 
+def test_sharded_runs_are_refused(flux_pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr("arr_trl.trainer.checks.uses_fsdp", lambda args: True)
+    with pytest.raises(ValueError, match="goes through the network several times before one backward"):
+        build(flux_pipeline, tmp_path)
+
+
 def test_a_scorer_outside_of_torch_is_no_reward(flux_pipeline, tmp_path):
     with pytest.raises(TypeError, match="HTTPScorer scores pictures outside of torch"):
         build(flux_pipeline, tmp_path, HTTPScorer("http://127.0.0.1:9/"))
