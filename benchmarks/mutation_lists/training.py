@@ -215,5 +215,11 @@ MUTATIONS = [
      "trainer/test_align_prop_trainer.py"),
     ("reward that falls counts as one that rises", "trainer/hacking.py", "or rewards[-1] < max(rewards)", "",
      "trainer/test_hacking.py"),
+    ("a budget that the next rollout passes", "trainer/budget.py", "total + total / rollouts <= most", "total <= most",
+     "trainer/test_budget.py"),
+    ("a canary that moves unseen", "trainer/canary.py", "if moves[-1] > self.tolerance:", "if False:",
+     "trainer/test_canary.py"),
+    ("a judge that sleeps asked while candidates are drawn", "trainer/online_trainer.py", " if not judge.sleeps}", "}",
+     "trainer/test_sleeping_judge.py"),
 ]
 # fmt: on

@@ -33,13 +33,13 @@ def make_server(score, port=0):
                 images = [picture(data) for data in asked["images"]]
                 sources = [[picture(data) for data in of_one] for of_one in asked["sources"]]
                 with one_at_a_time:
-                    scores = score(images, asked["prompts"], sources, asked["metadata"])
+                    # no pictures: somebody asks whether anybody is there
+                    scores = score(images, asked["prompts"], sources, asked["metadata"]) if images else []
                 status, answer = 200, {"scores": [None if s is None else float(s) for s in scores]}
             except Exception as error:
                 status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
             body = json.dumps(answer).encode()
             self.send_response(status)
-            self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -55,5 +55,5 @@ if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
     module, _, name = args.score.rpartition(".")
     server = make_server(getattr(import_module(module), name), port=args.port)
-    print(f"{args.score} answers at http://127.0.0.1:{server.server_port}/score")
+    print(f"http://127.0.0.1:{server.server_port}/score")
     server.serve_forever()

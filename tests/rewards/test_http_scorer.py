@@ -1,8 +1,11 @@
 """Scores from a server that is slow, resets, sends NaN or the wrong number: masked, counted, stopped at the set rate."""
 
+import contextlib
 import importlib.util
 import json
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,31 @@ def test_a_picture_without_a_number_is_missing_and_the_others_are_not():
     assert found == [None, None, 0.0]
 
 
+def test_a_server_that_trickles_is_not_waited_for():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle():
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        with contextlib.suppress(OSError):  # the client has gone
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.05)
+        connection.close()
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/score"
+    extra = {}
+    scorer = HTTPScorer(url, timeout_s=0.2, max_retries=0, max_failure_rate=None)
+    assert scorer(["a"], PICTURES[:1], log_extra=extra.__setitem__) == [None]
+    assert "did not answer within 0.2 s" in extra["http_scorer_problem"][0]
+    thread.join(timeout=4)
+    assert not thread.is_alive()  # long before all of it was sent
+    listener.close()
+
+
 def test_what_passes_is_tried_again():
     found, asked = ask([Answer(reset=True), scores(1, 2, 3)])
     assert found == [1.0, 2.0, 3.0]
@@ -106,7 +134,7 @@ def test_a_secret_that_the_server_repeats_is_not_shown():
         (Answer(body=b"", status=401), PermissionError, "status 401"),
         (Answer(body=b"", status=404), ValueError, "status 404"),
         (Answer(body=b"", status=500), ConnectionError, "status 500"),
-        (scores(1, 2), ValueError, "2 scores for 1 pictures"),
+        (scores(1, 2), ValueError, "2 scores for 0 pictures"),
     ],
 )
 def test_check_finds_a_server_that_is_none_before_training(answer, error, said):

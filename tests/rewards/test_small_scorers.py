@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arr_trl.rewards import ImScore, OCRScore, ocr_score
+from arr_trl.rewards import ImScore, ModelScorer, OCRScore, ocr_score
 
 
 PICTURE = Image.new("RGB", (8, 8))
@@ -74,6 +74,44 @@ def test_a_scorer_of_imscore_scores_pictures_of_any_size_and_pixels(monkeypatch)
     assert scores.tolist() == [1.0, 1.0]
     scores.sum().backward()
     assert pixels.grad.flatten().tolist() == pytest.approx([2 / 48] * 96)
+
+
+class Moved(torch.nn.Module):
+    """Remembers where it was put."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def to(self, device):
+        self.places.append(str(device))
+        return self
+
+
+class OnMeta(ModelScorer):
+    def _load(self):
+        self.module = Moved()
+        return self.module
+
+    def _size_of(self, height, width):
+        return height, width
+
+    def _score(self, module, prompts, pixels):
+        assert pixels[0].device.type == "meta"
+        return torch.arange(len(pixels)).float()
+
+
+def test_a_model_waits_on_the_cpu_between_calls_when_asked_but_not_before_a_backward_pass():
+    scorer = OnMeta(device="meta", offload=True, batch_size=2)
+    scorer.check()
+    assert scorer.module.places == ["cpu"]
+    assert scorer(["a"] * 3, [PICTURE] * 3) == [0.0, 1.0, 0.0]
+    assert scorer.module.places == ["cpu", "meta", "cpu"]
+    scorer(["a"], torch.zeros(1, 3, 8, 8))
+    assert scorer.module.places[3:] == ["meta"]
+    stays = OnMeta(device="meta")
+    stays(["a"], [PICTURE])
+    assert set(stays.module.places) == {"meta"}
 
 
 def test_imscore_that_is_not_installed_is_named(monkeypatch):

@@ -75,6 +75,12 @@ class JudgeArguments:
             "of mean margins or scores with `judge_rule=mean_margin` or `weighted_scores` (unset, 0)."
         },
     )
+    judge_calibration: str | None = field(
+        default=None,
+        metadata={
+            "help": "File that `arr-trl judge calibrate` wrote, in place of `judge_tie_margin`, with `judge_mode=choice`."
+        },
+    )
     judge_score_range: list[int] = field(
         default_factory=lambda: [0, 10],
         metadata={"help": "Worst and best score, with `judge_mode=pointwise`.", "nargs": 2},
@@ -111,6 +117,13 @@ class JudgeArguments:
     )
     judge_max_image_size: int = field(
         default=1024, metadata={"help": "Longest side, in pixels, of the pictures that the judge gets."}
+    )
+    judge_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "Put a vLLM server on the training GPU to sleep between rollouts; it needs `--enable-sleep-mode` and "
+            "VLLM_SERVER_DEV_MODE=1."
+        },
     )
     judge_extra_body: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Further fields of each request, as JSON; `null` removes a field of ours."}
@@ -152,6 +165,8 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     if not args.judge_model or not args.rubric:
         raise ValueError("A judge needs `judge_model` and `rubric`: who judges, and under which criteria.")
     judge_margin = {} if args.judge_tie_margin is None else {"tie_margin": args.judge_tie_margin}
+    if args.judge_calibration is not None and args.judge_tie_margin is not None and args.judge_rule == "majority":
+        raise ValueError("`judge_calibration` has a tie margin of its own; leave `judge_tie_margin` out.")
     members = _members(args)
     models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
     judges = [
@@ -166,6 +181,7 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
             max_tokens=args.judge_max_tokens,
             temperature=args.judge_temperature,
             store=store,
+            calibration=args.judge_calibration,
             **(judge_margin if args.judge_mode == "choice" else {}),
             **settings,
         )
@@ -246,4 +262,5 @@ def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatM
         max_retries=args.judge_max_retries,
         max_image_size=args.judge_max_image_size,
         extra_body=args.judge_extra_body,
+        sleep=args.judge_sleep,
     )

@@ -1,4 +1,5 @@
 from ..lazy import from_files
+from .calibration import Calibration
 from .ensemble import EnsembleJudge
 from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
@@ -13,6 +14,7 @@ from .verdict import CriterionResult, Verdict
 
 __getattr__ = from_files(__name__, {"ScorerJudge": ".scorer_judge"})  # it needs torch
 __all__ = [
+    "Calibration",
     "CriterionResult",
     "EnsembleJudge",
     "JudgeFailureError",

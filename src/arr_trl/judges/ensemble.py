@@ -1,7 +1,10 @@
 """Several judges that vote, or whose scores are weighed."""
 
+import copy
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import Literal
@@ -93,6 +96,27 @@ class EnsembleJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         for judge in self.judges:
             judge.check_for(num_candidates, num_sources)
+
+    @property
+    def sleeps(self) -> bool:
+        return any(judge.sleeps for judge in self.judges)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for judge in self.judges:
+                stack.enter_context(judge.awake())
+            yield
+
+    def untied(self) -> "EnsembleJudge":
+        untied = copy.copy(self)
+        untied.judges, untied.tie_margin = [judge.untied() for judge in self.judges], 0.0
+        return untied
+
+    def probe(self) -> "EnsembleJudge":
+        probe = self.untied()
+        probe.judges = [judge.probe() for judge in self.judges]
+        return probe
 
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         pool = ThreadPoolExecutor(len(self.judges))  # most of the time is waiting for servers

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from PIL import Image
@@ -87,6 +88,30 @@ class JudgeReward(ABC):
         """The chat models that are asked, as far as there are any."""
         return []
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether it gives its memory back while nobody asks, so that it should be asked about a whole rollout at once."""
+        return False
+
+    def awake(self) -> AbstractContextManager:
+        """In which a judge that sleeps can be asked."""
+        return nullcontext()
+
+    def _compare_awake(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
+        with self.awake():
+            return self._compare(rows)
+
+    def untied(self) -> "JudgeReward":
+        """The same judge without a band of ties, whose leads are those that it gives; itself where it has none."""
+        return self
+
+    def probe(self) -> "JudgeReward":
+        """
+        The same judge for finding out whether it still says the same: without a band of ties, without what it has stored,
+        and at temperature 0.
+        """
+        return self.untied()
+
     def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
         Find out, before training, whether the rows of a dataset can be judged, from the first one.
@@ -109,7 +134,7 @@ class JudgeReward(ABC):
         Raises:
             `ValueError`: when a row has fewer than two images, or an editing rubric meets a row without source image.
         """
-        return self._compare(rows)[0]
+        return self._compare_awake(rows)[0]
 
     def submit(self, rows: list[JudgeRow]) -> JudgeFuture:
         """
@@ -124,7 +149,7 @@ class JudgeReward(ABC):
         with self._pool_lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_SUBMITTED_AT_ONCE, thread_name_prefix="arr_trl-judge")
-        return self._pool.submit(self._compare, rows)
+        return self._pool.submit(self._compare_awake, rows)
 
     def collect(
         self,
@@ -177,7 +202,7 @@ class JudgeReward(ABC):
         """
         start = time.perf_counter()
         rows = judge_rows(prompts, completions, num_generations, source_image)
-        verdicts, stats = self._compare(rows)
+        verdicts, stats = self._compare_awake(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:

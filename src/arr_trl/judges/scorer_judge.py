@@ -1,5 +1,6 @@
 """A scorer as a judge, which can be a member of an ensemble, be calibrated, and be measured on labelled pairs."""
 
+import copy
 import time
 
 from ..rewards import Scorer, reward_list
@@ -45,6 +46,11 @@ class ScorerJudge(JudgeReward):
 
     def check(self) -> None:
         self.scorer.check()
+
+    def untied(self) -> "ScorerJudge":
+        untied = copy.copy(self)
+        untied.tie_margin = 0.0
+        return untied
 
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
         prompts = [row.prompt for row in rows for _ in row.images]

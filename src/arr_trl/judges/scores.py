@@ -36,14 +36,13 @@ def score_verdict(scores: list[float | None], tie_margin: float, name: str) -> V
     known = [score for score in scores if score is not None]
     if not known:
         return Verdict(failure=f"{name} has no score for any of the candidates.", candidates=len(scores))
-    among = iter(mean_ranks(known))
-    ranks = tuple(math.nan if score is None else next(among) for score in scores)
     first, *others = sorted(known, reverse=True)
+    # those within the margin of the best are level with it
+    among = iter(mean_ranks([first if first - score <= tie_margin else score for score in known]))
+    ranks = tuple(math.nan if score is None else next(among) for score in scores)
     lead = first - others[0] if others else None
-    is_led = lead is None or lead > tie_margin
-    winner = best(tuple(math.inf if math.isnan(rank) else rank for rank in ranks)) if is_led else None
     return Verdict(
-        winner=winner,
+        winner=best(tuple(math.inf if math.isnan(rank) else rank for rank in ranks)),
         ranks=ranks,
         scores=tuple(math.nan if score is None else score for score in scores),
         margin=lead,

@@ -1,5 +1,6 @@
 """The outcome of one comparison."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -63,3 +64,18 @@ class Verdict:
     @property
     def tie(self) -> bool:
         return self.winner is None and self.failure is None
+
+    @property
+    def lead(self) -> float | None:
+        """
+        Of two candidates, by how much the first is ahead: what the judge calls a tie is one, and `None` where it cannot
+        tell.
+        """
+        if self.scores is not None:
+            lead = self.scores[0] - self.scores[1]
+            return None if math.isnan(lead) else lead
+        if self.tie:
+            return None if self.margin is None else 0.0
+        if self.margin is None or self.winner is None:
+            return None
+        return self.margin if self.winner == 0 else -self.margin

@@ -34,7 +34,7 @@ class HTTPScorer(Scorer):
     The server gets a POST with `{"images": [...], "prompts": [...], "sources": [[...]], "metadata": [{...}]}`, one entry
     per picture: PNG as base64; what was edited, a list for each, which is empty where there is nothing; and the dataset's
     other columns, as far as JSON has them. It answers `{"scores": [...]}` with a number per picture, or `null` where it has
-    none. A reply that is anything else gives no score to any picture of the request, since nothing says which number
+    none; no pictures, which [`~HTTPScorer.check`] sends, with an empty list. A reply that is anything else gives no score to any picture of the request, since nothing says which number
     belongs to which picture.
 
     Args:
@@ -101,16 +101,15 @@ class HTTPScorer(Scorer):
 
     def check(self) -> None:
         """
-        Have one tiny picture scored, for which `null` is an answer, too.
+        Have no picture scored, which the server answers with an empty list: whether it is there, and speaks of scores.
 
         Raises:
             `ConnectionError`: when the server does not answer.
             `PermissionError`: when it refuses the credentials.
             `ValueError`: when it answers with something else than a score.
         """
-        body = _body(["a picture"], [Image.new("RGB", (64, 64), "red")], {}, None)
         try:
-            self._read(self._post(json.dumps(body)), 1)
+            self._read(self._post(json.dumps(_body([], [], {}, None))), 0)
         except _Failed as error:
             raise error.kind(f"{error} Check `url`, and that the scorer's server is running.") from None
 
@@ -169,13 +168,13 @@ class HTTPScorer(Scorer):
             headers["authorization"] = f"Bearer {self._api_key}"
         start = time.monotonic()
         try:
-            # the client's own timeout is per read: a server that trickles would never reach it
+            # the client's own timeout is per read: a server that trickles would never reach it, nor fill larger chunks
             with requests.post(
                 self.url, body.encode(), headers=headers, timeout=self.timeout_s, stream=True
             ) as response:
-                content = b""
-                for chunk in response.iter_content(65536):
-                    content += chunk
+                content = bytearray()
+                for byte in response.iter_content(1):
+                    content += byte
                     if time.monotonic() - start > self.timeout_s:
                         raise requests.Timeout
                     if len(content) > _LARGEST:
@@ -185,7 +184,7 @@ class HTTPScorer(Scorer):
         except requests.RequestException as error:
             raise self._failed(_Passing, f"could not be reached ({type(error).__name__})") from None
         if response.status_code == 200:
-            return content
+            return bytes(content)
         words = beginning(content.decode("utf-8", "replace"))
         said = f"answered with status {response.status_code}" + (f": {words}" if words else "")
         passing = response.status_code == 429 or response.status_code >= 500

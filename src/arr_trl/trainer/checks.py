@@ -115,6 +115,11 @@ def check_judges_and_scorers(
     """
     for func in funcs:
         if isinstance(func, JudgeReward):
+            if func.sleeps and args.world_size > 1:
+                raise ValueError(
+                    f"A judge that sleeps is for one process; {args.world_size} would put it to sleep while another asks. "
+                    "Leave `judge_sleep` out and give the judge a GPU of its own."
+                )
             for dataset in (train_dataset, eval_dataset):
                 func.check_first_row(dataset)
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
