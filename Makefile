@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-align-prop test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,9 @@ quickstart-edit: setup
 
 quickstart-align-prop: setup
 	$(BIN)/arr-trl align-prop --config examples/configs/tiny_scenes_align_prop.yaml
+
+quickstart-dpo: setup
+	$(BIN)/arr-trl dpo --config examples/configs/tiny_scenes_dpo.yaml
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint

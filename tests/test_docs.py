@@ -16,9 +16,17 @@ from openai_server import OpenAIServer
 from trl import TrlParser
 
 import arr_trl
-from arr_trl import AlignPropConfig, DiffusionNFTConfig, FlowGRPOConfig, RPOConfig, Rubric
+from arr_trl import (
+    AlignPropConfig,
+    DiffusionDPOConfig,
+    DiffusionNFTConfig,
+    FlowGRPOConfig,
+    RPOConfig,
+    Rubric,
+)
 from arr_trl.autorubric import AutoRubricConfig
 from arr_trl.cli.align_prop import AlignPropScriptArguments
+from arr_trl.cli.dpo import DPOScriptArguments
 from arr_trl.cli.evaluate import EvaluateArguments
 from arr_trl.cli.grpo import GRPOScriptArguments
 from arr_trl.cli.main import main
@@ -39,6 +47,7 @@ SCRIPTS = sorted((ROOT / "examples" / "scripts").glob("*.py"))
 COMMANDS = {
     "rpo": (RPOScriptArguments, RPOConfig, "rpo_trainer.md"),
     "grpo": (GRPOScriptArguments, FlowGRPOConfig, "flow_grpo_trainer.md"),
+    "dpo": (DPOScriptArguments, DiffusionDPOConfig, "diffusion_dpo_trainer.md"),
     "nft": (NFTScriptArguments, DiffusionNFTConfig, "diffusion_nft_trainer.md"),
     "align-prop": (AlignPropScriptArguments, AlignPropConfig, "align_prop_trainer.md"),
 }
@@ -79,7 +88,7 @@ def quickened(code: str) -> str:
     added = ("" if "use_cpu" in code else "use_cpu=True, ") + (
         "eval_num_inference_steps=2, " if "height=32" in code else ""
     )
-    return re.sub(r"((?:RPO|NFT|AlignProp)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
+    return re.sub(r"((?:RPO|NFT|DPO|AlignProp)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
 
 
 BRIEFLY = [
@@ -167,6 +176,9 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
     parser = TrlParser(COMMANDS[command][:2])
     script_args, training_args = parser.parse_args_and_config(["--config", str(path), "--use_cpu", "true"])
     assert script_args.model_name_or_path
+    if command == "dpo":
+        assert f"# {training_args.pairs_per_step} pairs for each optimizer step" in text
+        return
     assert training_args.pictures_per_draw >= 1
     for rubric in script_args.rubric or []:
         Rubric.load(rubric)
@@ -181,7 +193,7 @@ def command_of(config: Path) -> str:
     """The command that an example configuration is for, which its name says."""
     if "align_prop" in config.stem:
         return "align-prop"
-    (command,) = {"grpo", "nft"}.intersection(config.stem.split("_")) or {"rpo"}
+    (command,) = {"dpo", "grpo", "nft"}.intersection(config.stem.split("_")) or {"rpo"}
     return command
 
 
@@ -252,6 +264,7 @@ def test_every_page_is_in_the_index():
         FlowGRPOConfig,
         DiffusionNFTConfig,
         AlignPropConfig,
+        DiffusionDPOConfig,
     ],
 )
 def test_every_field_of_the_configuration_is_documented_with_its_default(config):
@@ -273,7 +286,7 @@ def inherited_fields(config) -> set[str]:
     return {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
 
 
-@pytest.mark.parametrize("command", ["grpo", "nft", "align-prop"])
+@pytest.mark.parametrize("command", ["dpo", "grpo", "nft", "align-prop"])
 def test_page_of_a_trainer_says_which_defaults_it_overrides(command):
     _, config, page = COMMANDS[command]
     said = (ROOT / "docs" / "source" / page).read_text(encoding="utf-8").partition(f"### {config.__name__}\n")[2]
@@ -306,11 +319,15 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
             "grpo": "--num_generations 4 --loss_type dppo --steps_per_generation 2 --max_steps 2",
             "align-prop": "--max_steps 1",
             "rpo": "--max_steps 1 --eval_strategy steps --eval_steps 1 --sde_window_size 2 --sde_window_range 0 3",
+            "dpo": "--max_steps 2 --num_eval_prompts 2 --num_label_checks 0 --dataset_split train[:16]",
         }
+        briefly = BRIEFLY
+        if command == "dpo":  # held-out pairs in place of prompts
+            briefly = ["--eval_dataset_split", "test[:3]", *BRIEFLY[4:]]
         main([
             command, "--config", f"examples/configs/tiny_scenes_{command.replace('-', '_')}.yaml", "--output_dir",
             str(output),
-            "--per_device_train_batch_size", "8", *own[command].split(), "--save_strategy", "no", *BRIEFLY,
+            "--per_device_train_batch_size", "8", *own[command].split(), "--save_strategy", "no", *briefly,
         ])  # fmt: skip
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     logged = {name for entry in history for name in entry} - {"step"}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from forked_run import ForkedRun, same_adapters, train, write_prompts
+from given_pairs import train_on_file
+from tiny_pairs import write_pairs
 
 from arr_trl import DiffusionNFTTrainer, FlowGRPOTrainer
 from arr_trl.cli.main import main
@@ -97,6 +99,45 @@ def test_killed_between_two_steps_on_a_rollout_it_ends_with_the_same_adapter(tmp
     run.kill()
     assert ForkedRun(train, killed, files, log=log, **settings).wait(300) == [0]
     assert same_adapters(whole, killed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("streaming", "ranks"), [(True, 1), (False, 1), (True, 2)])
+def test_killed_run_on_given_pairs_ends_with_the_same_adapter(tmp_path, streaming, ranks):
+    write_pairs(tmp_path, 20)
+    file, settings = str(tmp_path / "pairs.jsonl"), {"streaming": streaming, "ranks": ranks}
+    whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
+    run = ForkedRun(lambda: train_on_file(whole, file, **settings), ranks=ranks, log=log)
+    assert run.wait(600) == [0] * ranks, log.read_text()[-2000:]
+    run = ForkedRun(lambda: train_on_file(killed, file, **settings), ranks=ranks, log=log)
+    while run.alive() and not (killed / "checkpoint-3").exists():
+        time.sleep(0.005)
+    run.kill()
+    assert checkpoints(killed)[-1] < 6
+    run = ForkedRun(lambda: train_on_file(killed, file, **settings), ranks=ranks, log=log)
+    assert run.wait(600) == [0] * ranks, log.read_text()[-2000:]
+    assert same_adapters(whole, killed)
+    names = "rewards/margins", "policy/chosen_error", "loss"
+    logged = [[entry.get(name) for name in names] for entry in history(whole, 6)]
+    assert logged == [[entry.get(name) for name in names] for entry in history(killed, 6)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [True, False])
+def test_two_processes_train_on_given_pairs_what_one_does(tmp_path, streaming):
+    write_pairs(tmp_path, 20)
+    file, folders = str(tmp_path / "pairs.jsonl"), [tmp_path / "one", tmp_path / "two"]
+    for ranks, folder in enumerate(folders, start=1):
+        run = ForkedRun(
+            lambda folder=folder, ranks=ranks: train_on_file(folder, file, streaming, ranks),
+            ranks=ranks,
+            log=tmp_path / "log",
+        )
+        assert run.wait(600) == [0] * ranks, (tmp_path / "log").read_text()[-2000:]
+    one, two = ([entry for entry in history(folder, 6) if "loss" in entry] for folder in folders)
+    for expected, found in zip(one, two, strict=True):
+        for name in ("loss", "grad_norm", "rewards/margins", "policy/chosen_error"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
 
 
 def kill_twenty_times(start, whole, longest, moments):

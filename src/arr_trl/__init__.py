@@ -14,6 +14,8 @@ _PUBLIC = {
     "AutoRubric": ".autorubric",
     "AutoRubricConfig": ".autorubric",
     "Criterion": ".rubrics",
+    "DiffusionDPOConfig": ".trainer",
+    "DiffusionDPOTrainer": ".trainer",
     "DiffusionNFTConfig": ".trainer",
     "DiffusionNFTTrainer": ".trainer",
     "FlowGRPOConfig": ".trainer",

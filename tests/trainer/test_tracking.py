@@ -59,7 +59,8 @@ def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
     assert (folder / "step_000000.png").is_file()
     table = load_dataset("parquet", data_files=str(folder / "step_000000.parquet"), split="train")
     assert table.column_names == [
-        "step", "prompt", "candidate", "with_verdict", "advantage", "judge_winner", "judge_reason", "image",
+        "step", "prompt", "candidate", "with_verdict", "advantage", "noise_seed", "noise_draw", "judge_winner",
+        "judge_reason", "image",
     ]  # fmt: skip
     assert table[1]["image"].size == (32, 32)
     assert table["candidate"][:2] == [1, 2]
@@ -110,7 +111,8 @@ def test_tensorboard_shows_pairs_and_verdicts(tmp_path):
     assert (sheets[0].height, sheets[0].width) == first.shape[:2]
     text = events.Tensors("completions/text_summary")[0].tensor_proto.string_val[0].decode()
     header, _, *rows = text.splitlines()
-    assert header == "| step | prompt | candidate | with_verdict | advantage | judge_winner | judge_reason |"
+    names = "step", "prompt", "candidate", "with_verdict", "advantage", "noise_seed", "noise_draw", "judge_winner"
+    assert header == f"| {' | '.join(names)} | judge_reason |"
     assert len(rows) == 4
     assert "| image 1 |" in rows[0]
     no_token(folder)

@@ -15,12 +15,13 @@ from .load import load_prompts
 from .prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
 from .prompts import check_prompts
 from .repeat import RepeatSampler
-from .stream import RepeatStream, StreamError
+from .stream import PartStream, RepeatStream, StreamError
 
 
 __all__ = [
     "PROMPT_SETS",
     "SOURCE_COLUMN",
+    "PartStream",
     "RepeatSampler",
     "RepeatStream",
     "RowError",

@@ -4,8 +4,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -94,15 +94,22 @@ def load_preferences(
         `ValueError`: when the file is empty, has another ending or cannot be read as what its name says, or the benchmark
             has no pairs.
     """
+    return read_preferences(*labelled_rows(name, config, split, revision), ties)
+
+
+def labelled_rows(
+    name: str, config: str | None = None, split: str = "train", revision: str | None = None
+) -> tuple[Iterable[dict[str, Any] | str | ValueError], Path]:
+    """Rows as they are stored, and the folder that paths in them are relative to; arguments as of [`load_preferences`]."""
     path = Path(name)
     if (prompt_set := benchmark_of(name)) is not None:
         if not prompt_set.pairs:
             raise ValueError(f"{prompt_set.name} has prompts, but no labelled pairs.")
-        return read_preferences(read_prompt_set(prompt_set, name.partition(":")[2] or None), Path(), ties)
+        return read_prompt_set(prompt_set, name.partition(":")[2] or None), Path()
     if path.suffix in _FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
-        return read_preferences(_rows_of_file(path), path.parent, ties)
+        return _rows_of_file(path), path.parent
     if path.is_file():
         raise ValueError(
             f"{path} does not end in {', '.join(_FILES)}, the formats that pairs are read from; convert it."
@@ -111,7 +118,7 @@ def load_preferences(
     check_dataset_cache()
     rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
     # decoded here, where a broken file is one row and not the end
-    return read_preferences(undecoded(rows), Path(), ties)
+    return undecoded(rows), Path()
 
 
 def benchmark_of(name: str) -> PromptSet | None:
@@ -125,7 +132,10 @@ def benchmark_of(name: str) -> PromptSet | None:
 
 
 def read_preferences(
-    rows: Iterable[dict[str, Any] | str], folder: Path, ties: bool = False
+    rows: Iterable[dict[str, Any] | str | ValueError],
+    folder: Path,
+    ties: bool = False,
+    make: Callable[..., Any] | None = None,
 ) -> Iterator[Preference | str]:
     """
     Pairs from rows in any of the known layouts; a sentence for a row that is in none of them.
@@ -143,37 +153,72 @@ def read_preferences(
             together; `label_group_size` says how many there are.
         folder (`Path`): what relative paths are relative to.
         ties (`bool`, *optional*, defaults to `False`): whether level pairs come too, without a winner.
+        make (`Callable`, *optional*):
+            What makes something else than a [`Preference`] of a pair: takes the number of the row, the row, its two images
+            as they are stored, their ranks and the folder, and by name `group`, `group_size` and `items`.
     """
+    make = make or labelled_pair
     scored: dict[str, list[_Scored]] = {}
     for number, row in enumerate(rows):
-        told: set[str] = set()
         try:
-            if isinstance(row, ValueError):
-                raise row
-            if not isinstance(row, dict):
-                raise ValueError(f"it is not a JSON object: {str(row)[:80]!r}.")
-            if (one := _one_scored(number, row, folder)) is not None:
-                others = scored.setdefault(one.prompt_key, [])
+            row = _checked(row)
+            if (one := one_scored(number, row, folder)) is not None:
+                others, told = scored.setdefault(one.prompt_key, []), set()
                 for other in others:
                     if other.score != one.score or ties:
                         other.paired = one.paired = True
                         scores = [-other.score, -one.score]
-                        yield from _pair(number, row, [other.image, one.image], scores, folder, told)
+                        yield from _pair(number, row, [other.image, one.image], scores, folder, told, make)
                 others.append(one)
             else:
-                labels = _labels(row)
-                _, images, ranks = labels[0]
-                pairs = [(i, j) for i, j in combinations(range(len(images)), 2) if ties or ranks[i] != ranks[j]]
-                group = _group(number, row, len(images), len(pairs))
-                for i, j in pairs:
-                    items = (i, j) if len(images) > 2 else None
-                    ranked = [ranks[i], ranks[j]]
-                    for pair in _pair(number, row, [images[i], images[j]], ranked, folder, told, labels, (i, j)):
-                        yield pair if isinstance(pair, str) else replace(pair, **group, items=items)
+                yield from pairs_of_row(number, row, folder, ties, make)
         except (ValueError, TypeError, OSError) as error:
             yield f"Row {number}: {error}"
     for one in (one for some in scored.values() for one in some if not one.paired):
         yield f"Row {one.row}: there is no other image of its prompt with another `label_score` to compare it with."
+
+
+def pairs_of_row(
+    number: int,
+    row: dict[str, Any] | str | ValueError,
+    folder: Path,
+    ties: bool,
+    make: Callable[..., Any],
+) -> Iterator[Any]:
+    """
+    The pairs of a row that holds some, as [`read_preferences`] makes them of all.
+
+    Raises:
+        `ValueError`: when it holds none.
+    """
+    row, told = _checked(row), set()
+    labels = _labels(row)
+    _, images, ranks = labels[0]
+    pairs = [(i, j) for i, j in combinations(range(len(images)), 2) if ties or ranks[i] != ranks[j]]
+    group = _group(number, row, len(images), len(pairs))
+    for i, j in pairs:
+        facts = group | {"items": (i, j) if len(images) > 2 else None}
+        ranked = [ranks[i], ranks[j]]
+        yield from _pair(number, row, [images[i], images[j]], ranked, folder, told, make, labels, (i, j), **facts)
+
+
+def ranking_of_row(row: dict[str, Any] | str | ValueError) -> tuple[list, list[float]]:
+    """
+    All images of a row as they are stored, and their ranks, lower is better.
+
+    Raises:
+        `ValueError`: when it holds no labelled images.
+    """
+    _, images, ranks = _labels(_checked(row))[0]
+    return images, ranks
+
+
+def _checked(row: dict[str, Any] | str | ValueError) -> dict[str, Any]:
+    if isinstance(row, ValueError):
+        raise row
+    if not isinstance(row, dict):
+        raise ValueError(f"it is not a JSON object: {str(row)[:80]!r}.")
+    return row
 
 
 @dataclass(eq=False)
@@ -230,13 +275,15 @@ def _pair(
     ranks: list,
     folder: Path,
     told: set[str],
+    make: Callable[..., Any],
     labels: Sequence = (),
     places: Sequence[int] = (),
-) -> Iterator[Preference | str]:
+    **facts: Any,
+) -> Iterator[Any]:
     """A pair of a row, or what is wrong with it, unless that is told already: it says nothing of the row's others."""
     try:
         _check_labels(images, labels, places)
-        yield _preference(number, row, images, ranks, folder)
+        yield make(number, row, images, ranks, folder, **facts)
     except (ValueError, TypeError, OSError) as error:
         if str(error) not in told:
             yield f"Row {number}: {error}"
@@ -255,7 +302,10 @@ def _group(number: int, row: dict[str, Any], images: int, pairs: int) -> dict[st
     }
 
 
-def _preference(number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path) -> Preference:
+def labelled_pair(
+    number: int, row: dict[str, Any], images: list, ranks: list[float], folder: Path, **facts: Any
+) -> Preference:
+    """A pair of a row with its images decoded; `facts` are `group`, `group_size` and `items`."""
     prompt = _prompt(row)
     first, second = (_image(stored, folder) for stored in images)
     if first.mode == second.mode and first.size == second.size and first.tobytes() == second.tobytes():
@@ -268,11 +318,17 @@ def _preference(number: int, row: dict[str, Any], images: list, ranks: list[floa
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
         rationale=row.get("rationale"),
+        **facts,
     )
 
 
+def stored_source(row: dict[str, Any]) -> Any:
+    """What a row has as the picture that was edited, or the list of them, as it is stored."""
+    return _first(row, _SOURCE)
+
+
 def _source(row: dict[str, Any], folder: Path) -> Image.Image | list[Image.Image] | None:
-    stored = _first(row, _SOURCE)
+    stored = stored_source(row)
     if isinstance(stored, list):
         return [_image(one, folder) for one in stored] or None
     return None if stored is None else _image(stored, folder)
@@ -285,7 +341,7 @@ def _prompt(row: dict[str, Any]) -> str:
     return prompt
 
 
-def _one_scored(number: int, row: dict[str, Any], folder: Path) -> _Scored | None:
+def one_scored(number: int, row: dict[str, Any], folder: Path) -> _Scored | None:
     """The one image of a pointwise row; `None` for a row that holds pairs."""
     image, score = _first(row, _IMAGES), row.get("label_score")
     if isinstance(image, list) and len(image) == 1:

@@ -69,6 +69,9 @@ class RepeatStream(IterableDataset):
         block_size (`int`): rows read and shuffled at a time.
     """
 
+    # for the sentence that there are too few of them
+    rows_are, chunks_are, batches_are = "prompts", "rollout", "steps_per_generation"
+
     def __init__(
         self,
         rows: datasets.IterableDataset,
@@ -93,7 +96,7 @@ class RepeatStream(IterableDataset):
         # stand-ins for what a resumed run skips: Trainer counts them off, and nothing is read for them
         for batch in range(first * self.repeat_count):
             if worker is None or batch % worker.num_workers == worker.id:
-                yield from ({"prompt": ""} for _ in range(self.chunk_size))
+                yield from self._batch([{"prompt": ""}] * self.chunk_size, batch)
         for number, (position, chunk) in enumerate(self._resumed_chunks(), first):
             if worker is None:
                 self._chunk_states[number] = {
@@ -104,7 +107,11 @@ class RepeatStream(IterableDataset):
             for batch in range(number * self.repeat_count, (number + 1) * self.repeat_count):
                 # torch takes batches from its workers in turn
                 if worker is None or batch % worker.num_workers == worker.id:
-                    yield from chunk
+                    yield from self._batch(chunk, batch)
+
+    def _batch(self, chunk: list[Row], number: int) -> list[Row]:
+        """The rows of a chunk that come in the batch with this number."""
+        return chunk
 
     def state_dict(self, chunk: int) -> dict[str, Any] | None:
         """
@@ -164,8 +171,8 @@ class RepeatStream(IterableDataset):
                 count += len(block)
             if position.block == 0 and count < self.chunk_size:
                 raise StreamError(
-                    f"The stream holds {count} prompts, and one rollout takes {self.chunk_size}; add prompts or lower "
-                    "per_device_train_batch_size × steps_per_generation."
+                    f"The stream holds {count} {self.rows_are}, and one {self.chunks_are} takes {self.chunk_size}; add "
+                    f"{self.rows_are} or lower per_device_train_batch_size × {self.batches_are}."
                 )
             position = Position(epoch=position.epoch + 1)
 
@@ -199,6 +206,20 @@ class RepeatStream(IterableDataset):
                 f"The prompts cannot be read further than block {position.block} of epoch {position.epoch} "
                 f"({self.block_size} rows each){f', in {file}' if file else ''}: {type(error).__name__}: {error}"
             ) from error
+
+
+class PartStream(RepeatStream):
+    """
+    The rows of an optimizer step in a chunk, of which each of its `repeat_count` micro-steps gets its part: for trainers
+    that take a row once.
+    """
+
+    rows_are, chunks_are, batches_are = "pairs", "optimizer step", "gradient_accumulation_steps"
+
+    def _batch(self, chunk: list[Row], number: int) -> list[Row]:
+        size = self.chunk_size // self.repeat_count
+        start = number % self.repeat_count * size
+        return chunk[start : start + size]
 
 
 def _file_of(error: Exception) -> str | None:

@@ -58,7 +58,7 @@ def combine_rewards(rewards_NF: torch.Tensor, num_generations: int, weights_F: t
     Returns:
         `torch.Tensor`: `[P, n]`.
     """
-    rewards_PNF = rewards_NF.view(-1, num_generations, len(weights_F))
+    rewards_PNF = rewards_NF.unflatten(0, (-1, num_generations))
     missing_PF = rewards_PNF.isnan().any(1)
     total_PN = torch.where(missing_PF[:, None], 0.0, rewards_PNF * weights_F).sum(-1)
     return torch.where(missing_PF.all(-1)[:, None], torch.nan, total_PN)

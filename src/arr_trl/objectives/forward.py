@@ -208,6 +208,7 @@ def dpo_loss(
     *,
     reference_velocity: torch.Tensor,
     beta: float = 10.0,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """
     Diffusion-DPO ([paper](https://huggingface.co/papers/2311.12908)) in its flow form, over the pairs of a row:
@@ -226,13 +227,15 @@ def dpo_loss(
         beta (`float`, *optional*, defaults to `10.0`):
             How far a pair's errors may part. Papers' 2000 is for given pairs; online it spends itself on the spread of
             single noise levels.
+        label_smoothing (`float`, *optional*, defaults to `0.0`): probability that a pair is the other way round.
 
     Returns:
         `torch.Tensor`:
             `[R, n]`: each candidate has half the loss of its pairs, averaged over its n - 1 opponents. A row of two sums
             to its pair's loss, so the papers' mean over pairs is the sum divided by the number of rows.
     """
-    return preference_loss(implicit_rewards(velocity, reference_velocity, target, beta), advantages)
+    rewards = implicit_rewards(velocity, reference_velocity, target, beta)
+    return preference_loss(rewards, advantages, label_smoothing=label_smoothing)
 
 
 def implicit_rewards(

@@ -20,7 +20,10 @@ def share_of_pairs(losses: torch.Tensor) -> torch.Tensor:
 
 
 def preference_loss(
-    scores: torch.Tensor, advantages: torch.Tensor, weights: torch.Tensor | None = None
+    scores: torch.Tensor,
+    advantages: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """
     -ln σ(score of the better - score of the worse), of every pair of a row whose advantages differ by more than 1e-6.
@@ -29,6 +32,9 @@ def preference_loss(
         scores (`torch.Tensor`): `[R, n]`, with gradient.
         advantages (`torch.Tensor`): `[R, n]`, of which only the order counts; NaN where a candidate is masked.
         weights (`torch.Tensor`, *optional*): `[R, n, n]`, what each pair counts, 1 if not given.
+        label_smoothing (`float`, *optional*, defaults to `0.0`):
+            Probability that the better is the worse: the loss is then the mean over what it may be, as in TRL's
+            `DPOTrainer`.
 
     Returns:
         `torch.Tensor`: `[R, n]`, as [`share_of_pairs`] divides it.
@@ -37,5 +43,6 @@ def preference_loss(
     difference_RNN = (advantages[:, :, None] - advantages[:, None]).nan_to_num()
     better_RNN = torch.where(difference_RNN.abs() > _TIE, difference_RNN.sign(), 0.0)
     margin_RNN = better_RNN * (scores[:, :, None] - scores[:, None])
-    losses_RNN = -torch.nn.functional.logsigmoid(margin_RNN) * better_RNN.abs()
+    as_labelled, turned = (-torch.nn.functional.logsigmoid(sign * margin_RNN) for sign in (1, -1))
+    losses_RNN = ((1 - label_smoothing) * as_labelled + label_smoothing * turned) * better_RNN.abs()
     return share_of_pairs(losses_RNN if weights is None else losses_RNN * weights)

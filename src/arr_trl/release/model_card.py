@@ -98,6 +98,8 @@ class AdapterCard:
             Model of the judge; of a local folder only the name enters the card.
         datasets (`list[str]`, *optional*):
             Hub ids of the training prompts; local files are left out of the card.
+        preferences (`dict[str, str]`, *optional*):
+            What is known of given preferences that it was trained on: how many, and who labelled them.
         results ([`EvaluationResults`], *optional*):
             What the evaluation found.
         learning_curve (`list[dict]`, *optional*):
@@ -132,6 +134,7 @@ class AdapterCard:
     further_rubrics: list[Rubric] = field(default_factory=list)
     judge: str | None = None
     datasets: list[str] = field(default_factory=list)
+    preferences: Mapping[str, str] = field(default_factory=dict)
     results: EvaluationResults | None = None
     learning_curve: list[Mapping[str, float]] = field(default_factory=list)
     samples: str | None = None

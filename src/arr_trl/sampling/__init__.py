@@ -1,5 +1,5 @@
 from .backprop import Velocity, denoise_with_gradient, jump_to_end, leap
-from .forward import add_noise, stratified
+from .forward import add_noise, levels_to_train, logit_normal, stratified
 from .rollout import Rollout, denoise, rollout
 from .transitions import SDEType, euler_step, log_prob, transition
 
@@ -14,7 +14,9 @@ __all__ = [
     "euler_step",
     "jump_to_end",
     "leap",
+    "levels_to_train",
     "log_prob",
+    "logit_normal",
     "rollout",
     "stratified",
     "transition",

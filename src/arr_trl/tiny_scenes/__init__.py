@@ -6,7 +6,7 @@ from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
 from .soft_reader import soft_criteria, soft_success
 from .threads import how_long, use_one_thread
-from .world import edit_prompts, edit_success, prompts, success
+from .world import edit_prompts, edit_success, pairs, prompts, success
 
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "how_long",
     "load_edit_pipeline",
     "load_pipeline",
+    "pairs",
     "preferences",
     "prompts",
     "read",

@@ -20,6 +20,7 @@ def preferences(
     fault_rate: float = 0.3,
     split: str = "train",
     seed: int = 0,
+    in_turn: bool = False,
 ) -> list[Preference]:
     """
     Labelled pairs. Each picture has each fault (a wrong color, a wrong shape, the relation turned around, something
@@ -33,6 +34,7 @@ def preferences(
         fault_rate (`float`, *optional*, defaults to `0.3`): probability of each fault.
         split (`str`, *optional*, defaults to `"train"`): captions to draw from.
         seed (`int`, *optional*, defaults to `0`): seed of everything that is drawn.
+        in_turn (`bool`, *optional*, defaults to `False`): take the captions one after the other in place of drawing them.
 
     Returns:
         `list[Preference]`: the winner stands first in about half of them; `category` is `"wrong label"` for those that
@@ -42,7 +44,7 @@ def preferences(
     texts = captions(split)
     pairs = []
     while len(pairs) < count:
-        text = texts[rng.integers(len(texts))]
+        text = texts[len(pairs) % len(texts)] if in_turn else texts[rng.integers(len(texts))]
         caption = Caption.parse(text)
         images = tuple(_with_faults(caption, fault_rate, rng) for _ in range(2))
         met = [check(caption, read(image)) for image in images]

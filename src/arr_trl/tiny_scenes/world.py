@@ -5,6 +5,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from .edits import Edit, check_edit, edits
+from .preferences import preferences
 from .scenes import Caption, captions, check, read
 
 
@@ -27,6 +28,28 @@ def edit_prompts(split: str) -> Dataset:
     return Dataset.from_dict(
         {"prompt": [str(edit) for edit, _ in rows], "source_image": [source for _, source in rows]},
         features=Features({"prompt": Value("string"), "source_image": ImageColumn()}),
+    )
+
+
+def pairs(split: str) -> Dataset:
+    """
+    Preference pairs as a dataset with the columns `prompt`, `chosen` and `rejected`: `"train"`, four for each of its 480
+    captions, or `"test"`, one for each of 240. Both pictures have faults at random, and the preferred one has fewer; see
+    [`preferences`]. Slices such as `"test[:100]"` work as in `datasets`.
+    """
+    name = split.partition("[")[0]
+    rows = _part(list(range({"train": 4, "test": 1}.get(name, 1) * len(captions(name)))), split)
+    drawn = preferences(
+        max(rows, default=-1) + 1, split=name, in_turn=True
+    )  # the first ones are the same however many follow
+    rows = [drawn[i] for i in rows]
+    return Dataset.from_dict(
+        {
+            "prompt": [pair.prompt for pair in rows],
+            "chosen": [pair.images[pair.winner] for pair in rows],
+            "rejected": [pair.images[1 - pair.winner] for pair in rows],
+        },
+        features=Features({"prompt": Value("string"), "chosen": ImageColumn(), "rejected": ImageColumn()}),
     )
 
 

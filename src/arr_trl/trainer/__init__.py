@@ -2,6 +2,8 @@ from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
 from .align_prop_config import AlignPropConfig
 from .align_prop_trainer import AlignPropTrainer
+from .diffusion_dpo_config import DiffusionDPOConfig
+from .diffusion_dpo_trainer import DiffusionDPOTrainer
 from .diffusion_nft_config import DiffusionNFTConfig
 from .diffusion_nft_trainer import DiffusionNFTTrainer
 from .flow_config import FlowConfig
@@ -21,6 +23,8 @@ __all__ = [
     "AlignPropConfig",
     "AlignPropTrainer",
     "CheckpointError",
+    "DiffusionDPOConfig",
+    "DiffusionDPOTrainer",
     "DiffusionNFTConfig",
     "DiffusionNFTTrainer",
     "FlowConfig",

@@ -75,6 +75,8 @@ class BaseComparison:
             transformer_forwards=sum(gather_object([self._train_forwards])),
             train_seconds=self._train_seconds,
             as_trained=as_trained,
+            # nobody was asked, so that nobody failed to answer
+            **({} if self.reward_funcs else {"failure_rate": None}),
         )
         if self.accelerator.is_main_process:
             sheet = Path(self.args.output_dir) / "samples.png"

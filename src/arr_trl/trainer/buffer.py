@@ -30,6 +30,7 @@ class Sampled:
         images (`list[PIL.Image.Image]`): the candidates, those of a row adjacent.
         parts (`list[dict]`): the rows that are trained on, chunk by chunk.
         judging (`dict`): what the judges were asked.
+        seeds (`list[int]`): of the generator of each row's noise.
         random (`random.Random`): randomness of the rollout.
         batches (`list[dict]`, *optional*): what each micro-step trains on, once the candidates were judged.
     """
@@ -38,6 +39,7 @@ class Sampled:
     images: list[Image.Image] = field(default_factory=list)
     parts: list[Buffer] = field(default_factory=list)
     judging: dict[JudgeReward, list[JudgeFuture]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
     random: Random = field(default_factory=Random)
     batches: list[Buffer] | None = None
 

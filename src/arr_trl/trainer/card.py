@@ -37,7 +37,8 @@ def adapter_card(
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
         compared_by (`Sequence[Callable]`, *optional*): what compares in evaluations beside.
-        facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`.
+        facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`,
+            `train_seconds`, `preferences`.
     """
     judges = [func for func in (*reward_funcs, *compared_by) if isinstance(func, JudgeReward)]
     rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))

@@ -272,6 +272,7 @@ def _check_best_metric(args: FlowConfig, reward_funcs: list[Callable], eval_func
     of_eval_funcs = bool(eval_funcs) and name.startswith(("success/", "base_success_all"))
     # what the functions of users log is known when they run
     only_judges = all(isinstance(func, JudgeReward) for func in reward_funcs)
+    names += [*args.measured]
     if only_judges and not (name in names or of_eval_funcs or name.startswith("judge/")):
         raise ValueError(
             f"metric_for_best_model={args.metric_for_best_model!r} is nothing that an evaluation of this run measures; "

@@ -21,13 +21,15 @@ from ..data import SOURCE_COLUMN
 from ..evaluation import save_samples
 from ..folders import replacing
 from ..hub_errors import hub_problem
-from ..release import PushError
+from ..judges import JudgeReward
+from ..release import PushError, public_name
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush
 
 
 logger = logging.getLogger(__name__)
 
+_TYPES = {"judge_margin": "float64", "judge_consistent": "bool"}  # of columns that need not be text
 _EVERY_S = 120  # the Hub limits commits an hour, and a rollout may be short
 
 
@@ -86,10 +88,25 @@ def log_completions(
     _report(sheet, step, table, {name: values[first] for name, values in pictures.items()}, report_to, callbacks)
 
 
+def judged_by(judges: Sequence[JudgeReward], count: int) -> dict[str, list[str]]:
+    """
+    Columns that say who judged `count` candidates: `judge`, the models, and `rubric`, the hashes of what they judged by.
+
+    Args:
+        judges (`Sequence[JudgeReward]`): the judges of the run; without any there are no columns.
+        count (`int`): number of candidates.
+    """
+    if not judges:
+        return {}
+    models = dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)
+    rubrics = dict.fromkeys(rubric.content_hash for judge in judges for rubric in judge.rubrics)
+    return {"judge": [", ".join(models)] * count, "rubric": [", ".join(rubrics)] * count}
+
+
 def _save_table(path: Path, data: Dataset) -> None:
     for name, feature in data.features.items():
         if feature == Value("null"):  # a column of nothing would not fit those of other steps
-            data = data.cast_column(name, Value("string"))
+            data = data.cast_column(name, Value(_TYPES.get(name, "string")))
     with replacing(path) as written:
         data.to_parquet(written)
 

@@ -1,14 +1,13 @@
 """Training on finished pictures that are noised again: DiffusionNFT and the losses that share its points."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from ..objectives import awm_loss, crd_loss, dgpo_loss, dpo_loss, matching_error, nft_loss
-from ..sampling import add_noise, denoise, rollout, stratified
-from .buffer import Buffer, Sampled, conditioning_of, with_conditioning
+from ..sampling import add_noise, denoise, levels_to_train, rollout, stratified
+from .buffer import Buffer, Sampled, with_conditioning
 from .cost import Forwards, forward_point_forwards
 from .diffusion_nft_config import DiffusionNFTConfig
 from .frozen_adapters import OLD, blend_frozen_copy, use_frozen_copy
@@ -177,15 +176,6 @@ class DiffusionNFTTrainer(GroupAdvantages):
             )
         return dpo_loss(*inputs, beta=args.preference_beta, reference_velocity=reference_velocity)
 
-    def _velocity_of_groups(
-        self, model: torch.nn.Module, latents: torch.Tensor, inputs: Buffer, velocity: Callable | None = None
-    ) -> torch.Tensor:
-        """Velocities `[R, n, L, C]` of the candidates of each row, by `velocity`, the trained one by default."""
-        n = latents.shape[1]
-        conditioning = {name: t.repeat_interleave(n, 0) for name, t in conditioning_of(inputs).items()}
-        sigma = inputs["sigma"].repeat_interleave(n)
-        return (velocity or self._velocity)(model, latents.flatten(0, 1), sigma, conditioning).view_as(latents)
-
     def _log_points(
         self,
         velocity: torch.Tensor,
@@ -211,19 +201,3 @@ class DiffusionNFTTrainer(GroupAdvantages):
     def _restore_owner_state(self, state: dict[str, Any]) -> None:
         super()._restore_owner_state(state)
         self._old_policy_of = state.get("old_policy_of", self._old_policy_of)
-
-
-def levels_to_train(sigmas: torch.Tensor, timestep_range: float, count: int) -> torch.Tensor:
-    """
-    The noisiest `timestep_range` of a schedule `[T + 1]`, without its end.
-
-    Raises:
-        `ValueError`: when these are fewer than `count`.
-    """
-    levels = sigmas[:-1][sigmas[:-1] >= 1 - timestep_range - 1e-6]
-    if len(levels) < count:
-        raise ValueError(
-            f"timestep_range={timestep_range} leaves {len(levels)} of {len(sigmas) - 1} noise levels, and "
-            f"num_train_points={count} of them are trained on. Take fewer points, a wider range or more num_inference_steps."
-        )
-    return levels

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from trl.trainer.base_config import _BaseConfig
 
@@ -109,6 +109,9 @@ class FlowConfig(_BaseConfig):
             Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
             by the name of the base model.
     """
+
+    # What an evaluation measures beside what rewards and ground truths do, by which the best model may be chosen.
+    measured: ClassVar[tuple[str, ...]] = ()
 
     _VALID_DICT_FIELDS = [*_BaseConfig._VALID_DICT_FIELDS, "model_init_kwargs"]
 
@@ -378,13 +381,14 @@ class FlowConfig(_BaseConfig):
         return False
 
     @property
+    def keeps_reference(self) -> bool:
+        """Whether the reference is an adapter of its own, and not the base alone."""
+        return self.reference == "adapter"
+
+    @property
     def frozen_copies(self) -> list[str]:
         """Names of the adapters that are kept beside the trained one."""
-        return [
-            name
-            for name, kept in ((REFERENCE, self.reference == "adapter"), (EMA, self.ema_decay is not None))
-            if kept
-        ]
+        return [name for name, kept in ((REFERENCE, self.keeps_reference), (EMA, self.ema_decay is not None)) if kept]
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:

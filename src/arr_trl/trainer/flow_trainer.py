@@ -27,6 +27,7 @@ from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
 from .base_comparison import BaseComparison
+from .buffer import Buffer, conditioning_of
 from .card import adapter_card, first_prompt
 from .checks import check_arguments, check_family, check_placement
 from .ema import EMACallback, average_in, released_weights
@@ -176,6 +177,11 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         """The scale at which the loss takes velocities."""
         return self.args.guidance_scale
 
+    def _without_cfg(self) -> float:
+        """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
+        scale = self.args.guidance_scale
+        return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
+
     def _velocity(
         self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
     ) -> torch.Tensor:
@@ -186,9 +192,18 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
     ) -> torch.Tensor:
         """That of the reference, without gradient."""
-        copy = REFERENCE if self.args.reference == "adapter" else None
+        copy = REFERENCE if self.args.keeps_reference else None
         with torch.no_grad(), use_frozen_copy(self.accelerator.unwrap_model(model), copy):
             return self._velocity(model, latents, sigma, conditioning)
+
+    def _velocity_of_groups(
+        self, model: torch.nn.Module, latents: torch.Tensor, inputs: Buffer, velocity: Callable | None = None
+    ) -> torch.Tensor:
+        """Velocities `[R, n, L, C]` of the candidates of each row, by `velocity`, the trained one by default."""
+        n = latents.shape[1]
+        conditioning = {name: t.repeat_interleave(n, 0) for name, t in conditioning_of(inputs).items()}
+        sigma = inputs["sigma"].repeat_interleave(n)
+        return (velocity or self._velocity)(model, latents.flatten(0, 1), sigma, conditioning).view_as(latents)
 
     # Rewards
 
@@ -339,8 +354,13 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             datasets=self._dataset_names,
             results=self.evaluation,
             train_seconds=self._train_seconds,
+            **self._card_facts(),
         )
         write_model_card(self.args.output_dir, card)
+
+    def _card_facts(self) -> dict[str, Any]:
+        """What else the card says of a run of this kind, as [`~arr_trl.release.AdapterCard`] takes it."""
+        return {}
 
     # What a checkpoint holds beside the adapter and the optimizer
 

@@ -22,7 +22,7 @@ from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .canary import Canary
 from .checks import check_enough_prompts
-from .completions import CompletionsRepo, log_completions
+from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe
 from .flow_trainer import FlowTrainer
 from .hacking import agreement
@@ -118,6 +118,10 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         """
         raise NotImplementedError
 
+    def _noise_draws(self) -> list[int]:
+        """How many candidates' initial noise each candidate of a row lets its generator draw before its own."""
+        return list(range(self.args.num_generations))
+
     def _rollout_forwards(self) -> list[Forwards]:
         """What a rollout on this device costs: the least and the most, where it depends on what is drawn."""
         raise NotImplementedError
@@ -154,11 +158,6 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
 
     def _guidance_in_training(self) -> float:
         return self.args.guidance_scale if self.args.classifier_free_guidance == "both" else self._without_cfg()
-
-    def _without_cfg(self) -> float:
-        """The scale at which there is no classifier-free guidance; any other guidance stays as it is."""
-        scale = self.args.guidance_scale
-        return self.policy.cfg_off_scale if self.policy.uses_cfg(scale) else scale
 
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
@@ -214,7 +213,8 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         self._stop_together(failure, "What another process drew is not finite.")
         self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
         self._metrics["train"]["rollout/decode_s"].append(decode_s)
-        return Sampled(rows, images, parts, judging, random)
+        seeds = [generator.initial_seed() for generator in generators]
+        return Sampled(rows, images, parts, judging, seeds, random)
 
     def _score(self, sampled: Sampled) -> list[Buffer]:
         """What each micro-step trains on, once the reward functions have answered."""
@@ -235,7 +235,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
-        self._log_rollout(rows, images, rewards_NF, advantages_PN)
+        self._log_rollout(sampled, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
 
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
@@ -278,14 +278,8 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         buffer = join_buffers(sampled.parts, advantages_PN)
         return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
 
-    def _log_rollout(
-        self,
-        rows: list[dict[str, Any]],
-        images: list[Image.Image],
-        rewards_NF: torch.Tensor,
-        advantages_PN: torch.Tensor,
-    ) -> None:
-        metrics = self._metrics["train"]
+    def _log_rollout(self, sampled: Sampled, rewards_NF: torch.Tensor, advantages_PN: torch.Tensor) -> None:
+        metrics, rows, images = self._metrics["train"], sampled.rows, sampled.images
         for i, name in enumerate(self.reward_func_names):
             metrics[f"rewards/{name}/mean"] += rewards_NF[~rewards_NF[:, i].isnan(), i].tolist()
             metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
@@ -298,9 +292,15 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
             rewards = dict(zip(self.reward_func_names, rewards_NF.T.tolist(), strict=True))
-            self._log_completions(
-                rows, images, {**rewards, "advantage": advantages_PN.flatten().tolist(), **self._extra_logs}
-            )
+            columns = {
+                **rewards,
+                "advantage": advantages_PN.flatten().tolist(),
+                "noise_seed": [seed for seed in sampled.seeds for _ in range(self.args.num_generations)],
+                "noise_draw": self._noise_draws() * len(rows),
+                **judged_by(self._judges, len(images)),
+                **self._extra_logs,
+            }
+            self._log_completions(rows, images, columns)
 
     def _log_completions(
         self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]

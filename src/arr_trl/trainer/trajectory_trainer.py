@@ -47,6 +47,10 @@ class TrajectoryTrainer(OnlineTrainer):
         scale = self._guidance_in_rollout()
         return sample_candidates(self.policy, self.model_wrapped, rows, plan, self.args, generators, scale)
 
+    def _noise_draws(self) -> list[int]:
+        # shared noise is drawn once
+        return [0] * self.args.num_generations if self.args.share_initial_noise else super()._noise_draws()
+
     def _rollout_forwards(self) -> list[Forwards]:
         return window_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))
 

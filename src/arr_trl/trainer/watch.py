@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _SHOWN = (
     ("eval_win_rate", "win rate", "{:.1%}"),
     ("eval_success_all", "success", "{:.1%}"),
+    ("eval_rewards/accuracies", "held-out accuracy", "{:.1%}"),
+    ("rewards/accuracies", "accuracy", "{:.1%}"),
+    ("policy/chosen_error", "chosen error", "{:+.2g}"),
     ("rollout/decided_rate", "decided", "{:.0%}"),
     ("judge/order_consistency", "orders agree", "{:.0%}"),
     ("judge/failure_rate", "no verdict", "{:.0%}"),
