@@ -148,7 +148,7 @@ def test_commands_and_their_options_exist(path, capsys, monkeypatch):
         if words[0] == "arr-trl":
             command = list(dict.fromkeys(word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)))
             with pytest.raises(SystemExit, match="0"):
-                main([*command, "--help"])
+                main([*command, "--help_all" if command[0] in ("rpo", "grpo", "nft") else "--help"])
             known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
             if "--accelerate_config" in options:  # what the command does not know goes to `accelerate launch`
                 known |= {"--accelerate_config", *launch_command_parser()._option_string_actions}

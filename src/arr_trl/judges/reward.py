@@ -205,6 +205,16 @@ class JudgeReward(ABC):
         verdicts, stats = self._compare_awake(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
+    @property
+    def last_failure(self) -> str | None:
+        """Why the last of the latest comparisons without a verdict has none; `None` where all have one."""
+        return self._failures.last
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether it refuses to go on when it fails, as it does unless it was told not to."""
+        return self._failures.max_failure_rate not in (None, 1)
+
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
         axes = _axes(verdicts)
         if log_metric is not None:

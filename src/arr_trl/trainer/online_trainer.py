@@ -14,6 +14,7 @@ from peft import LoraConfig
 from PIL import Image
 from torch.profiler import record_function
 
+from ..adapter_names import called
 from ..data import SOURCE_COLUMN, decode_columns
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
@@ -21,9 +22,9 @@ from ..runtime.finite import not_finite
 from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .canary import Canary
-from .checks import check_enough_prompts
+from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, judged_by, log_completions
-from .cost import Forwards, describe
+from .cost import Forwards, describe, unseen_prompts
 from .flow_trainer import FlowTrainer
 from .hacking import agreement
 from .online_config import OnlineConfig
@@ -51,6 +52,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
+        self._is_judged = False  # whether any candidate had a reward so far
         self._completions_repo = self._completions_on_the_hub()
         judges = {n: f for n, f in zip(self.reward_func_names, self.reward_funcs, strict=True) if f in self._judges}
         args, folder = self.args, Path(self.args.output_dir) / "canary"
@@ -81,7 +83,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         if args.log_completions_hub_repo is None or not self.is_world_process_zero():
             return None
         folder = Path(args.output_dir) / "completions"
-        repo_id, subfolder = args.log_completions_hub_repo, args.adapter_subfolder
+        repo_id, subfolder = args.log_completions_hub_repo, called(args.adapter_subfolder)
         return CompletionsRepo(repo_id, folder, subfolder, args.hub_private_repo, args.hub_token)
 
     # What a subclass says
@@ -128,7 +130,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
 
     def batch_arithmetic(self) -> str:
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
-        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
+        unseen = 0 if self._streams() else unseen_prompts(self.args, len(self.train_dataset), self._global_prompts())
+        told = f" {unseen} of {len(self.train_dataset)} prompts are never seen with these settings." if unseen else ""
+        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy) + told
 
     def passes_per_step(self) -> float:
         args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
@@ -231,6 +235,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
+        if not self._is_judged:
+            self._is_judged = any(gather_object([not rewards_NF.isnan().all().item()]))
+            check_first_verdicts(self._judges, self._is_judged, self._last_failure())
         self._watch_rollout(given, images, rewards_NF)
         self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
