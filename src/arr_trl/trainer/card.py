@@ -76,7 +76,7 @@ def adapter_card(
         further_rubrics=rubrics[1:],
         judge=", ".join(dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)) or None,
         learning_curve=curve,
-        **_method(trainer_class, is_judged=bool(judges)),
+        **_method(trainer_class, is_judged=any(isinstance(func, JudgeReward) for func in reward_funcs)),
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),
         versions={name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")},
