@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs lint format clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,9 @@ quickstart-rpo: setup
 
 quickstart-edit: setup
 	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_edit.yaml
+
+quickstart-align-prop: setup
+	$(BIN)/arr-trl align-prop --config examples/configs/tiny_scenes_align_prop.yaml
 
 quickstart-dpo: setup
 	$(BIN)/arr-trl dpo --config examples/configs/tiny_scenes_dpo.yaml

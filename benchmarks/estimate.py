@@ -20,15 +20,17 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from full_size import MODELS, build_policy, velocity
+from full_size import MODELS, build_policy, conditioning_of, velocity
 from peft import LoraConfig, get_peft_model
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from arr_trl.policies import FlowPolicy
 from arr_trl.runtime.memory import compute_in_base_precision
+from arr_trl.sampling import denoise_with_gradient
 
 
 # What a GPU runs in place of the operations that torch takes apart for a device without kernels.
@@ -121,6 +123,34 @@ def velocity_and_gradient(args: argparse.Namespace, policy: FlowPolicy, model: t
     velocity(args, policy, model, rows).sum().backward()
 
 
+def gradient_through_steps(args: argparse.Namespace, policy: FlowPolicy, model: torch.nn.Module, steps: int) -> None:
+    """Some steps of a picture's way that keep their gradient, as `AlignPropTrainer` does it, and the backward of all."""
+    rows, side = args.training_rows, args.size // 16
+    conditioning = conditioning_of(policy, args.model, args.size, rows, "meta")
+
+    def predict(latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return policy.velocity(model, latents, sigma, conditioning, 1.0)
+
+    latents = torch.empty(rows, side * side, 64, device="meta")
+    sigmas = torch.linspace(1, 0, steps + 1, device="meta")
+    denoise_with_gradient(predict, latents, sigmas, range(steps)).sum().backward()
+
+
+def decoding_with_gradient(args: argparse.Namespace, policy: FlowPolicy, checkpointed: bool) -> None:
+    """One picture of a batch at a time; with `checkpointed` as `AlignPropTrainer` does it."""
+    vae, side = policy.pipeline.vae, args.size // 8
+    vae.enable_gradient_checkpointing() if checkpointed else vae.disable_gradient_checkpointing()
+    latents = torch.empty(args.training_rows, 16, side, side, device="meta", dtype=torch.bfloat16, requires_grad=True)
+
+    def decode(one: torch.Tensor) -> torch.Tensor:
+        return vae.decode(one, return_dict=False)[0]
+
+    pictures = [
+        checkpoint(decode, one, use_reentrant=False) if checkpointed else decode(one) for one in latents.split(1)
+    ]
+    torch.cat(pictures).sum().backward()
+
+
 def sampling_under_autocast(args: argparse.Namespace) -> Count:
     """With the rules of a GPU, for which a build of torch for GPUs is enough: the tensors only claim to be on one."""
     policy = build_policy(args, "meta")
@@ -162,7 +192,15 @@ def passes(args: argparse.Namespace) -> dict[str, Count]:
             counted[f"training, {layers} layers{checkpointing}"] = count(
                 args, velocity_and_gradient, args, policy, model, args.training_rows
             )
+    for steps in args.backprop_steps:  # with our layers and checkpointing
+        counted[f"training, gradient through {steps} steps"] = count(
+            args, gradient_through_steps, args, policy, model, steps
+        )
     if args.model == "flux":
+        for checkpointed in (False, True):
+            counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
+                args, decoding_with_gradient, args, policy, checkpointed
+            )
         vae, side = policy.pipeline.vae, args.size // 8
         with torch.no_grad():
             latents = torch.empty(args.rows, 16, side, side, device="meta", dtype=torch.bfloat16)
@@ -176,6 +214,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
     parser.add_argument("--rows", type=int, default=16, help="pictures that are sampled at a time")
     parser.add_argument("--training_rows", type=int, default=4, help="transitions in one pass of training")
+    parser.add_argument(
+        "--backprop_steps", type=int, nargs="*", default=[], help="numbers of steps that a reward goes back through"
+    )
     parser.add_argument("--rank", type=int, default=16, help="of the adapter")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
     parser.add_argument("--tflops", type=float, default=790, help="of a large bfloat16 matrix product; an H100's")
@@ -189,7 +230,9 @@ def main() -> None:
     for name, c in counted.items():
         rows = args.training_rows if name.startswith("training") else args.rows
         # what checkpointing computes a second time is no use of the GPU
-        useful = counted[name.removesuffix(", checkpointing")].flops
+        useful = (
+            counted[name.removesuffix(", checkpointing")].flops if name.endswith("layers, checkpointing") else c.flops
+        )
         mfu = useful / c.seconds / c.flops_per_s
         print(
             f"| {name} | {rows} | {c.flops / 1e12:.0f} | {c.seconds * 1e3:.0f} | {mfu:.0%} | {c.peak_bytes / 1e9:.1f} |"

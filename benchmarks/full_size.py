@@ -101,7 +101,17 @@ def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
     finally:
         torch.set_default_dtype(default)
     kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
-    policy = policy_class_of(pipeline)(pipeline, **kwargs)
+
+    class WithoutEncoders(policy_class_of(pipeline)):
+        may_lack = (
+            "text_encoder",
+            "tokenizer",
+            "text_encoder_2",
+            "tokenizer_2",
+            "processor",
+        )  # `encode_prompt` is ours
+
+    policy = WithoutEncoders(pipeline, **kwargs)
     policy.num_tokens = lambda prompt: TEXT_TOKENS
     return policy
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from arr_trl import RPOTrainer
 from arr_trl.tiny_scenes import build_pipeline
-from arr_trl.trainer import FlowTrainer, TrajectoryTrainer
+from arr_trl.trainer import FlowTrainer, OnlineTrainer, TrajectoryTrainer
 
 
 ADAPTER = Path("ARR-tiny", "adapter_model.safetensors")
@@ -60,10 +60,8 @@ def build(
         max_sequence_length=12,
         num_inference_steps=3,
         eval_num_inference_steps=2,
-        num_generations=2,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=1,
-        steps_per_generation=2,
         shuffle_buffer_size=8,
         learning_rate=1e-2,
         max_steps=10,
@@ -74,6 +72,8 @@ def build(
         report_to=[],
         disable_tqdm=True,
     )
+    if issubclass(trainer_class, OnlineTrainer):
+        settings |= {"num_generations": 2, "steps_per_generation": 2}
     if issubclass(trainer_class, TrajectoryTrainer):
         settings["sde_window_size"] = 1
     return trainer_class(

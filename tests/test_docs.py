@@ -16,8 +16,16 @@ from openai_server import OpenAIServer
 from trl import TrlParser
 
 import arr_trl
-from arr_trl import DiffusionDPOConfig, DiffusionNFTConfig, FlowGRPOConfig, RPOConfig, Rubric
+from arr_trl import (
+    AlignPropConfig,
+    DiffusionDPOConfig,
+    DiffusionNFTConfig,
+    FlowGRPOConfig,
+    RPOConfig,
+    Rubric,
+)
 from arr_trl.autorubric import AutoRubricConfig
+from arr_trl.cli.align_prop import AlignPropScriptArguments
 from arr_trl.cli.dpo import DPOScriptArguments
 from arr_trl.cli.evaluate import EvaluateArguments
 from arr_trl.cli.grpo import GRPOScriptArguments
@@ -42,6 +50,7 @@ COMMANDS = {
     "grpo": (GRPOScriptArguments, FlowGRPOConfig, "flow_grpo_trainer.md"),
     "dpo": (DPOScriptArguments, DiffusionDPOConfig, "diffusion_dpo_trainer.md"),
     "nft": (NFTScriptArguments, DiffusionNFTConfig, "diffusion_nft_trainer.md"),
+    "align-prop": (AlignPropScriptArguments, AlignPropConfig, "align_prop_trainer.md"),
 }
 # A block that names one of these needs a GPU, a server or the Hub.
 OUTSIDE = ("black-forest-labs/", "Qwen/", "http://", '"user/', "cuda")
@@ -80,7 +89,7 @@ def quickened(code: str) -> str:
     added = ("" if "use_cpu" in code else "use_cpu=True, ") + (
         "eval_num_inference_steps=2, " if "height=32" in code else ""
     )
-    return re.sub(r"((?:RPO|NFT|DPO)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
+    return re.sub(r"((?:RPO|NFT|DPO|AlignProp)Config\()(?![^)]*\*\*)", rf"\1{added}", code)
 
 
 BRIEFLY = [
@@ -171,7 +180,7 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
     if command == "dpo":
         assert f"# {training_args.pairs_per_step} pairs for each optimizer step" in text
         return
-    assert training_args.prompts_per_rollout >= 1
+    assert training_args.pictures_per_draw >= 1
     for rubric in script_args.rubric or []:
         Rubric.load(rubric)
     for said in re.findall(
@@ -183,6 +192,8 @@ def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch
 
 def command_of(config: Path) -> str:
     """The command that an example configuration is for, which its name says."""
+    if "align_prop" in config.stem:
+        return "align-prop"
     (command,) = {"dpo", "grpo", "nft"}.intersection(config.stem.split("_")) or {"rpo"}
     return command
 
@@ -254,6 +265,7 @@ def test_every_page_is_in_the_index():
         GroupAdvantagesConfig,
         FlowGRPOConfig,
         DiffusionNFTConfig,
+        AlignPropConfig,
         DiffusionDPOConfig,
     ],
 )
@@ -276,7 +288,7 @@ def inherited_fields(config) -> set[str]:
     return {field.name for base in config.__mro__[1:] if is_dataclass(base) for field in fields(base)}
 
 
-@pytest.mark.parametrize("command", ["dpo", "grpo", "nft"])
+@pytest.mark.parametrize("command", ["dpo", "grpo", "nft", "align-prop"])
 def test_page_of_a_trainer_says_which_defaults_it_overrides(command):
     _, config, page = COMMANDS[command]
     said = (ROOT / "docs" / "source" / page).read_text(encoding="utf-8").partition(f"### {config.__name__}\n")[2]
@@ -307,6 +319,7 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
         # two optimizer steps for a rollout, and what is logged then alone
         own = {
             "grpo": "--num_generations 4 --loss_type dppo --steps_per_generation 2 --max_steps 2",
+            "align-prop": "--max_steps 1",
             "rpo": "--max_steps 1 --eval_strategy steps --eval_steps 1 --sde_window_size 2 --sde_window_range 0 3",
             "dpo": "--max_steps 2 --num_eval_prompts 2 --num_label_checks 0 --dataset_split train[:16]",
         }
@@ -314,7 +327,8 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
         if command == "dpo":  # held-out pairs in place of prompts
             briefly = ["--eval_dataset_split", "test[:3]", *BRIEFLY[4:]]
         main([
-            command, "--config", f"examples/configs/tiny_scenes_{command}.yaml", "--output_dir", str(output),
+            command, "--config", f"examples/configs/tiny_scenes_{command.replace('-', '_')}.yaml", "--output_dir",
+            str(output),
             "--per_device_train_batch_size", "8", *own[command].split(), "--save_strategy", "no", *briefly,
         ])  # fmt: skip
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
@@ -327,7 +341,7 @@ def test_every_logged_metric_is_explained(command, workplace, monkeypatch):
     pages = dict.fromkeys(["rpo_trainer.md", COMMANDS[command][2]])  # what all share stands in the first
     explained = set().union(*map(explained_metrics, pages))
     for name in logged:
-        name = re.sub(r"^rewards/.*/", "rewards/<name>/", name)
+        name = re.sub(r"^(eval_)?rewards/.*/", r"\1rewards/<name>/", name)
         name = re.sub(r"^(watch|eval_watch)/.*/", r"\1/<name>/", name)
         name = re.sub(r"^eval_success/.*", "eval_success/<criterion>", name)
         name = re.sub(r"^eval_judge/.*", "eval_judge/...", name)

@@ -83,5 +83,9 @@ MUTATIONS = [
      "chat/test_sleeping.py"),
     ("workers wait for the threads of the run they were forked from", "chat/at_exit.py", " and os.getpid() == process",
      "", "chat/test_at_exit.py::test_workers_forked_from_a_run_with_a_judge_end_without_waiting_for_its_threads"),
+    ("patches turned on their side", "chat/with_gradient.py", "permute(1, 4, 2, 5, 0, 3, 6)",
+     "permute(1, 4, 2, 5, 0, 6, 3)", "judges/test_rubric_with_gradient.py"),
+    ("reward of the second picture", "judges/with_gradient.py", "first - both", "second - both",
+     "judges/test_rubric_with_gradient.py"),
 ]
 # fmt: on

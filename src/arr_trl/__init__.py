@@ -9,6 +9,8 @@ from .version import __version__
 
 
 _PUBLIC = {
+    "AlignPropConfig": ".trainer",
+    "AlignPropTrainer": ".trainer",
     "AutoRubric": ".autorubric",
     "AutoRubricConfig": ".autorubric",
     "Criterion": ".rubrics",

@@ -56,7 +56,7 @@ NOT_HERE = {
     "checks (largest relative difference from central differences)": "how the vectors were checked",
     "fdfo": "paired trajectories are an experiment of their own",
     "fdfo/on_policy": "paired trajectories are an experiment of their own",
-    "backprop": "no trainer differentiates a reward",
+    "backprop": "steps of a sampler, held in sampling/test_backprop.py",
     "weights": "the old policy and the average are weights of a trainer, not objectives",
     "noise_levels": "the trainer draws them from its pipeline's schedule",
 }

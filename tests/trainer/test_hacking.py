@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_diffusion_nft_trainer import build, config
 
+from arr_trl.trainer import FlowConfig
 from arr_trl.trainer.hacking import HackingCallback, agreement, signs
 
 
@@ -80,7 +81,7 @@ def test_verdicts_that_part_are_told_once(caplog):
     callback = HackingCallback()
     state = type("State", (), {"is_world_process_zero": True, "log_history": history, "global_step": 6})
     for _ in range(3):
-        callback.on_log(None, state, None)
+        callback.on_log(FlowConfig(output_dir="unused", use_cpu=True, bf16=False), state, None)
     assert caplog.text.count("agrees with the reward") == 1
 
 
@@ -95,6 +96,15 @@ def test_win_rates_that_part():
     ).values()
     assert "prefers the trained model in 55%" in sentence
     assert signs(logs(**{"eval_win_rate": [0.6, 0.7, 0.6], "eval_watch/judge/win_rate": [0.58, 0.62, 0.55]})) == {}
+
+
+def test_reward_that_rises_while_the_judge_turns_away():
+    rewards = {"eval_reward": [1.0, 2.0, 3.0]}
+    (sentence,) = signs(logs(**rewards, eval_win_rate=[0.6, 0.7, 0.6])).values()
+    assert "preferred in 60% of the evaluation's prompts, after 70% at its best" in sentence
+    assert signs(logs(**rewards, eval_win_rate=[0.6, 0.7, 0.7])) == {}
+    # where the reward falls too, it is not followed into what the judge does not like
+    assert signs(logs(eval_reward=[1.0, 3.0, 2.0], eval_win_rate=[0.6, 0.7, 0.6])) == {}
 
 
 def test_pictures_that_run_away():

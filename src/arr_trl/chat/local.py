@@ -111,7 +111,7 @@ class LocalChatModel:
 
     def _answer(self, requests: list[ChatRequest]) -> list[ChatReply]:
         choices = requests[0].choices
-        spellings = None if choices is None else {choice: self._tokens_of(choice) for choice in choices}
+        spellings = None if choices is None else {choice: self.tokens_of(choice) for choice in choices}
         try:
             return self._generate(requests) if spellings is None else self._choose(requests, spellings)
         except Exception as error:  # a picture that cannot be read, no memory left: a failure is a reply
@@ -137,7 +137,8 @@ class LocalChatModel:
             for start in range(0, len(indices), self.batch_size):
                 yield indices[start : start + self.batch_size]
 
-    def _inputs(self, requests: list[ChatRequest]) -> Any:
+    def inputs_of(self, requests: list[ChatRequest]) -> Any:
+        """What the network takes of some requests, padded to the longest."""
         conversations = [
             [{"role": m["role"], "content": [self._part(part) for part in m["content"]]} for m in request.messages]
             for request in requests
@@ -160,7 +161,7 @@ class LocalChatModel:
         return {"type": "image", "image": image}
 
     def _generate(self, requests: list[ChatRequest]) -> list[ChatReply]:
-        inputs = self._inputs(requests)
+        inputs = self.inputs_of(requests)
         temperature, longest = requests[0].temperature, requests[0].max_tokens
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
         drawn = dict(requests[0].sampling)
@@ -197,7 +198,7 @@ class LocalChatModel:
 
     def _choose(self, requests: list[ChatRequest], spellings: dict[str, list[int]]) -> list[ChatReply]:
         """Log-probabilities of the choices as first token, from one forward."""
-        inputs = self._inputs(requests)
+        inputs = self.inputs_of(requests)
         # `generate`, not a plain forward: it derives positions from the padding
         output = self.vlm.generate(
             **inputs,
@@ -221,7 +222,7 @@ class LocalChatModel:
             for logprobs_V, mask in zip(logprobs_BV, inputs["attention_mask"], strict=True)
         ]
 
-    def _tokens_of(self, choice: str) -> list[int]:
+    def tokens_of(self, choice: str) -> list[int]:
         """Tokens that stand for a choice: with and without a space before it."""
         encoded = [self.processor.tokenizer.encode(text, add_special_tokens=False) for text in (choice, f" {choice}")]
         tokens = sorted({ids[0] for ids in encoded if len(ids) == 1})

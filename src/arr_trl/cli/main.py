@@ -8,11 +8,12 @@ from importlib import import_module
 from ..version import __version__
 
 
-# name of the command, which is also its module: what it does
+# name of the command, which is also its module, `-` as `_`: what it does
 COMMANDS = {
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",
+    "align-prop": "Train a LoRA adapter with the gradient of a reward: AlignProp, DRaFT, ReFL, DRTune, LeapAlign.",
     "dpo": "Train a LoRA adapter with Diffusion-DPO on preference data, without drawing pictures.",
     "pairs": "Make preference pairs: by critique and edit, best against worst, or of what a run drew and judged.",
     "vote": "Vote on pairs of pictures on a page of this machine, and see how raters agree.",
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
+        return import_module(f"arr_trl.cli.{args.command.replace('-', '_')}").run(argv[1:])
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -339,6 +339,10 @@ class RubricJudge(JudgeReward):
     def _orders(self, row: JudgeRow, digests: dict[int, str]) -> list[tuple[int, ...]]:
         return orders_shown(self.order, self.seed, row.prompt, [digests[id(image)] for image in row.images])
 
+    def request(self, row: JudgeRow, positions: tuple[int, ...]) -> ChatRequest:
+        """What the model is asked about a row under the judge's rubric, its candidates shown in these positions."""
+        return self._request(row, self.rubric, positions, f"{self.mode.template}.{self.language}")
+
     def _request(self, row: JudgeRow, rubric: Rubric, positions: tuple[int, ...], name: str) -> ChatRequest:
         content = render_content(
             name,

@@ -6,7 +6,11 @@ from diffusers.hooks import apply_group_offloading
 
 
 def move_pipeline(
-    pipeline: DiffusionPipeline, device: torch.device, offload_encoders: bool = False, move_transformer: bool = True
+    pipeline: DiffusionPipeline,
+    device: torch.device,
+    offload_encoders: bool = False,
+    move_transformer: bool = True,
+    keep_autoencoder: bool = False,
 ) -> None:
     """
     Move the networks of a pipeline to a device.
@@ -18,11 +22,14 @@ def move_pipeline(
             Leave encoders and autoencoder in CPU memory; diffusers brings each layer to `device` for its forward.
         move_transformer (`bool`, *optional*, defaults to `True`):
             Without it the transformer stays where it is, for what shards it to place: whole it may not fit.
+        keep_autoencoder (`bool`, *optional*, defaults to `False`):
+            Leave the autoencoder out of `offload_encoders`: its layers would be gone in a backward pass through it.
     """
     for name, module in pipeline.components.items():
         if not isinstance(module, torch.nn.Module) or (name == pipeline.transformer_name and not move_transformer):
             continue
-        if offload_encoders and name != pipeline.transformer_name:
+        stays = name == pipeline.transformer_name or (keep_autoencoder and name == "vae")
+        if offload_encoders and not stays:
             apply_group_offloading(module, device, offload_type="leaf_level")
         else:
             module.to(device)

@@ -4,6 +4,7 @@ from .judge import TinyScenesJudge
 from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
 from .preferences import preferences
 from .scenes import Caption, SceneObject, captions, check, read, render
+from .soft_reader import soft_criteria, soft_success
 from .threads import how_long, use_one_thread
 from .world import edit_prompts, edit_success, pairs, prompts, success
 
@@ -34,6 +35,8 @@ __all__ = [
     "prompts",
     "read",
     "render",
+    "soft_criteria",
+    "soft_success",
     "success",
     "use_one_thread",
 ]

@@ -1,5 +1,7 @@
 from ..rewards import RewardError
 from ..runtime import CheckpointError, TrainingInterrupted
+from .align_prop_config import AlignPropConfig
+from .align_prop_trainer import AlignPropTrainer
 from .diffusion_dpo_config import DiffusionDPOConfig
 from .diffusion_dpo_trainer import DiffusionDPOTrainer
 from .diffusion_nft_config import DiffusionNFTConfig
@@ -18,6 +20,8 @@ from .trajectory_trainer import TrajectoryTrainer
 
 
 __all__ = [
+    "AlignPropConfig",
+    "AlignPropTrainer",
     "CheckpointError",
     "DiffusionDPOConfig",
     "DiffusionDPOTrainer",

@@ -24,6 +24,7 @@ def adapter_card(
     log_history: Sequence[dict[str, float]],
     num_processes: int,
     trainer_class: type,
+    compared_by: Sequence[Callable] = (),
     **facts: Any,
 ) -> AdapterCard:
     """
@@ -37,11 +38,12 @@ def adapter_card(
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
         trainer_class (`type`): what trained.
+        compared_by (`Sequence[Callable]`, *optional*): what compares in evaluations beside.
         facts:
             what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`, `released`,
             `gallery`, `preferences`.
     """
-    judges = [func for func in reward_funcs if isinstance(func, JudgeReward)]
+    judges = [func for func in (*reward_funcs, *compared_by) if isinstance(func, JudgeReward)]
     rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))
     curve = [
         {"step": entry["step"], "win rate": entry["eval_win_rate"]}
@@ -74,7 +76,7 @@ def adapter_card(
         further_rubrics=rubrics[1:],
         judge=", ".join(dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)) or None,
         learning_curve=curve,
-        **_method(trainer_class, is_judged=bool(judges)),
+        **_method(trainer_class, is_judged=any(isinstance(func, JudgeReward) for func in reward_funcs)),
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),
         versions={name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")},

@@ -22,8 +22,9 @@ from ..folders import check_writable
 from ..judges import JudgeFailureError, JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config, check_model_card
-from ..rewards import Scorer, check_columns, met_criteria
+from ..rewards import ModelScorer, Scorer, check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
+from .align_prop_config import AlignPropConfig
 from .flow_config import FlowConfig
 from .inherited import check_inherited
 from .online_config import OnlineConfig
@@ -80,7 +81,34 @@ def check_arguments(
         if dataset is not None:
             check_prompts(dataset, name)
             check_columns(dataset.column_names or next(iter(dataset)), name)
-    for func in [*reward_funcs, *watch_funcs]:
+    check_judges_and_scorers([*reward_funcs, *watch_funcs], args, train_dataset, eval_dataset)
+    _check_best_metric(args, reward_funcs, eval_funcs)
+    check_lora_config(peft_config)
+    if peft_config.lora_dropout:
+        raise ValueError(
+            f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
+            "that sampled; set it to 0."
+        )
+    check_writable(args.output_dir, "output_dir")
+    check_model_card(args.output_dir)
+    if args.prompt_cache_dir is not None:
+        check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+
+
+def check_judges_and_scorers(
+    funcs: list[Callable],
+    args: FlowConfig,
+    train_dataset: Dataset | IterableDataset,
+    eval_dataset: Dataset | None,
+) -> None:
+    """
+    Hold the judges among reward functions to the rows and to the number of candidates that they will be asked about, and
+    find out whether scorers can score.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change; and what the `check` of a judge or scorer raises.
+    """
+    for func in funcs:
         if isinstance(func, JudgeReward):
             if func.sleeps and args.world_size > 1:
                 raise ValueError(
@@ -94,17 +122,41 @@ def check_arguments(
             func.check_for(candidates, _num_sources(train_dataset))
         elif isinstance(func, Scorer):
             func.check()
-    _check_best_metric(args, reward_funcs, eval_funcs)
-    check_lora_config(peft_config)
-    if peft_config.lora_dropout:
+
+
+def check_rewards_have_gradients(
+    args: AlignPropConfig, reward_funcs: list[Callable], train_dataset: Dataset | IterableDataset | None
+) -> None:
+    """
+    Refuse what a gradient cannot be passed back through, and what it was not verified for.
+
+    Raises:
+        `TypeError`: when a judge, or a scorer that is not in this process, is among the reward functions.
+        `ValueError`: when the run is sharded, or a dataset has fewer prompts than an optimizer step.
+    """
+    for func in reward_funcs:
+        if isinstance(func, JudgeReward):
+            raise TypeError(
+                f"A {type(func).__name__} cannot be a reward here: it reads finished pictures and says which is better, and "
+                "a verdict has no gradient to pass back. Train on it with RPOTrainer, FlowGRPOTrainer or "
+                "DiffusionNFTTrainer, or give it as `eval_reward_funcs`, and evaluations are judged by it."
+            )
+        if isinstance(func, Scorer) and not isinstance(func, ModelScorer):
+            raise TypeError(
+                f"{type(func).__name__} scores pictures outside of torch, and there is no gradient to pass back. Take a scorer "
+                "with its model in this process, or train on this one with FlowGRPOTrainer or DiffusionNFTTrainer."
+            )
+    if uses_fsdp(args) or args.deepspeed_plugin is not None:
         raise ValueError(
-            f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
-            "that sampled; set it to 0."
+            "A gradient through several steps goes through the network several times before one backward, which FSDP and "
+            "DeepSpeed are not verified for here. Take one process, or several with `--accelerate_config ddp`."
         )
-    check_writable(args.output_dir, "output_dir")
-    check_model_card(args.output_dir)
-    if args.prompt_cache_dir is not None:
-        check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+    needed = args.pictures_per_draw
+    if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, and one optimizer step takes {needed}; add prompts or lower "
+            "per_device_train_batch_size × gradient_accumulation_steps."
+        )
 
 
 def _num_sources(dataset: Dataset | IterableDataset) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies import FlowPolicy
+from .align_prop_config import AlignPropConfig
 from .diffusion_nft_config import DiffusionNFTConfig
 from .online_config import OnlineConfig
 from .trajectory_config import TrajectoryConfig
@@ -91,6 +92,45 @@ def forward_point_forwards(
         in_rollout * prompts * n * args.num_inference_steps,
         in_loss * args.num_iterations * points,
         in_loss * without_gradient * points,  # they stay for the other iterations
+    )
+
+
+def backprop_forwards(args: AlignPropConfig, guided: bool = False) -> list[Forwards]:
+    """
+    What the pictures of one optimizer step on one device cost, the least and the most; see [`rollout_forwards`].
+
+    Args:
+        args ([`AlignPropConfig`]): the configuration.
+        guided (`bool`, *optional*, defaults to `False`): whether guidance has a second branch, here and there.
+    """
+    steps, (first, end) = args.num_inference_steps, args.backprop_range
+    most = args.backprop_steps
+    without_and_with = {
+        "last": [(steps - count, count) for count in (args.min_backprop_steps or most, most)],
+        "random": [(steps - most, most)],
+        "refl": [(first, 1), (end - 1, 1)],
+        "leap": [(steps, 2)],
+    }[args.backprop_strategy]
+    pictures = args.per_device_train_batch_size * args.gradient_accumulation_steps * (2 if guided else 1)
+    costs = {
+        Forwards(pictures * without, pictures * trained, pictures * trained if args.beta > 0 else 0)
+        for without, trained in without_and_with
+    }
+    return sorted(costs, key=lambda cost: cost.total)
+
+
+def describe_backprop(args: AlignPropConfig, forwards: Sequence[Forwards], num_processes: int) -> str:
+    """What one optimizer step consists of, in words; see [`describe`]."""
+    per_device = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    trained, passes = (
+        " to ".join(f"{count / per_device:.4g}" for count in sorted({getattr(cost, name) for cost in forwards}))
+        for name in ("training", "total")
+    )
+    return (
+        f"One optimizer step: {per_device * num_processes} pictures"
+        + (f", on {num_processes} devices" if num_processes > 1 else "")
+        + f", drawn {args.per_device_train_batch_size} at a time in {args.num_inference_steps} steps; {trained} passes of the "
+        f"transformer with gradient ({args.backprop_strategy!r}), {passes} in all for each picture."
     )
 
 

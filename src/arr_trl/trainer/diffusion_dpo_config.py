@@ -56,8 +56,6 @@ class DiffusionDPOConfig(FlowConfig):
         max_cached_pictures (`int`, *optional*, defaults to `1024`):
             How many encoded pictures are kept in CPU memory, the last used: .26 MB each at 512 pixels for FLUX.1. With
             `prompt_cache_dir` all of them are kept on disk.
-        shuffle_dataset (`bool`, *optional*, defaults to `True`):
-            Draw the rows in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `256`):
             Rows of a streamed dataset that are read and shuffled at a time, with their pictures as they are stored.
         num_label_checks (`int`, *optional*, defaults to `32`):
@@ -126,7 +124,6 @@ class DiffusionDPOConfig(FlowConfig):
     max_cached_pictures: int = field(
         default=1024, metadata={"help": "Encoded pictures that are kept in CPU memory, the last used."}
     )
-    shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the rows in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=256, metadata={"help": "Rows of a streamed dataset that are read and shuffled at a time."}
     )

@@ -74,6 +74,13 @@ class FlowConfig(_BaseConfig):
             Guidance of rollout, training and evaluation, as in the pipeline's `__call__` (`true_cfg_scale` of
             Qwen-Image). By default the family's own: 3.5 for FLUX.1-dev.
 
+        > Parameters that control the order of the rows
+
+        shuffle_dataset (`bool`, *optional*, defaults to `True`):
+            Draw the rows in a new order each epoch.
+        shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
+            Rows of a streamed dataset that are read and shuffled at a time.
+
         > Parameters that control rewards and evaluation
 
         reward_weights (`list[float]`, *optional*):
@@ -212,6 +219,11 @@ class FlowConfig(_BaseConfig):
         },
     )
 
+    shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the rows in a new order each epoch."})
+    shuffle_buffer_size: int = field(
+        default=1000, metadata={"help": "Rows of a streamed dataset that are read and shuffled at a time."}
+    )
+
     reward_weights: Annotated[list[float] | None, ROLLOUT] = field(
         default=None, metadata={"help": "Weight of each reward function. Unset, all 1."}
     )
@@ -270,6 +282,8 @@ class FlowConfig(_BaseConfig):
             "max_sequence_length",
             "max_cached_prompts",
         )
+        if self.shuffle_buffer_size < 1:
+            raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} has to be at least one row.")
         self._check_training()
         self._check_adapter()
         self._check_memory()
@@ -358,6 +372,16 @@ class FlowConfig(_BaseConfig):
     def prompt_seed(self) -> int:
         """Seed of the order of the prompts: `data_seed`, and `seed` where there is none."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def pictures_per_draw(self) -> int:
+        """Pictures that all processes draw before what is measured of them is logged; 0 where none are drawn in training."""
+        return 0
+
+    @property
+    def decodes_with_gradient(self) -> bool:
+        """Whether a backward pass goes through the autoencoder."""
+        return False
 
     @property
     def keeps_reference(self) -> bool:

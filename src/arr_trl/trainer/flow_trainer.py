@@ -74,6 +74,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         self.watch_funcs = watch_funcs if isinstance(watch_funcs, list) else [watch_funcs] if watch_funcs else []
         self.watch_func_names = [get_callable_name(f) for f in self.watch_funcs]
         asked = [*self.reward_funcs, *self.watch_funcs]
+        self._compared_by: list[Callable] = []  # in evaluations, beside them
         self._only_judges = all(isinstance(f, JudgeReward) for f in asked)  # which take no other columns
         peft_config, start = adapter_to_train(model, args, peft_config)
 
@@ -355,6 +356,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             self.state.log_history,
             self.accelerator.num_processes,
             type(self),
+            self._compared_by,
             prompt=self._card_prompt,
             datasets=self._dataset_names,
             results=self.evaluation if belongs else None,

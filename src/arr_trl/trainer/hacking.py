@@ -7,8 +7,6 @@ from statistics import fmean
 import torch
 from transformers import TrainerCallback
 
-from .online_config import OnlineConfig
-
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +31,7 @@ class HackingCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if not state.is_world_process_zero:
             return
-        recent = _RECENT
-        if isinstance(args, OnlineConfig):
-            pictures = args.prompts_per_rollout * args.num_generations * args.world_size
-            recent = max(_RECENT, -(-FEW_PICTURES // pictures))
+        recent = max(_RECENT, -(-FEW_PICTURES // args.pictures_per_draw)) if args.pictures_per_draw else _RECENT
         for kind, sentence in signs(state.log_history, recent).items():
             if kind not in self.warnings:
                 self.warnings[kind] = sentence
@@ -55,6 +50,7 @@ def signs(history: Sequence[Mapping[str, float]], recent: int = _RECENT) -> dict
             found[f"win rate of {func}"] = parting_win_rates(
                 _curve(history, "eval_win_rate"), _curve(history, name), func
             )
+    found["win rate"] = parting_reward(_curve(history, "eval_reward"), _curve(history, "eval_win_rate"))
     for name in _MOST:
         found[name] = run_away(_curve(history, f"pictures/{name}"), name, recent)
     found["colors"] = other_colors(_curve(history, "pictures/histogram_distance"), recent)
@@ -88,6 +84,17 @@ def parting_win_rates(rewarded: Sequence[float], watched: Sequence[float], func:
         f"{func} prefers the trained model in {watched[-1]:.0%} of the evaluation's prompts, after {max(watched):.0%} at its "
         f"best (`eval_watch/{func}/win_rate`), while the reward's win rate is {rewarded[-1]:.0%}: the reward rises without "
         "what it is meant for. Go back to the checkpoint of the best, and mend what the judge does not see."
+    )
+
+
+def parting_reward(rewards: Sequence[float], win_rates: Sequence[float]) -> str | None:
+    """A reward with a gradient that rises while those who compare in evaluations prefer the trained model less."""
+    if len(win_rates) < 2 or len(rewards) < 2 or max(win_rates) - win_rates[-1] <= 0.05 or rewards[-1] < max(rewards):
+        return None
+    return (
+        f"the trained model is preferred in {win_rates[-1]:.0%} of the evaluation's prompts, after {max(win_rates):.0%} at its "
+        f"best (`eval_win_rate`), while the reward has never been as high ({rewards[-1]:.3g}, `eval_reward`): its gradient "
+        "leads where it was not meant to. Go back to the checkpoint of the best, set `early_stopping`, or raise `beta`."
     )
 
 

@@ -57,10 +57,6 @@ class OnlineConfig(FlowConfig):
             Price of a million tokens that a judge reads.
         price_out (`float`, *optional*):
             Price of a million tokens that a judge writes.
-        shuffle_dataset (`bool`, *optional*, defaults to `True`):
-            Draw the prompts in a new order each epoch.
-        shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
-            Prompts of a streamed dataset that are read and shuffled at a time.
 
         > Parameters that control what is written
 
@@ -139,10 +135,6 @@ class OnlineConfig(FlowConfig):
     price_out: float | None = field(
         default=None, metadata={"help": "Price of a million tokens that a judge writes, for the cost."}
     )
-    shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
-    shuffle_buffer_size: int = field(
-        default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
-    )
 
     log_completions: bool = field(
         default=False,
@@ -176,8 +168,6 @@ class OnlineConfig(FlowConfig):
             raise ValueError(
                 f"num_generations={self.num_generations} leaves nothing to compare; use at least 2 candidates per prompt."
             )
-        if self.shuffle_buffer_size < 1:
-            raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} has to be at least one prompt.")
         self._check_one_of("classifier_free_guidance", "both", "rollout", "off")
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
@@ -236,6 +226,10 @@ class OnlineConfig(FlowConfig):
     def steps_per_rollout(self) -> int:
         """Micro-steps that train on one rollout, however often each of its rows comes."""
         return self.steps_per_generation * self.num_iterations
+
+    @property
+    def pictures_per_draw(self) -> int:
+        return self.prompts_per_rollout * self.num_generations * self.world_size
 
     @property
     def on_policy(self) -> bool:

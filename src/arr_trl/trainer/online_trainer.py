@@ -13,19 +13,9 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from PIL import Image
 from torch.profiler import record_function
-from torch.utils.data import DataLoader, Sampler
 
 from ..adapter_names import called
-from ..data import (
-    SOURCE_COLUMN,
-    RepeatSampler,
-    RepeatStream,
-    RowError,
-    decode_columns,
-    decode_sources,
-    read_rows,
-)
-from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
+from ..data import SOURCE_COLUMN, decode_columns
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
@@ -36,8 +26,9 @@ from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe, unseen_prompts
 from .flow_trainer import FlowTrainer
-from .hacking import FEW_PICTURES, agreement
+from .hacking import agreement
 from .online_config import OnlineConfig
+from .prompt_batches import PromptBatches
 from .trainable import Model
 from .watch import HealthCallback
 
@@ -45,7 +36,7 @@ from .watch import HealthCallback
 logger = logging.getLogger(__name__)
 
 
-class OnlineTrainer(FlowTrainer):
+class OnlineTrainer(PromptBatches, FlowTrainer):
     """
     Base of trainers that draw candidates of each prompt, let judges compare them, and train on what those say. A
     subclass says how candidates are drawn and what is kept of them ([`~OnlineTrainer._draw`]), what rewards are worth
@@ -62,8 +53,6 @@ class OnlineTrainer(FlowTrainer):
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
         self._is_judged = False  # whether any candidate had a reward so far
-        self._stream: RepeatStream | None = None
-        self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
         judges = {n: f for n, f in zip(self.reward_func_names, self.reward_funcs, strict=True) if f in self._judges}
         args, folder = self.args, Path(self.args.output_dir) / "canary"
@@ -150,42 +139,8 @@ class OnlineTrainer(FlowTrainer):
         per_rollout = sum(of_rollout) / len(of_rollout)
         return per_rollout * args.gradient_accumulation_steps / args.steps_per_rollout
 
-    # Data
-
-    def get_train_dataloader(self) -> DataLoader:
-        # places: of all micro-steps that get those of a rollout, one reads the rows
-        dataset = self.train_dataset if self._streams() else range(len(self.train_dataset))
-        if isinstance(dataset, IterableDataset):
-            dataset = self._stream = RepeatStream(
-                dataset,
-                self._global_prompts(),
-                self.args.steps_per_rollout,
-                self.args.shuffle_dataset,
-                self.args.prompt_seed,
-                self.args.shuffle_buffer_size,
-            )
-            if self.last_checkpoint is not None:
-                self._stream.load_state_dict(self._load_process_state(self.last_checkpoint)["stream"])
-        return self._get_dataloader(
-            dataset=dataset,
-            description="Training",
-            batch_size=self.args.prompts_per_rollout,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
-        )
-
-    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
-        dataset = self.train_dataset if dataset is None else dataset
-        return RepeatSampler(
-            len(dataset),
-            self._global_prompts(),
-            self.args.steps_per_rollout,
-            self.args.shuffle_dataset,
-            self.args.prompt_seed,
-        )
-
-    def _global_prompts(self) -> int:
-        return self.args.prompts_per_rollout * self.accelerator.num_processes
+    def _prompts_of_a_batch(self) -> tuple[int, int]:
+        return self.args.prompts_per_rollout, self.args.steps_per_rollout
 
     @property
     def _judges(self) -> list[JudgeReward]:
@@ -211,7 +166,7 @@ class OnlineTrainer(FlowTrainer):
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
-            sampled = self._sample(self._usable(batch))
+            sampled = self._sample(self._usable(batch, self.args.rollout_batch_size))
             if not self.args.pipelined_judge:
                 self._buffered_inputs = self._score(sampled)
             else:
@@ -293,12 +248,7 @@ class OnlineTrainer(FlowTrainer):
     def _watch_rollout(self, rows: list[dict[str, Any]], images: list[Image.Image], rewards_NF: torch.Tensor) -> None:
         """Measure what is not rewarded: how the pictures change, and now and then what `watch_funcs` say of them."""
         metrics, n = self._metrics["train"], self.args.num_generations
-        for name, values in picture_statistics(images).items():
-            metrics[f"pictures/{name}"] += values
-        colors = sum(gather_object([color_histogram(images)]))
-        if sum(self._first_colors) < FEW_PICTURES:
-            self._first_colors = (self._first_colors + colors).tolist()
-        metrics["pictures/histogram_distance"].append(histogram_distance(self._first_colors, colors))
+        self._watch_pictures(images)
         if not self.watch_funcs or self._step // self.args.steps_per_rollout % self.args.watch_every:
             return
         rewards_PN = self._combine_rewards(rewards_NF, n)
@@ -334,21 +284,6 @@ class OnlineTrainer(FlowTrainer):
     def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
         buffer = join_buffers(sampled.parts, advantages_PN)
         return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
-
-    def _usable(self, batch: list[int] | list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of a batch with their sources decoded, once it is known that all of them can be encoded."""
-        rows, failure = [], None
-        try:
-            rows = decode_sources(batch if self._streams() else read_rows(self.train_dataset, batch))
-            chunk = self.args.rollout_batch_size or len(rows)
-            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
-                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
-        except ValueError as error:
-            failure = RowError(str(error))
-        except Exception as error:  # whatever disks, networks and encoders raise: the others wait for an answer
-            failure = error
-        self._stop_together(failure, "A row of another process cannot be used.")
-        return rows
 
     def _log_rollout(self, sampled: Sampled, rewards_NF: torch.Tensor, advantages_PN: torch.Tensor) -> None:
         metrics, rows, images = self._metrics["train"], sampled.rows, sampled.images
@@ -421,7 +356,6 @@ class OnlineTrainer(FlowTrainer):
             "buffered_inputs": self._buffered_inputs if steps else [],
             # what is with the judge when an error comes is sampled anew
             "pending": None if self._pending is None else self._pending.batches,
-            "first_colors": self._first_colors,
         }
 
     def _restore_owner_state(self, state: dict[str, Any]) -> None:
@@ -429,12 +363,10 @@ class OnlineTrainer(FlowTrainer):
         whole, steps = state["rollouts"]
         self._step = whole * self.args.steps_per_rollout + steps
         self._buffered_inputs = state["buffered_inputs"]
-        self._first_colors = state.get("first_colors", [0.0])  # older checkpoints have none
         self._pending = None if state["pending"] is None else Sampled(batches=state["pending"])
 
-    def _process_state(self) -> dict[str, Any]:
-        whole = self._step // self.args.steps_per_rollout
-        return super()._process_state() | {"stream": None if self._stream is None else self._stream.state_dict(whole)}
+    def _batches_taken(self) -> int:
+        return self._step // self.args.steps_per_rollout
 
 
 def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:

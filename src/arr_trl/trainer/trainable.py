@@ -132,6 +132,7 @@ def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accel
         accelerator.device,
         offload_encoders=args.offload_encoders,
         move_transformer=not accelerator.is_fsdp2,  # each block goes there when it is sharded
+        keep_autoencoder=args.decodes_with_gradient,
     )
     if args.prompt_cache_dir is not None:
         policy.keep_encodings(args.prompt_cache_dir)

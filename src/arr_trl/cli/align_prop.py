@@ -1,0 +1,58 @@
+"""`arr-trl align-prop`: the gradient of a reward, passed back through the steps that drew a picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .functions import import_functions
+from .train import quiet, train
+from .train_arguments import TrainArguments, build_training_judge
+
+
+if TYPE_CHECKING:
+    from ..trainer import AlignPropConfig
+
+
+@dataclass
+class AlignPropScriptArguments(TrainArguments):
+    """
+    What `arr-trl align-prop` takes beside [`AlignPropConfig`]: `reward_funcs` are functions of pixels with a gradient, and
+    the judge compares in evaluations.
+    """
+
+
+def load_rewards(script_args: AlignPropScriptArguments, training_args: "AlignPropConfig") -> dict[str, list[Callable]]:
+    """
+    The functions that reward, the judge of the evaluations, their ground truths, and what is only watched.
+
+    Raises:
+        `ValueError`: when there is no reward, a function cannot be imported, or the judge's options contradict each other.
+    """
+    if not script_args.reward_funcs:
+        raise ValueError(
+            "There is no reward: give `reward_funcs`, functions of pixels with a gradient. A judge has none, and `judge_model` "
+            "compares in evaluations; to train on its verdicts use `arr-trl rpo`, `grpo` or `nft`."
+        )
+    judge = build_training_judge(script_args, training_args)
+    return {
+        "reward_funcs": import_functions(script_args.reward_funcs),
+        "eval_reward_funcs": [] if judge is None else [judge],
+        "eval_funcs": import_functions(script_args.eval_funcs),
+        "watch_funcs": import_functions(script_args.watch_funcs),
+    }
+
+
+def run(argv: list[str]) -> int:
+    """Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status."""
+    with quiet():
+        from ..trainer import AlignPropConfig, AlignPropTrainer
+
+    return train(
+        argv,
+        "align-prop",
+        "Train with the gradient of a reward.",
+        AlignPropScriptArguments,
+        AlignPropConfig,
+        AlignPropTrainer,
+        load_rewards=load_rewards,
+    )

@@ -1,0 +1,339 @@
+"""Training by the gradient of a reward, passed back through the steps that drew a picture: AlignProp and its relatives."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from peft import LoraConfig
+from PIL import Image
+from torch.profiler import record_function
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
+
+from ..data import RepeatSampler, decode_columns
+from ..objectives import combine_rewards, velocity_kl
+from ..policies import Conditioning
+from ..rewards import RewardFunc, call, get_callable_name, read_rewards
+from ..rewards.pixels import as_pictures, as_pixels
+from ..rewards.with_gradient import BASE_PIXELS, PixelRewardFunc, asks_for_base_pixels, pixel_rewards
+from ..runtime.finite import not_finite
+from ..sampling import Velocity, denoise, denoise_with_gradient, jump_to_end, leap
+from .align_prop_config import AlignPropConfig
+from .buffer import prompt_generators, random_at
+from .checks import check_judges_and_scorers, check_rewards_have_gradients
+from .cost import backprop_forwards, describe_backprop
+from .flow_trainer import FlowTrainer
+from .frozen_adapters import use_frozen_copy
+from .prompt_batches import PromptBatches
+from .trainable import Model
+
+
+class AlignPropTrainer(PromptBatches, FlowTrainer):
+    """
+    Trainer for rewards with a gradient, which is passed back through the last steps of a picture's way from noise, or
+    through others: AlignProp ([paper](https://huggingface.co/papers/2310.03739)), DRaFT, ReFL, DRTune and LeapAlign, for the
+    flow-matching pipelines of diffusers. There are no candidates to compare.
+
+    Example:
+
+    ```python
+    from arr_trl import AlignPropConfig, AlignPropTrainer
+    from datasets import load_dataset
+
+
+    def brightness(prompts, pixels, **columns):
+        return pixels.mean((1, 2, 3))
+
+
+    trainer = AlignPropTrainer(
+        model="black-forest-labs/FLUX.1-dev",
+        reward_funcs=brightness,
+        args=AlignPropConfig(output_dir="AlignProp-FLUX.1-dev"),
+        train_dataset=load_dataset("json", data_files="prompts.jsonl", split="train"),
+    )
+    trainer.train()
+    ```
+
+    Args:
+        model, train_dataset, eval_dataset, eval_funcs, peft_config, callbacks, optimizers, watch_funcs:
+            As in [`RPOTrainer`]. What is only watched is asked in evaluations.
+        reward_funcs (`Callable` or `list[Callable]`):
+            Functions `f(prompts, pixels, **columns)` of pixels `[B, 3, H, W]` from 0 to 1, which return a tensor `[B]` with
+            a gradient. `columns` are the dataset's, and what other reward functions get. One that names an argument
+            `base_pixels` also gets the pictures that the base draws from the same noise.
+        eval_reward_funcs (`Callable` or `list[Callable]`, *optional*):
+            Judges, or other functions of finished pictures, by which evaluations compare the trained model with its base.
+            By default the reward itself does, and sees nothing of its own faults.
+        args ([`AlignPropConfig`], *optional*):
+            Configuration. If `None`, a default one is used.
+
+    Raises:
+        `TypeError`: when a judge is among `reward_funcs`.
+    """
+
+    _tag_names = ["arr_trl", "align-prop"]
+    _name = "AlignProp"
+    _paper = {"title": "Aligning Text-to-Image Diffusion Models with Reward Backpropagation", "id": "2310.03739"}
+    _config_class = AlignPropConfig
+
+    args: AlignPropConfig
+
+    def __init__(
+        self,
+        model: Model,
+        reward_funcs: PixelRewardFunc | list[PixelRewardFunc],
+        args: AlignPropConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | None = None,
+        eval_funcs: Callable | list[Callable] | None = None,
+        peft_config: LoraConfig | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+        watch_funcs: RewardFunc | list[RewardFunc] | None = None,
+        eval_reward_funcs: RewardFunc | list[RewardFunc] | None = None,
+    ):
+        given = eval_reward_funcs or []
+        self.eval_reward_funcs = given if isinstance(given, list) else [given]
+        super().__init__(
+            model, reward_funcs, args, train_dataset, eval_dataset, eval_funcs, peft_config, callbacks, optimizers,
+            watch_funcs,
+        )  # fmt: skip
+        self._compared_by = self.eval_reward_funcs
+        self._taken = 0  # micro-steps
+        vae = self.policy.pipeline.vae
+        if vae._supports_gradient_checkpointing:
+            vae.enable_gradient_checkpointing()
+
+    def _check_arguments(
+        self,
+        model: Model,
+        args: AlignPropConfig,
+        train_dataset: Dataset | IterableDataset | None,
+        eval_dataset: Dataset | None,
+        peft_config: LoraConfig,
+    ) -> None:
+        check_rewards_have_gradients(args, self.reward_funcs, train_dataset)
+        super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
+        check_judges_and_scorers(self.eval_reward_funcs, args, train_dataset, eval_dataset)
+
+    def batch_arithmetic(self) -> str:
+        guided = self.policy.uses_cfg(self.args.guidance_scale)
+        return describe_backprop(self.args, backprop_forwards(self.args, guided), self.accelerator.num_processes)
+
+    def passes_per_step(self) -> float:
+        costs = [cost.total for cost in backprop_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))]
+        return sum(costs) / len(costs)
+
+    # Data: a batch is what one micro-step draws, and an epoch is whole optimizer steps
+
+    def _prompts_of_a_batch(self) -> tuple[int, int]:
+        return self.args.per_device_train_batch_size, 1
+
+    def _batches_taken(self) -> int:
+        return self.state.global_step * self.args.gradient_accumulation_steps
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        dataset, args = self.train_dataset if dataset is None else dataset, self.args
+        return RepeatSampler(len(dataset), args.pictures_per_draw, 1, args.shuffle_dataset, args.prompt_seed)
+
+    def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return self._usable(batch)
+
+    def train(self, *args, **kwargs):
+        self._taken = 0
+        return super().train(*args, **kwargs)
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._taken += 1
+        return loss
+
+    # Drawing
+
+    def _noise(self, count: int) -> torch.Tensor:
+        """Of the pictures of this micro-step: a function of the step and of their places in the global batch."""
+        args, accelerator = self.args, self.accelerator
+        micro_step = self._taken % args.gradient_accumulation_steps
+        place = (micro_step * accelerator.num_processes + accelerator.process_index) * count
+        generators = prompt_generators(args.seed, self.state.global_step, place, count)
+        return self.policy.initial_noise(count, args.height, args.width, generators)
+
+    def _draw(
+        self,
+        model: torch.nn.Module,
+        velocity: Velocity,
+        noise: torch.Tensor,
+        conditioning: Conditioning,
+        steps: list[int],
+    ) -> torch.Tensor:
+        """Finished latents `[B, L, C]` with the gradient of `velocity` in `steps`."""
+        args, policy = self.args, self.policy
+        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(noise.device)
+
+        def follow(latents: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+            levels = sigmas[begin : end + 1]
+            return denoise(policy, model, latents, levels, conditioning, self._guidance_in_training())
+
+        latents = follow(noise, 0, steps[0])
+        if args.backprop_strategy == "refl":
+            return jump_to_end(velocity, latents, sigmas[steps[0]])
+        if args.backprop_strategy == "leap":
+            middle = follow(latents, *steps)
+            end = follow(middle, steps[1], args.num_inference_steps)
+            return leap(velocity, (latents, middle, end), sigmas[steps], args.leap_discount)
+        active = [step - steps[0] for step in steps]
+        return denoise_with_gradient(velocity, latents, sigmas[steps[0] :], active, args.detach_inputs)
+
+    def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels `[B, 3, H, W]` from 0 to 1, each picture decoded alone, once more in the backward."""
+
+        def decode(one: torch.Tensor) -> torch.Tensor:
+            return (self.policy.to_pixels(one, self.args.height, self.args.width).float() / 2 + 0.5).clamp(0, 1)
+
+        if not torch.is_grad_enabled():
+            return torch.cat([decode(one) for one in latents.split(1)])
+        return torch.cat([checkpoint(decode, one, use_reentrant=False) for one in latents.split(1)])
+
+    @torch.no_grad()
+    def _base_pixels(self, model: torch.nn.Module, noise: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """What the base draws from the same noise."""
+        args, policy = self.args, self.policy
+        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(noise.device)
+        with use_frozen_copy(self.accelerator.unwrap_model(model), None):
+            return self._pixels(denoise(policy, model, noise, sigmas, conditioning, self._guidance_in_training()))
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: list[dict[str, Any]],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> torch.Tensor:
+        args, metrics, step = self.args, self._metrics["train"], self.state.global_step
+        conditioning = self.policy.encode(inputs, args.height, args.width)
+        measured, distances = args.beta > 0 or self._log_follows(), []
+
+        def velocity(latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            predicted = self._velocity(model, latents, sigma, conditioning)
+            if measured and torch.is_grad_enabled():
+                reference = self._reference_velocity(model, latents.detach(), sigma, conditioning)
+                distances.append(velocity_kl(predicted, reference))
+            return predicted
+
+        noise = self._noise(len(inputs))
+        with record_function("align_prop/draw"):
+            latents = self._draw(
+                model, velocity, noise, conditioning, steps_with_gradient(args, random_at(args.seed, step))
+            )
+        with record_function("align_prop/decode"):
+            pixels = self._pixels(latents)
+        failure = None if pixels.isfinite().all() else not_finite("pictures", step + 1)
+        try:
+            with record_function("align_prop/reward"):
+                given = {}
+                if any(map(asks_for_base_pixels, self.reward_funcs)):
+                    given[BASE_PIXELS] = self._base_pixels(model, noise, conditioning)
+                rewards_BF = self._rewards_of(decode_columns(inputs, self.train_dataset), pixels, given)
+        except Exception as error:  # whatever the functions of users raise: the others wait for this process
+            failure = failure or error
+        self._stop_together(failure, "The pictures or rewards of another process failed.")
+        self._log_pictures(pixels, rewards_BF.detach())
+        reward_B = self._combined(rewards_BF)
+        loss_B = -reward_B if args.reward_ceiling is None else (args.reward_ceiling - reward_B).relu()
+        # without a reward a picture has no gradient, and is no reason for larger steps of the others
+        loss_B = torch.where(reward_B.isnan(), 0.0, loss_B)
+        if distances:
+            distance_B = torch.stack(distances).mean(0)
+            metrics["policy/kl"] += distance_B.tolist()
+            loss_B = loss_B + args.beta * distance_B
+        loss = loss_B.mean()
+        if loss.requires_grad:
+            self._log_gradient(loss, pixels)
+        return loss
+
+    def _rewards_of(
+        self, rows: list[dict[str, Any]], pixels: torch.Tensor, given: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Rewards `[B, F]` of pictures with their gradient, NaN where a function gave none."""
+        columns = self._columns(rows, 1) | {"log_extra": self._log_extra, "log_metric": self._log_metric}
+        rewards = [
+            pixel_rewards(func, name, pixels, columns | (given if asks_for_base_pixels(func) else {}))
+            for func, name in zip(self.reward_funcs, self.reward_func_names, strict=True)
+        ]
+        rewards_BF = torch.stack(rewards, 1)
+        return torch.where(rewards_BF.isfinite(), rewards_BF, torch.nan)
+
+    def _combined(self, rewards_BF: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the rewards of each picture, `[B]`."""
+        weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs), device=rewards_BF.device)
+        return combine_rewards(rewards_BF, 1, weights_F).squeeze(1)
+
+    def _log_pictures(self, pixels: torch.Tensor, rewards_BF: torch.Tensor) -> None:
+        metrics, shown = self._metrics["train"], pixels.detach()
+        for i, name in enumerate(self.reward_func_names):
+            of_func, missing = rewards_BF[:, i], rewards_BF[:, i].isnan()
+            metrics[f"rewards/{name}/mean"] += of_func[~missing].tolist()
+            metrics[f"rewards/{name}/missing_rate"] += missing.float().tolist()
+        metrics["reward"] += self._combined(rewards_BF).tolist()
+        # what is cut off at black or white has no gradient any more
+        metrics["pictures/clipped"] += ((shown <= 0) | (shown >= 1)).float().mean((1, 2, 3)).tolist()
+        self._watch_pictures(as_pictures(shown))
+
+    def _log_gradient(self, loss: torch.Tensor, pixels: torch.Tensor) -> None:
+        """In the backward, log how long the gradient of each picture's reward is at its pixels."""
+        scale = []  # of the whole loss: micro-steps, and what float16 is scaled by
+
+        def measure(gradient_BCHW: torch.Tensor) -> None:
+            norm_B = gradient_BCHW.flatten(1).norm(dim=1) * len(gradient_BCHW) / scale[0]
+            self._metrics["train"]["policy/reward_grad_norm"] += norm_B.tolist()
+
+        loss.register_hook(scale.append)
+        pixels.register_hook(measure)
+
+    # Evaluation
+
+    @torch.no_grad()
+    def _compared(self, rows: list[dict[str, Any]], pairs: list[Image.Image]) -> torch.Tensor:
+        metrics, rewards = self._metrics["eval"], []
+        for start in range(0, len(rows), self.args.per_device_eval_batch_size):
+            batch = slice(start, start + self.args.per_device_eval_batch_size)
+            base, trained = (as_pixels(pairs[i::2][batch], self.accelerator.device) for i in (0, 1))
+            of_models = [self._rewards_of(rows[batch], pixels, {BASE_PIXELS: base}) for pixels in (base, trained)]
+            rewards.append(torch.stack(of_models, 1).cpu())
+        rewards_P2F = torch.cat(rewards)
+        for i, name in enumerate(self.reward_func_names):
+            for k, suffix in enumerate(("_of_base", "")):
+                metrics[f"rewards/{name}/mean{suffix}"] += rewards_P2F[:, k, i].tolist()
+        rewards_P2 = self._combine_rewards(rewards_P2F.flatten(0, 1), 2)
+        metrics["reward_of_base"] += rewards_P2[:, 0].tolist()
+        metrics["reward"] += rewards_P2[:, 1].tolist()
+        if not self.eval_reward_funcs:
+            return rewards_P2
+        columns = self._columns(rows, 2) | {"log_extra": self._log_extra, "log_metric": self._log_metric}
+        outputs = [
+            (call(func, completions=pairs, **columns), get_callable_name(func)) for func in self.eval_reward_funcs
+        ]
+        judged_NF = torch.stack([read_rewards(output, name, len(pairs)) for output, name in outputs], 1)
+        return combine_rewards(judged_NF, 2, torch.ones(len(self.eval_reward_funcs)))
+
+
+def steps_with_gradient(args: AlignPropConfig, random: Random) -> list[int]:
+    """Which steps of the schedule have a gradient in an optimizer step, in order."""
+    first, end = args.backprop_range
+    if args.backprop_strategy == "refl":
+        return [random.randrange(first, end)]
+    if args.backprop_strategy == "leap":
+        return sorted(random.sample(range(first, end), 2))
+    count = args.backprop_steps
+    if args.backprop_strategy == "random":
+        apart = (end - first) // count
+        first += random.randrange(end - first - (count - 1) * apart)
+        return list(range(first, first + (count - 1) * apart + 1, apart))
+    if args.min_backprop_steps is not None:
+        count = random.randint(args.min_backprop_steps, count)
+    return list(range(args.num_inference_steps - count, args.num_inference_steps))
