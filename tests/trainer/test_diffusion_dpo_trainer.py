@@ -115,7 +115,17 @@ def test_a_step_makes_the_preferred_pictures_likelier_than_the_others(flux_pipel
 
 
 def test_guidance_has_no_second_branch_in_the_loss(tmp_path):
-    trainer = build(build_qwen_image(), tmp_path, guidance_scale=4.0)
+    trainer = build(
+        build_qwen_image(),
+        tmp_path,
+        guidance_scale=4.0,
+        eval_dataset=rows(2),
+        num_eval_samples=1,
+    )
+    # drawn with guidance and without, it is measured on pairs once
+    metrics = trainer.evaluate()
+    assert metrics["eval_rewards/accuracies"] == 0.5
+    assert metrics["eval_as_trained/guidance_scale"] == 1.0
     before = trainer.transformer_forwards
     trainer.compute_loss(trainer.model, batch(trainer))
     assert trainer.transformer_forwards - before == 2 * 2 * 2 * 2  # pairs, pictures, levels, and the reference
