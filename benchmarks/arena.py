@@ -8,6 +8,7 @@ python benchmarks/arena.py --output outputs/arena --only "nft" --seeds 0        
 python benchmarks/arena.py --output outputs/arena --judge noisy --candidates 4     # a judge that draws 10% of its answers
 python benchmarks/arena.py --output outputs/arena --task edit --candidates 4
 python benchmarks/arena.py --output outputs/arena --table                          # what was run so far
+python benchmarks/arena.py --output outputs/arena --picture arena.png "nft,n=4" "rpo,n=2"   # needs matplotlib
 ```
 
 A cell is a command of `arr-trl` with the settings of `COMMON`, those of its objective and its number of candidates for each
@@ -262,6 +263,28 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def draw(folder: Path, cells: list[str], file: Path) -> None:
+    """The truth about training's own candidates against passes: a line for each cell, and a band from its least seed to its best."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for cell in cells:
+        runs = [json.loads(path.read_text()) for path in sorted((folder / cell).glob("*/arena.json"))]
+        if not runs:
+            raise SystemExit(f"There is no run of {cell} in {folder}.")
+        last = runs[0]["truth"][-1][0]
+        passes = [step / last * runs[0]["most_passes"] for step, _ in runs[0]["truth"]]
+        curves = list(zip(*([share for _, share in run["truth"]] for run in runs), strict=True))
+        (line,) = axes.plot(passes, [100 * fmean(at) for at in curves], label=f"{cell} ({len(runs)} seeds)")
+        lows, highs = ([100 * choose(at) for at in curves] for choose in (min, max))
+        axes.fill_between(passes, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel="passes of the transformer, forward and backward", ylabel="candidates that meet all criteria, %")
+    axes.set_ylim(0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
@@ -271,8 +294,11 @@ def main() -> None:
     parser.add_argument("--judge", choices=list(JUDGES), default="clean")
     parser.add_argument("--task", choices=list(TASKS), default="images")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of all cells")
+    parser.add_argument("--picture", nargs="+", metavar=("FILE", "CELL"), help="draw cells that were run")
     parser.add_argument("--table", action="store_true", help="only show what was run")
     args = parser.parse_args()
+    if args.picture:
+        return draw(args.output, args.picture[1:], Path(args.picture[0]))
     if not args.table:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         extra = dict(setting.split("=", 1) for setting in args.set)

@@ -55,6 +55,8 @@ IMPORTS = {
     "torch._dynamo": ("config",),
     "torch.serialization": ("default_restore_location",),
     "torch.utils._pytree": ("tree_map_only",),
+    "transformers.image_utils": ("OPENAI_CLIP_MEAN", "OPENAI_CLIP_STD"),
+    "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl": ("smart_resize",),
     "transformers.trainer": ("OPTIMIZER_NAME", "SCHEDULER_NAME", "TRAINER_STATE_NAME"),
     "transformers.trainer_utils": ("HubStrategy", "rotate_checkpoints"),
     "transformers.utils": ("ADAPTER_SAFE_WEIGHTS_NAME",),

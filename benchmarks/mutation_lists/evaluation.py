@@ -45,5 +45,10 @@ MUTATIONS = [
     # intervals.py
     ("interval as narrow as if a few prompts were many", "intervals.py", "np.sqrt(n / (n - 1)) * _t_quantile(n - 1)",
      "1.96", "test_intervals.py"),
+    ("a judge measured on what it was fitted on", "evaluation/calibrate.py", '"calibrated": measured(held_out,',
+     '"calibrated": measured(fitted_on,', "evaluation/test_calibrate.py"),
+    ("the other order's lead with its sign", "evaluation/calibrate.py", "(leads[0], -leads[1])", "(leads[0], leads[1])",
+     "evaluation/test_calibrate.py"),
+    ("prompts on both sides", "evaluation/calibrate.py", "if j.prompt not in first]", "]", "evaluation/test_calibrate.py"),
 ]
 # fmt: on

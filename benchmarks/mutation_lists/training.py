@@ -203,5 +203,11 @@ MUTATIONS = [
     ("async reward needs a thread without a loop", "rewards/protocol.py",
      "return pool.submit(asyncio.run, _wait_for(output)).result()", "return asyncio.run(_wait_for(output))",
      "rewards/test_columns.py"),
+    ("a budget that the next rollout passes", "trainer/budget.py", "total + total / rollouts <= most", "total <= most",
+     "trainer/test_budget.py"),
+    ("a canary that moves unseen", "trainer/canary.py", "if moves[-1] > self.tolerance:", "if False:",
+     "trainer/test_canary.py"),
+    ("a judge that sleeps asked while candidates are drawn", "trainer/online_trainer.py", " if not judge.sleeps}", "}",
+     "trainer/test_sleeping_judge.py"),
 ]
 # fmt: on

@@ -57,6 +57,14 @@ def test_the_tie_margin_is_that_of_what_decides():
     assert judge_of(*two, "--judge_tie_margin", "0.2").tie_margin == 0.2
 
 
+def test_scores_of_an_ensemble_are_weighed_as_asked():
+    two = ("--judge_model", "tiny_scenes", "--rubric", "rubric.json", "count.json", "--judge_rule", "weighted_scores")
+    judge = judge_of(*two, "--judge_weights", "2", "0.5", "--judge_normalise", "none", "--judge_tie_margin", "0.1")
+    assert (judge.weights, judge.normalise, judge.tie_margin) == ([2.0, 0.5], "none", 0.1)
+    with pytest.raises(ValueError, match="`judge_weights` are those of several judges"):
+        judge_of("--judge_model", "tiny_scenes", "--rubric", "rubric.json", "--judge_weights", "1")
+
+
 def test_several_models_or_rubrics_make_an_ensemble():
     judge = judge_of(
         "--judge_model", "a", "b", "--base_url", "http://one:1/v1", "http://two:2/v1", "--rubric", "rubric.json"

@@ -66,6 +66,45 @@ def test_compare_tests_two_rubrics_on_the_same_pairs(folder, capsys):
     assert "McNemar" in capsys.readouterr().out
 
 
+def test_a_judge_is_fitted_to_pairs_and_asked_by_what_was_found(folder, capsys):
+    judge = ["--rubric", "rubric.json", "--judge_model", "tiny_scenes", "--judge_mode", "choice"]
+    assert run(["calibrate", "--pairs", "pairs.jsonl", *judge]) == 0
+    written = json.loads((folder / "calibration.json").read_text())
+    assert written["measured"]["pairs"] == written["measured"]["pairs_fitted_on"] == 4
+    assert written["measured"]["calibrated"]["accuracy"] == 1
+    printed = capsys.readouterr().out
+    assert "kappa" in printed
+    assert "--judge_calibration calibration.json" in printed
+    asked = ["eval", "--dataset", "pairs.jsonl", *judge, "--judge_calibration", "calibration.json"]
+    assert run(asked) == 0
+    assert json.loads((folder / "judge_eval.json").read_text())["calls"] == 0  # the answers are those of before
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "judge_mode=ranks has no margins that could be fitted"),
+        (["--judge_mode", "choice", "--judge_calibration", "c.json"], "is what this command writes"),
+        (["--judge_mode", "choice", "--rubric", "rubric.json", "weak.json"], "Several judges are fitted one by one"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told(folder, capsys, options, sentence):
+    with pytest.raises(SystemExit):
+        run(
+            [
+                "calibrate",
+                "--pairs",
+                "pairs.jsonl",
+                "--rubric",
+                "rubric.json",
+                "--judge_model",
+                "tiny_scenes",
+                *options,
+            ]
+        )
+    assert sentence in capsys.readouterr().err
+
+
 def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
     run(EVAL)
     capsys.readouterr()

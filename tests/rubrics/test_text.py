@@ -85,6 +85,7 @@ def test_a_thousand_odd_rubrics_survive_every_form():
     words = [
         "Theme:", "Tip 1:", "Rubric 2:", "- a", "* b", "**c**", "1.", "(weight 2)", "(essential)", "(weight", "x)", "#",
         "##", "手", "|", "---", "Task: a · Version: 2", "(essential, weight 3)", "(weight nan)", "(weight -1)", "→",
+        "(only if 1 is met)", "(only if",
     ]  # fmt: skip
     for _ in range(1000):
         criteria = [
@@ -93,8 +94,9 @@ def test_a_thousand_odd_rubrics_survive_every_form():
                 theme=draws.choice(["", "A", "B: c", "(weight 2)", "手"]),
                 weight=draws.choice([1.0, 1.0, 0.25, 3.5]),
                 essential=draws.random() < 0.3,
+                parent=draws.randint(1, number) if number and draws.random() < 0.2 else None,
             )
-            for _ in range(draws.randint(1, 5))
+            for number in range(draws.randint(1, 5))
         ]
         rubric = Rubric(name="r", criteria=criteria)
         assert parse_markdown(to_markdown(rubric)) == rubric, to_markdown(rubric)

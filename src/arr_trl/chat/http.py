@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest
 from .client import BODY, ServerClient, Verbatim, WholeBodyClient
 from .completions import NoCompletionError, kind_of_status, read_completion, retry_after_s, words_of_response
+from .sleeping import Sleeper
 from .wire import data_url, well_formed
 
 
@@ -73,6 +75,9 @@ class HTTPChatModel:
         extra_body (`dict`, *optional*):
             Further fields of the request, which win over ours; `None` removes a field. A model that takes no
             `max_tokens`, for example, wants `{"max_tokens": None, "max_completion_tokens": 2048}`.
+        sleep (`bool`, *optional*, defaults to `False`):
+            Whether the server gives its GPU memory back while nobody asks: a vLLM server started with
+            `--enable-sleep-mode` and `VLLM_SERVER_DEV_MODE=1`, on the GPU that trains. See [`~HTTPChatModel.awake`].
     """
 
     def __init__(
@@ -88,9 +93,12 @@ class HTTPChatModel:
         backoff_s: float = 1.0,
         max_image_size: int = 1024,
         extra_body: dict[str, Any] | None = None,
+        sleep: bool = False,
     ):
         if base_url is not None:
             check_address(base_url, "base_url")
+        elif sleep:
+            raise ValueError("sleep=True is for a vLLM server of your own; give its `base_url`.")
         check_key(api_key)
         if base_url is not None and provider is not None:
             raise ValueError("Give `base_url` (a server) or `provider` (an inference provider), not both.")
@@ -107,6 +115,8 @@ class HTTPChatModel:
         self.backoff_s = backoff_s
         self.max_image_size = max_image_size
         self.extra_body = dict(extra_body or {})
+        self.sleep = sleep
+        self._sleeper = Sleeper(base_url, api_key, timeout_s) if sleep else None
         self._api_key = api_key
         self._secrets = [secret for secret in (api_key, *secrets_in_url(base_url or "")) if secret]
         self._where = address_of(base_url) if base_url else f"provider {provider or 'auto'}"
@@ -150,6 +160,16 @@ class HTTPChatModel:
                 f"`vllm serve {self.model}` starts one at http://localhost:8000/v1."
             )
         raise ValueError(f"{failure.message} Check that the server serves a model named {self.model!r}.")
+
+    def awake(self) -> AbstractContextManager:
+        """
+        A server that sleeps, woken, and put to sleep again when the last of those who want it awake has done; any other is
+        awake.
+
+        Raises:
+            `ConnectionError`: when it cannot be woken or put to sleep.
+        """
+        return nullcontext() if self._sleeper is None else self._sleeper.awake()
 
     def close(self) -> None:
         """Close the connections. The object opens new ones when it is used again."""

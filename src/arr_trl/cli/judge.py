@@ -1,6 +1,6 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
-`arr-trl judge tifa`: questions about pictures.
+`arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
+from .judge_calibrate import run as run_calibrate
 from .judge_tifa import run as run_tifa
 
 
@@ -81,8 +82,9 @@ def run(argv: list[str]) -> int:
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
     commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
+    commands.add_parser("calibrate", help="Fit a judge's margins to labelled pairs.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    return {"eval": _eval, "log": _log, "tifa": run_tifa}[args.command](argv[1:])
+    return {"eval": _eval, "log": _log, "tifa": run_tifa, "calibrate": run_calibrate}[args.command](argv[1:])
 
 
 def _eval(argv: list[str]) -> int:

@@ -72,7 +72,13 @@ class JudgeArguments:
         default=None,
         metadata={
             "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), and "
-            "of mean margins with `judge_rule=mean_margin` (unset, 0)."
+            "of mean margins or scores with `judge_rule=mean_margin` or `weighted_scores` (unset, 0)."
+        },
+    )
+    judge_calibration: str | None = field(
+        default=None,
+        metadata={
+            "help": "File that `arr-trl judge calibrate` wrote, in place of `judge_tie_margin`, with `judge_mode=choice`."
         },
     )
     judge_score_range: list[int] = field(
@@ -81,7 +87,22 @@ class JudgeArguments:
     )
     judge_rule: str = field(
         default="majority",
-        metadata={"help": "How an ensemble decides.", "choices": ["majority", "mean_margin"]},
+        metadata={
+            "help": "How an ensemble decides: by `majority`, the `mean_margin` of pairs, or `weighted_scores`.",
+            "choices": ["majority", "mean_margin", "weighted_scores"],
+        },
+    )
+    judge_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "With `judge_rule=weighted_scores`, how much each judge counts. Unset, 1 each."},
+    )
+    judge_normalise: str = field(
+        default="group",
+        metadata={
+            "help": "With `judge_rule=weighted_scores`, what becomes of scores first: z-scores in the `group` of a prompt, "
+            "or `none`.",
+            "choices": ["group", "none"],
+        },
     )
     judge_language: str = field(
         default="en", metadata={"help": "Language of the judge's prompt.", "choices": ["en", "zh"]}
@@ -96,6 +117,13 @@ class JudgeArguments:
     )
     judge_max_image_size: int = field(
         default=1024, metadata={"help": "Longest side, in pixels, of the pictures that the judge gets."}
+    )
+    judge_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "Put a vLLM server on the training GPU to sleep between rollouts; it needs `--enable-sleep-mode` and "
+            "VLLM_SERVER_DEV_MODE=1."
+        },
     )
     judge_extra_body: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Further fields of each request, as JSON; `null` removes a field of ours."}
@@ -137,6 +165,8 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     if not args.judge_model or not args.rubric:
         raise ValueError("A judge needs `judge_model` and `rubric`: who judges, and under which criteria.")
     judge_margin = {} if args.judge_tie_margin is None else {"tie_margin": args.judge_tie_margin}
+    if args.judge_calibration is not None and args.judge_tie_margin is not None and args.judge_rule == "majority":
+        raise ValueError("`judge_calibration` has a tie margin of its own; leave `judge_tie_margin` out.")
     members = _members(args)
     models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
     judges = [
@@ -151,16 +181,20 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
             max_tokens=args.judge_max_tokens,
             temperature=args.judge_temperature,
             store=store,
+            calibration=args.judge_calibration,
             **(judge_margin if args.judge_mode == "choice" else {}),
             **settings,
         )
         for name, rubric, url in members
     ]
     if len(judges) == 1:
+        if args.judge_weights is not None:
+            raise ValueError("`judge_weights` are those of several judges; give several of `judge_model` or `rubric`.")
         return judges[0]
     policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
-    margin = judge_margin if args.judge_rule == "mean_margin" else {}
-    return EnsembleJudge(judges, rule=args.judge_rule, **margin, **policy)
+    margin = judge_margin if args.judge_rule != "majority" else {}
+    scores = {"weights": args.judge_weights, "normalise": args.judge_normalise}
+    return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
 
 
 def build_chat_model(args: JudgeArguments) -> "ChatModel":
@@ -228,4 +262,5 @@ def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatM
         max_retries=args.judge_max_retries,
         max_image_size=args.judge_max_image_size,
         extra_body=args.judge_extra_body,
+        sleep=args.judge_sleep,
     )

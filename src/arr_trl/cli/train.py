@@ -101,6 +101,7 @@ def train(
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     except (
         CheckpointError,
+        ConnectionError,
         FloatingPointError,
         JudgeFailureError,
         RewardError,

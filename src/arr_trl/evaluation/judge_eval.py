@@ -231,7 +231,7 @@ def _outcome(pair: Preference, forward: Verdict, reversed_: Verdict) -> JudgeOut
     both = (forward, reversed_)
     decisive = [verdict.winner for verdict in both if verdict.winner is not None]
     named = (forward.winner, None if reversed_.winner is None else 1 - reversed_.winner)
-    leads = (_lead(forward), _lead(reversed_))
+    leads = (forward.lead, reversed_.lead)
     return JudgeOutcome(
         forward=None if None in (named[0], pair.winner) else named[0] == pair.winner,
         reversed=None if None in (named[1], pair.winner) else named[1] == pair.winner,
@@ -247,14 +247,3 @@ def _outcome(pair: Preference, forward: Verdict, reversed_: Verdict) -> JudgeOut
         group_size=pair.group_size,
         items=pair.items,
     )
-
-
-def _lead(verdict: Verdict) -> float | None:
-    """By how much the first image shown is ahead; what the judge itself calls a tie stays one."""
-    if verdict.scores is not None:
-        return verdict.scores[0] - verdict.scores[1]
-    if verdict.tie:
-        return None if verdict.margin is None else 0.0
-    if verdict.margin is None or verdict.winner is None:
-        return None
-    return verdict.margin if verdict.winner == 0 else -verdict.margin

@@ -1,3 +1,5 @@
+from ..lazy import from_files
+from .calibration import Calibration
 from .ensemble import EnsembleJudge
 from .mean import MeanOf
 from .reward import JudgeFailureError, JudgeFuture, JudgeReward
@@ -10,7 +12,9 @@ from .tournament import TournamentJudge
 from .verdict import CriterionResult, Verdict
 
 
+__getattr__ = from_files(__name__, {"ScorerJudge": ".scorer_judge"})  # it needs torch
 __all__ = [
+    "Calibration",
     "CriterionResult",
     "EnsembleJudge",
     "JudgeFailureError",
@@ -20,6 +24,7 @@ __all__ = [
     "JudgeStats",
     "MeanOf",
     "RubricJudge",
+    "ScorerJudge",
     "SoftTIFA",
     "StoreError",
     "StoredAnswer",

@@ -31,9 +31,12 @@ class ChoiceMode:
     Args:
         tie_margin (`float`):
             The difference of the two probabilities, averaged over the orders, up to which a pair is a tie.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            What the log-odds are divided by before.
     """
 
     tie_margin: float
+    temperature: float = 1.0
     template: ClassVar[str] = "choice"
 
     def views(self, orders: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -62,6 +65,7 @@ class ChoiceMode:
                 '`extra_body={"chat_template_kwargs": {"enable_thinking": false}}`; another may do better in '
                 "mode='ranks'."
             )
+        mass = [(m / max(mass)) ** (1 / self.temperature) for m in mass]
         shares = [m / sum(mass) for m in mass]
         return ChoiceReading((shares[positions.index(0)], shares[positions.index(1)]), positions[0])
 

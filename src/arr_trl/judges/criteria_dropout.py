@@ -23,10 +23,16 @@ def kept_criteria(rubric: Rubric, dropout: float, *seed: Any) -> list[int]:
 
 
 def part_of(rubric: Rubric, kept: list[int]) -> Rubric:
-    """The rubric with some of its criteria; its content is another, and so is its key in the store."""
+    """
+    The rubric with some of its criteria; its content is another, and so is its key in the store. One whose parent is not
+    among them stands for itself.
+    """
     if len(kept) == len(rubric.criteria):
         return rubric
-    return rubric.model_copy(update={"criteria": tuple(rubric.criteria[n - 1] for n in kept)})
+    numbers = {number: i for i, number in enumerate(kept, start=1)}
+    criteria = (rubric.criteria[number - 1] for number in kept)
+    criteria = tuple(c.model_copy(update={"parent": numbers.get(c.parent)}) for c in criteria)
+    return rubric.model_copy(update={"criteria": criteria})
 
 
 def numbered_as_in_the_whole(verdict: Verdict, kept: list[int]) -> Verdict:

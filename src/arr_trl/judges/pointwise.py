@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from ..chat import ChatRequest
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks, weighted_scores
+from .dependent_criteria import without_void_scores
 from .parsing import ReplyError, json_schema, parse_reply
 from .store import StoredAnswer
 from .verdict import CriterionResult, Verdict
@@ -64,6 +65,7 @@ class PointwiseMode:
         no single number says as much, and the ranks stand alone.
         """
         by_criterion = [tuple(r.criteria[i] for r in readings) for i in range(len(rubric.criteria))]
+        by_criterion = without_void_scores(by_criterion, rubric)
         if self.decide == "ranks":
             scores = tuple(r.score for r in readings)
             ranks = mean_ranks(list(scores))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from ..chat import ChatRequest
 from ..rubrics import Rubric
 from .aggregate import agreed_ranks, best, consistent, mean_ranks, weighted_scores
+from .dependent_criteria import points_of_ranks
 from .parsing import ReplyError, json_schema, parse_reply
 from .store import StoredAnswer
 from .verdict import CriterionResult, Verdict
@@ -73,7 +74,9 @@ class RanksMode:
         overall = [r.ranks if self.decide == "ranks" else _ranks_from_criteria(r.criteria, rubric) for r in readings]
         winners = [best(ranks) for ranks in overall]
         ranks = agreed_ranks(overall)
-        by_criterion = [[r.criteria[i] for r in readings] for i in range(len(rubric.criteria))]
+        # ranks by points, in which what is void is level
+        orders = [[mean_ranks(points) for points in points_of_ranks(r.criteria, rubric)] for r in readings]
+        by_criterion = [[order[i] for order in orders] for i in range(len(rubric.criteria))]
         return Verdict(
             winner=best(ranks),
             ranks=ranks,
@@ -108,6 +111,4 @@ def ranks_reply(n: int, k: int) -> type[BaseModel]:
 
 
 def _ranks_from_criteria(criteria: tuple[tuple[float, ...], ...], rubric: Rubric) -> tuple[float, ...]:
-    """A candidate's points on a criterion are how many of the others it beats there."""
-    points = [tuple(len(ranks) - rank for rank in mean_ranks([-r for r in ranks])) for ranks in criteria]
-    return mean_ranks(weighted_scores(points, rubric))
+    return mean_ranks(weighted_scores(points_of_ranks(criteria, rubric), rubric))

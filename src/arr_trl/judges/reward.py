@@ -4,13 +4,14 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from PIL import Image
 
+from ..rewards.failures import FailureWindow
 from ..rubrics import Rubric
 from .mean import MeanOf
 from .row import JudgeRow, judge_rows
@@ -43,12 +44,7 @@ class JudgeReward(ABC):
     """
 
     def __init__(self, max_failure_rate: float | None, failure_window: int):
-        if max_failure_rate is not None and not 0 <= max_failure_rate <= 1:
-            raise ValueError(f"max_failure_rate={max_failure_rate} is a share; it has to lie between 0 and 1.")
-        if failure_window < 1:
-            raise ValueError(f"failure_window={failure_window} has to be at least one comparison.")
-        self.max_failure_rate = max_failure_rate
-        self._recent: deque[str | None] = deque(maxlen=failure_window)
+        self._failures = FailureWindow(max_failure_rate, failure_window)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -92,6 +88,30 @@ class JudgeReward(ABC):
         """The chat models that are asked, as far as there are any."""
         return []
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether it gives its memory back while nobody asks, so that it should be asked about a whole rollout at once."""
+        return False
+
+    def awake(self) -> AbstractContextManager:
+        """In which a judge that sleeps can be asked."""
+        return nullcontext()
+
+    def _compare_awake(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
+        with self.awake():
+            return self._compare(rows)
+
+    def untied(self) -> "JudgeReward":
+        """The same judge without a band of ties, whose leads are those that it gives; itself where it has none."""
+        return self
+
+    def probe(self) -> "JudgeReward":
+        """
+        The same judge for finding out whether it still says the same: without a band of ties, without what it has stored,
+        and at temperature 0.
+        """
+        return self.untied()
+
     def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
         """
         Find out, before training, whether the rows of a dataset can be judged, from the first one.
@@ -114,7 +134,7 @@ class JudgeReward(ABC):
         Raises:
             `ValueError`: when a row has fewer than two images, or an editing rubric meets a row without source image.
         """
-        return self._compare(rows)[0]
+        return self._compare_awake(rows)[0]
 
     def submit(self, rows: list[JudgeRow]) -> JudgeFuture:
         """
@@ -129,7 +149,7 @@ class JudgeReward(ABC):
         with self._pool_lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_SUBMITTED_AT_ONCE, thread_name_prefix="arr_trl-judge")
-        return self._pool.submit(self._compare, rows)
+        return self._pool.submit(self._compare_awake, rows)
 
     def collect(
         self,
@@ -182,30 +202,31 @@ class JudgeReward(ABC):
         """
         start = time.perf_counter()
         rows = judge_rows(prompts, completions, num_generations, source_image)
-        verdicts, stats = self._compare(rows)
+        verdicts, stats = self._compare_awake(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
 
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
+        axes = _axes(verdicts)
         if log_metric is not None:
             for name, value in {**judge_metrics(verdicts, stats), "judge/wait_s": wait_s}.items():
                 log_metric(name, value)
+            for name, scores in axes.items():
+                if known := [score for score in scores if score is not None]:
+                    log_metric(f"judge/score/{name}", MeanOf(known))
         if log_extra is not None:
             log_extra("judge_winner", [_winner(v) for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_margin", [v.margin for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_consistent", [v.consistent for v in verdicts for _ in range(v.candidates)])
+            for name, scores in axes.items():
+                log_extra(f"judge_{name}", scores)
         self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]
 
     def _stop_when_broken(self, comparisons: list[str | None]) -> None:
-        self._recent.extend(comparisons)
-        failures = [failure for failure in self._recent if failure is not None]
-        if self.max_failure_rate is not None and len(failures) > self.max_failure_rate * self._recent.maxlen:
-            raise JudgeFailureError(
-                f"{len(failures)} of the last {len(self._recent)} comparisons ended without a verdict, more than "
-                f"max_failure_rate={self.max_failure_rate:g} of a window of {self._recent.maxlen} allows. The last "
-                f"failure was: {failures[-1]} Repair the judge and resume; what it answered is kept in its store."
-            )
+        too_many = self._failures.add(comparisons, "comparisons ended without a verdict")
+        if too_many is not None:
+            raise JudgeFailureError(f"{too_many} Repair the judge and resume; what it answered is kept in its store.")
 
 
 def verdict_rewards(verdict: Verdict) -> list[float | None]:
@@ -238,6 +259,16 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
         if values:
             metrics[name] = MeanOf(values)
     return metrics
+
+
+def _axes(verdicts: list[Verdict]) -> dict[str, list[float | None]]:
+    """Of each axis the score of every candidate of all verdicts, `None` where there is none."""
+    names = dict.fromkeys(name for verdict in verdicts for name, _ in verdict.axes)
+    scores = {name: [dict(v.axes).get(name, (math.nan,) * v.candidates) for v in verdicts] for name in names}
+    return {
+        name: [None if math.isnan(score) else score for of_row in rows for score in of_row]
+        for name, rows in scores.items()
+    }
 
 
 def _winner(verdict: Verdict) -> str:

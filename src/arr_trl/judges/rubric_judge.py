@@ -1,5 +1,7 @@
 """The judge: asks a vision chat model which candidate is better under a rubric."""
 
+import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -8,6 +10,7 @@ from ..chat import ChatModel, ChatRequest, HTTPChatModel
 from ..digests import image_digest
 from ..rubrics import Criterion, Rubric
 from .auto_rubric import auto_rubric_question
+from .calibration import Calibration
 from .choice import ChoiceMode
 from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
 from .pointwise import PointwiseMode
@@ -56,6 +59,9 @@ class RubricJudge(JudgeReward):
             by weight: essential criteria decide, the others where those are level. Not for `mode="choice"`.
         tie_margin (`float`, *optional*, defaults to `0.05`):
             In `mode="choice"`, the difference of probabilities up to which a pair is a tie, 0 to 1.
+        calibration ([`~arr_trl.judges.Calibration`] or `str` or `Path`, *optional*):
+            In `mode="choice"`, a temperature and a tie margin that were fitted to labels, or the file that
+            `arr-trl judge calibrate` wrote. It takes the place of `tie_margin`.
         score_range (`tuple[int, int]`, *optional*, defaults to `(0, 10)`):
             In `mode="pointwise"`, the worst and the best score. Rewards are scaled to 0 to 1.
         language (`str`, *optional*, defaults to `"en"`):
@@ -103,6 +109,7 @@ class RubricJudge(JudgeReward):
         order: Literal["both", "random", "fixed"] = "both",
         decide: Literal["ranks", "criteria"] = "ranks",
         tie_margin: float = 0.05,
+        calibration: Calibration | str | Path | None = None,
         score_range: tuple[int, int] = (0, 10),
         language: Literal["en", "zh"] = "en",
         num_criteria: int = 5,
@@ -125,17 +132,23 @@ class RubricJudge(JudgeReward):
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
         if mode == "choice" and decide == "criteria":
             raise ValueError("mode='choice' has no answers per criterion; use decide='ranks' or mode='ranks'.")
+        if mode != "choice" and calibration is not None:
+            raise ValueError(f"mode={mode!r} has no margins that a calibration could change; mode='choice' has.")
         if score_range[0] >= score_range[1]:
             raise ValueError(f"score_range={score_range} has to be the worst and the best score, such as (0, 10).")
         if not 0 <= criteria_dropout < 1:
             raise ValueError(f"criteria_dropout={criteria_dropout} is a probability, 0 or greater and less than 1.")
         if not isinstance(model, str) and base_url is not None:
             raise ValueError("`base_url` belongs to a model given by name; here `model` is a chat model already.")
+        if isinstance(calibration, str | Path):
+            calibration = Calibration.load(calibration)
         self.rubric = resolve_rubric(rubric)
         self.model = HTTPChatModel(model, base_url=base_url, api_key=api_key) if isinstance(model, str) else model
         self.mode = {
             "ranks": RanksMode(decide),
-            "choice": ChoiceMode(tie_margin),
+            "choice": ChoiceMode(tie_margin)
+            if calibration is None
+            else ChoiceMode(calibration.tie_margin, calibration.temperature),
             "pointwise": PointwiseMode(decide, score_range),
         }[mode]
         self.order = order
@@ -147,6 +160,8 @@ class RubricJudge(JudgeReward):
         self.criteria_dropout = criteria_dropout
         self.seed = seed
         self.__name__ = "rubric_judge"  # what metrics are filed under
+        if calibration is not None:
+            calibration.check_judge(self.model_names, [rubric.content_hash for rubric in self.rubrics])
 
     def questions_per_row(self, num_candidates: int) -> int:
         orders = [tuple(range(num_candidates))] * (2 if self.order == "both" else 1)
@@ -159,6 +174,24 @@ class RubricJudge(JudgeReward):
     @property
     def model_names(self) -> list[str]:
         return [self.model.model]
+
+    @property
+    def sleeps(self) -> bool:
+        return isinstance(self.model, HTTPChatModel) and self.model.sleep
+
+    def awake(self) -> AbstractContextManager:
+        return self.model.awake() if isinstance(self.model, HTTPChatModel) else nullcontext()
+
+    def untied(self) -> "RubricJudge":
+        untied = copy.copy(self)
+        if isinstance(self.mode, ChoiceMode):
+            untied.mode = replace(self.mode, tie_margin=0.0)
+        return untied
+
+    def probe(self) -> "RubricJudge":
+        probe = self.untied()
+        probe.store, probe.temperature = VerdictStore(), 0.0
+        return probe
 
     def check(self) -> None:
         """As [`~RubricJudge.check_for`], for pairs."""
@@ -174,6 +207,10 @@ class RubricJudge(JudgeReward):
             `ValueError`: when it does not serve the model, or not what the judge's mode needs.
         """
         self.store.get([])  # a store that cannot be used is found now, too
+        with self.awake():
+            self._check_model(num_candidates, num_sources)
+
+    def _check_model(self, num_candidates: int, num_sources: int | None) -> None:
         self.model.check()
         if num_sources is None:
             num_sources = sum(rubric.task == "image-editing" for rubric in self.rubrics)

@@ -1,7 +1,9 @@
 """Groups of candidates, two by two: what a judge of pairs says of more than two as win rates."""
 
+import copy
 import math
 import random
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import combinations
 from typing import Literal
@@ -75,6 +77,23 @@ class TournamentJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
         self.judge.check_for(2, num_sources)
+
+    @property
+    def sleeps(self) -> bool:
+        return self.judge.sleeps
+
+    def awake(self) -> AbstractContextManager:
+        return self.judge.awake()
+
+    def untied(self) -> "TournamentJudge":
+        untied = copy.copy(self)
+        untied.judge = self.judge.untied()
+        return untied
+
+    def probe(self) -> "TournamentJudge":
+        probe = copy.copy(self)
+        probe.judge = self.judge.probe()
+        return probe
 
     def _pairs_of(self, prompt: str, n: int) -> list[tuple[int, int]]:
         every = list(combinations(range(n), 2))

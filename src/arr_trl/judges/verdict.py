@@ -1,5 +1,6 @@
 """The outcome of one comparison."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -27,10 +28,11 @@ class Verdict:
         ranks (`tuple[float, ...]`, *optional*):
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
-            Score of every candidate from 0 to 1, where each was judged for itself by one number, or its win rate against
-            the others; in the order of `ranks`. NaN, and no rank, for a candidate of which nothing is known.
+            Score of every candidate, where each was judged for itself by one number, or its win rate against the others;
+            in the order of `ranks`. From 0 to 1, but for those of scorers, which have scales of their own. NaN, and no rank,
+            for a candidate of which nothing is known.
         margin (`float`, *optional*):
-            How clear the decision was, from 0 to 1, where the judge can tell.
+            How clear the decision was, where the judge can tell: from 0 to 1, or on the scale of the scores.
         consistent (`bool`, *optional*):
             Whether both orders named the same winner; `None` when one order was asked or one answer is missing.
         first_position (`tuple[bool, ...]`):
@@ -43,6 +45,8 @@ class Verdict:
             Why there is no verdict, as one sentence.
         candidates (`int`, *optional*, defaults to `2`):
             Number of candidates that were compared.
+        axes (`tuple[tuple[str, tuple[float, ...]], ...]`):
+            What stands behind the scores, by name: for each axis the score of every candidate, NaN where there is none.
     """
 
     winner: int | None = None
@@ -55,7 +59,23 @@ class Verdict:
     reason: str = ""
     failure: str | None = None
     candidates: int = 2
+    axes: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     @property
     def tie(self) -> bool:
         return self.winner is None and self.failure is None
+
+    @property
+    def lead(self) -> float | None:
+        """
+        Of two candidates, by how much the first is ahead: what the judge calls a tie is one, and `None` where it cannot
+        tell.
+        """
+        if self.scores is not None:
+            lead = self.scores[0] - self.scores[1]
+            return None if math.isnan(lead) else lead
+        if self.tie:
+            return None if self.margin is None else 0.0
+        if self.margin is None or self.winner is None:
+            return None
+        return self.margin if self.winner == 0 else -self.margin

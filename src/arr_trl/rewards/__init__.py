@@ -1,24 +1,51 @@
-from .protocol import (
-    RewardError,
-    RewardFunc,
-    call,
-    check_columns,
-    columns_of,
-    get_callable_name,
-    met_criteria,
-    read_rewards,
-    reward_list,
+from ..lazy import from_files
+
+
+# judges need one file, which needs no torch; and one of scorers imports the classes of its models
+__getattr__ = from_files(
+    __name__,
+    {
+        "AestheticScore": ".clip_scorers",
+        "CLIPScore": ".clip_scorers",
+        "HPSv3": ".hpsv3_scorer",
+        "HTTPScorer": ".http_scorer",
+        "ImScore": ".imscore_scorer",
+        "ModelScorer": ".scorer",
+        "OCRScore": ".ocr",
+        "PickScore": ".clip_scorers",
+        "RewardError": ".failures",
+        "RewardFailureError": ".failures",
+        "RewardFunc": ".protocol",
+        "Scorer": ".scorer",
+        "call": ".protocol",
+        "check_columns": ".protocol",
+        "columns_of": ".protocol",
+        "get_callable_name": ".protocol",
+        "met_criteria": ".protocol",
+        "ocr_score": ".ocr",
+        "read_rewards": ".protocol",
+        "reward_list": ".protocol",
+    },
 )
-
-
 __all__ = [
+    "AestheticScore",
+    "CLIPScore",
+    "HPSv3",
+    "HTTPScorer",
+    "ImScore",
+    "ModelScorer",
+    "OCRScore",
+    "PickScore",
     "RewardError",
+    "RewardFailureError",
     "RewardFunc",
+    "Scorer",
     "call",
     "check_columns",
     "columns_of",
     "get_callable_name",
     "met_criteria",
+    "ocr_score",
     "read_rewards",
     "reward_list",
 ]

@@ -16,15 +16,13 @@ import torch
 from PIL import Image
 from trl.trainer.utils import get_callable_name
 
+from .failures import RewardError
+
 
 RewardFunc = Callable[..., list[float | None]]
 
 # What functions are given beside the columns of the dataset; `self` is where a judge is a method.
 ARGUMENTS = ("prompts", "completions", "num_generations", "trainer_state", "log_extra", "log_metric", "self")
-
-
-class RewardError(ValueError):
-    """A reward function returned something that is not one reward per picture."""
 
 
 def check_columns(names: Iterable[str], dataset: str) -> None:

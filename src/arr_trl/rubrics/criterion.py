@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 # What stands behind a criterion that is not as plain as most, in any order, and one part of it.
 _NOTES = re.compile(r"(?P<text>.*\S)\s*[(（](?P<notes>[^()（）]*)[)）]")
 _NOTE = re.compile(
-    r"(?P<not>not\s+)?(?P<essential>essential|必要)|(?:weight|权重|權重)\s*[:：=]?\s*(?P<weight>[0-9.e+-]+)",
+    r"(?P<not>not\s+)?(?P<essential>essential|必要)|(?:weight|权重|權重)\s*[:：=]?\s*(?P<weight>[0-9.e+-]+)"
+    r"|only\s+if\s+(?P<parent>[0-9]{1,4})(?:\s+is\s+met)?",
     re.IGNORECASE,
 )
 # Brackets at either end of a line that speak of weights: notes, whatever else they say.
 _WORDS = (
     r"(?:(?<![^\W_])(?:weight(?:s|ed|ing)?|essential)(?![^\W\d_])|权重|權重|加权|加權|必要"
+    r"|(?<![^\W_])only\s+if\s+[0-9]"
     r"|(?<![^\W_])wt?\s*(?:[:：=＝]\s*\.?\d|\.?\d[\d.]*\s*(?=[^\w\s.])))"
 )
 _INSIDE = r"[^()（）\[\]【】{}｛｝]*"
@@ -36,6 +38,9 @@ class Criterion(BaseModel):
             How much the criterion counts among the others; greater than 0.
         essential (`bool`, *optional*, defaults to `False`):
             Whether the criterion decides before any that is not essential.
+        parent (`int`, *optional*):
+            Number, from 1 on, of the criterion that this one depends on, which stands before it in the rubric. Where a
+            picture fails the parent, this one is void for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +49,7 @@ class Criterion(BaseModel):
     theme: str = ""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     essential: bool = False
+    parent: int | None = Field(default=None, ge=1)
 
     @field_validator("weight", mode="before")
     @classmethod
@@ -67,7 +73,11 @@ class Criterion(BaseModel):
     def notes(self) -> list[str]:
         """What the judge is told of the criterion beside its text."""
         notes = ["essential"] if self.essential else []
-        return notes + ([f"weight {self.weight:.12g}"] if self.weight != 1.0 else [])
+        notes += [f"weight {self.weight:.12g}"] if self.weight != 1.0 else []
+        return notes + self._of_parent()
+
+    def _of_parent(self) -> list[str]:
+        return [] if self.parent is None else [f"only if {self.parent} is met"]
 
 
 def reads_like_notes(text: str) -> bool:
@@ -82,6 +92,7 @@ def criterion_line(criterion: Criterion) -> str:
         criterion.text
     ):  # text that reads like notes is told from them by notes that leave nothing open
         notes = ["essential" if criterion.essential else "not essential", f"weight {criterion.weight:.12g}"]
+        notes += criterion._of_parent()
     return f"{criterion.text} ({', '.join(notes)})" if notes else criterion.text
 
 
@@ -99,27 +110,27 @@ def criterion_of_line(line: str, theme: str) -> Criterion:
     if reads_like_notes(text) and (found is None or len(found) < 2):
         raise ValueError(
             f"{line[:80]!r} has brackets that could be its weight and are not: what is meant stands at its end, as "
-            "`(weight 2)`, `(essential)` or `(essential, weight 2)`, each once and a weight above 0. If the brackets are "
+            "`(weight 2)`, `(essential)` or `(essential, weight 2, only if 1 is met)`, each once and a weight above 0. If the brackets are "
             "part of the text, put `(not essential, weight 1)` behind them."
         )
     return Criterion(text=text, theme=theme, **(found or {}))
 
 
-def _notes(text: str) -> dict[str, float | bool] | None:
-    """The weight and whether it is essential, as far as notes say; `None` when they are none."""
-    found: dict[str, float | bool] = {}
+def _notes(text: str) -> dict[str, float | bool | int] | None:
+    """The weight, whether it is essential and its parent, as far as notes say; `None` when they are none."""
+    found: dict[str, float | bool | int] = {}
     for part in re.split("[,，、]", text):
         note = _NOTE.fullmatch(part.strip())
         if note is None:
             return None
-        name = "essential" if note["essential"] else "weight"
+        name = next(name for name in ("essential", "weight", "parent") if note[name] is not None)
         if name in found:
             return None
         try:
-            value = not note["not"] if note["essential"] else float(note["weight"])
+            value = not note["not"] if name == "essential" else (float if name == "weight" else int)(note[name])
         except ValueError:
             return None
-        if name == "weight" and not 0 < value < math.inf:
+        if (name == "weight" and not 0 < value < math.inf) or (name == "parent" and value < 1):
             return None
         found[name] = value
     return found

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..folders import replacing
 from ..text_files import read_json, read_text
@@ -15,6 +15,12 @@ from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
 from .repository import Upload, download, upload
+
+
+_ABOUT_PARENTS = (
+    "A criterion marked (only if N is met) depends on criterion N: for an image that does not meet criterion N it is void "
+    "and speaks neither for nor against it."
+)
 
 
 class Rubric(BaseModel):
@@ -53,6 +59,15 @@ class Rubric(BaseModel):
     @classmethod
     def _one_line(cls, text: str) -> str:
         return " ".join(text.split()) or text
+
+    @model_validator(mode="after")
+    def _parents_stand_before(self) -> "Rubric":
+        for number, criterion in enumerate(self.criteria, start=1):
+            if criterion.parent is not None and criterion.parent >= number:
+                raise ValueError(
+                    f"criterion {number} depends on criterion {criterion.parent}, which has to stand before it"
+                )
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> "Rubric":
@@ -139,12 +154,15 @@ class Rubric(BaseModel):
             notes = criterion.notes()
             mark = f"{number}." if numbered else "-"
             lines.append(f"{mark} {criterion.text}" + (f" ({', '.join(notes)})" if notes else ""))
+        if any(criterion.parent is not None for criterion in self.criteria):
+            lines += ["", _ABOUT_PARENTS]
         return "\n".join(lines)
 
     @property
     def content_hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of what the judge reads; name and version do not enter it."""
-        content = json.dumps([self.task, [c.model_dump() for c in self.criteria]], ensure_ascii=False)
+        # without what is unset, so that a rubric from before there were parents has the hash it had
+        content = json.dumps([self.task, [c.model_dump(exclude_none=True) for c in self.criteria]], ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
 

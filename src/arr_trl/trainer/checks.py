@@ -22,7 +22,7 @@ from ..folders import check_writable
 from ..judges import JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config, check_model_card
-from ..rewards import check_columns, met_criteria
+from ..rewards import Scorer, check_columns, met_criteria
 from ..runtime.sharding import uses_fsdp
 from .flow_config import FlowConfig
 from .inherited import check_inherited
@@ -56,7 +56,8 @@ def check_arguments(
         peft_config (`peft.PeftConfig`): the adapter.
 
     Raises:
-        `ValueError` or `TypeError`: with a sentence that says what to change; and what a judge's `check` raises.
+        `ValueError` or `TypeError`: with a sentence that says what to change; and what the `check` of a judge or
+            a scorer raises.
     """
     check_inherited(args)
     if args.reward_weights is not None and len(args.reward_weights) != len(reward_funcs):
@@ -81,11 +82,18 @@ def check_arguments(
             check_columns(dataset.column_names or next(iter(dataset)), name)
     for func in [*reward_funcs, *watch_funcs]:
         if isinstance(func, JudgeReward):
+            if func.sleeps and args.world_size > 1:
+                raise ValueError(
+                    f"A judge that sleeps is for one process; {args.world_size} would put it to sleep while another asks. "
+                    "Leave `judge_sleep` out and give the judge a GPU of its own."
+                )
             for dataset in (train_dataset, eval_dataset):
                 func.check_first_row(dataset)
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
             func.check_for(candidates, _num_sources(train_dataset))
+        elif isinstance(func, Scorer):
+            func.check()
     _check_best_metric(args, reward_funcs, eval_funcs)
     check_lora_config(peft_config)
     if peft_config.lora_dropout:

@@ -41,6 +41,22 @@ class OnlineConfig(FlowConfig):
             yet, and the last rollout is not trained on.
         watch_every (`int`, *optional*, defaults to `10`):
             Every how many rollouts the trainer's `watch_funcs` are asked about its candidates.
+        canary_every (`int`, *optional*):
+            Every how many steps the judges are asked again about a few fixed pairs, the first of the first rollout; the
+            run stops when their scores have moved. `None` never asks.
+        canary_pairs (`int`, *optional*, defaults to `4`):
+            How many pairs.
+        canary_tolerance (`float`, *optional*, defaults to `0.02`):
+            By how much a score of a pair may move; of scores above 1 in parts of the score.
+        max_questions (`int`, *optional*):
+            Questions that judges may be asked in the run. It ends, with a checkpoint, before the rollout that would pass
+            it, if that costs what those before it did.
+        max_cost (`float`, *optional*):
+            The same in money, with `price_in` and `price_out`.
+        price_in (`float`, *optional*):
+            Price of a million tokens that a judge reads.
+        price_out (`float`, *optional*):
+            Price of a million tokens that a judge writes.
         shuffle_dataset (`bool`, *optional*, defaults to `True`):
             Draw the prompts in a new order each epoch.
         shuffle_buffer_size (`int`, *optional*, defaults to `1000`):
@@ -96,6 +112,33 @@ class OnlineConfig(FlowConfig):
     watch_every: int = field(
         default=10, metadata={"help": "Every how many rollouts `watch_funcs` are asked about its candidates."}
     )
+    canary_every: int | None = field(
+        default=None,
+        metadata={
+            "help": "Every how many steps judges are asked again about a few fixed pairs, whose scores have to stay. Unset, "
+            "never."
+        },
+    )
+    canary_pairs: int = field(default=4, metadata={"help": "How many pairs `canary_every` asks about."})
+    canary_tolerance: float = field(
+        default=0.02,
+        metadata={
+            "help": "By how much the score of such a pair may move before the run stops; above 1, in parts of it."
+        },
+    )
+    max_questions: int | None = field(
+        default=None,
+        metadata={"help": "Questions that judges may be asked in the run, which ends before it passes them."},
+    )
+    max_cost: float | None = field(
+        default=None, metadata={"help": "What judges may cost in the run, at `price_in` and `price_out`."}
+    )
+    price_in: float | None = field(
+        default=None, metadata={"help": "Price of a million tokens that a judge reads, for the cost."}
+    )
+    price_out: float | None = field(
+        default=None, metadata={"help": "Price of a million tokens that a judge writes, for the cost."}
+    )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order each epoch."})
     shuffle_buffer_size: int = field(
         default=1000, metadata={"help": "Prompts of a streamed dataset that are read and shuffled at a time."}
@@ -124,6 +167,7 @@ class OnlineConfig(FlowConfig):
             self.classifier_free_guidance, self.cfg = self.cfg, None
         super().__post_init__()
         self._check_at_least_one("num_iterations", "steps_per_generation", "rollout_batch_size", "watch_every")
+        self._check_costs()
         if self.log_completions_hub_repo is not None and not self.log_completions:
             raise ValueError(
                 f"log_completions_hub_repo={self.log_completions_hub_repo!r} gets nothing without log_completions=True."
@@ -143,6 +187,22 @@ class OnlineConfig(FlowConfig):
                 f"steps_per_generation × num_iterations = {repeats} micro-steps per rollout and "
                 f"gradient_accumulation_steps={accumulated} do not divide, so that optimizer steps would mix parts of "
                 "rollouts; make one a multiple of the other."
+            )
+
+    def _check_costs(self) -> None:
+        for name in ("canary_every", "canary_pairs", "max_questions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} has to be at least 1, or unset.")
+        for name in ("canary_tolerance", "max_cost", "price_in", "price_out"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name}={value} has to be 0 or greater.")
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("`price_in` and `price_out` go together: what is read and what is written both cost.")
+        if self.max_cost is not None and self.price_in is None:
+            raise ValueError(
+                f"max_cost={self.max_cost:g} needs `price_in` and `price_out`, prices of a million tokens."
             )
 
     def _check_rows(self) -> None:

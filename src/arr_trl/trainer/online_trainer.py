@@ -28,7 +28,9 @@ from ..evaluation.picture_statistics import color_histogram, histogram_distance,
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
+from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
+from .canary import Canary
 from .checks import check_enough_prompts
 from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe
@@ -61,6 +63,11 @@ class OnlineTrainer(FlowTrainer):
         self._stream: RepeatStream | None = None
         self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
+        judges = {n: f for n, f in zip(self.reward_func_names, self.reward_funcs, strict=True) if f in self._judges}
+        args, folder = self.args, Path(self.args.output_dir) / "canary"
+        self._canary = Canary(folder, judges, args.canary_pairs, args.canary_tolerance, args.canary_every)
+        if counts_cost(args):
+            self.add_callback(BudgetCallback(self))
 
     def _check_arguments(
         self,
@@ -221,7 +228,8 @@ class OnlineTrainer(FlowTrainer):
         plan = self._plan_rollout(random)
         generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
         chunk = self.args.rollout_batch_size or len(rows)
-        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges}
+        # one that sleeps has no room on the GPU before all is drawn
+        judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges if not judge.sleeps}
         images, parts, decode_s, failure = [], [], 0.0, None
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
@@ -259,6 +267,8 @@ class OnlineTrainer(FlowTrainer):
             return sampled.batches
         started = time.perf_counter()
         rows, images, failure = sampled.rows, sampled.images, None
+        if any(judge.sleeps for judge in self._judges):
+            torch.cuda.empty_cache()  # what the rollout took is for the judge
         try:
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
@@ -267,6 +277,7 @@ class OnlineTrainer(FlowTrainer):
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
         self._watch_rollout(given, images, rewards_NF)
+        self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
         self._metrics["train"]["rollout/reward_s"].append(time.perf_counter() - started)
         self._log_rollout(sampled, rewards_NF, advantages_PN)
@@ -292,6 +303,21 @@ class OnlineTrainer(FlowTrainer):
         for name, of_func in zip(self.watch_func_names, watched_NW.T, strict=True):
             metrics[f"watch/{name}/mean"] += of_func[~of_func.isnan()].tolist()
             metrics[f"watch/{name}/agreement"] += agreement(rewards_PN, of_func.view(-1, n))
+
+    def _ask_canary(self, rows: list[dict[str, Any]], images: list[Image.Image]) -> None:
+        """Find out, every `canary_every` steps, whether the judges still say the same of the same pairs."""
+        step, failure = self.state.global_step, None
+        if not self._canary.is_due(step):
+            return
+        if self.accelerator.is_main_process:
+            try:
+                moved = self._canary.ask(judge_rows_of(rows, images, self.args.num_generations), step)
+                self._metrics["train"]["judge/canary"] += [] if moved is None else [moved]
+            except (
+                Exception
+            ) as error:  # what it finds, and whatever disks and judges raise: the others wait for an answer
+                failure = error
+        self._stop_together(failure, "The judge of the main process is not what it was.")
 
     def _masked(self, sampled: Sampled) -> list[Buffer]:
         """Nothing to train on yet: each micro-step has a loss of 0."""

@@ -29,6 +29,9 @@ _SHOWN = (
     ("judge/failure_rate", "no verdict", "{:.0%}"),
     ("policy/kl", "KL", "{:.2g}"),
     ("judge/wait_s", "judge", "{:.1f} s"),
+    ("judge/questions_so_far", "asked", "{:,.0f}"),
+    ("judge/cost_so_far", "spent", "{:.2f}"),
+    ("judge/cost_to_come", "to come", "{:.2f}"),
     ("rollout/sample_s", "sampling", "{:.1f} s"),
 )
 
