@@ -25,7 +25,17 @@ import time
 from pathlib import Path
 
 import pytest
-from mutation_lists import commands, data, evaluation, judges, objectives, policies, release, training
+from mutation_lists import (
+    commands,
+    data,
+    evaluation,
+    judges,
+    objectives,
+    policies,
+    preference_data,
+    release,
+    training,
+)
 
 
 # Imported once, before the processes that run the tests are forked: they take longer than most tests.
@@ -39,7 +49,7 @@ ROOT = Path(__file__).parents[1]
 # these are long, tests in them.
 MUTATIONS = [
     *commands.MUTATIONS, *data.MUTATIONS, *evaluation.MUTATIONS, *judges.MUTATIONS, *objectives.MUTATIONS,
-    *policies.MUTATIONS, *release.MUTATIONS, *training.MUTATIONS,
+    *policies.MUTATIONS, *preference_data.MUTATIONS, *release.MUTATIONS, *training.MUTATIONS,
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ ORDER = (
     "autorubric",
     "evaluation",
     "release",
+    "pairs",
+    "votes",
     "runtime",
     "trainer",
     "tiny_scenes",

@@ -79,19 +79,21 @@ class RunProgress:
         """The same chat model, whose replies are counted."""
         return _Watched(model, self._count)
 
-    def stage(self, name: str, questions: int) -> None:
-        """A stage begins."""
+    def stage(self, name: str, count: int, unit: str = "questions") -> None:
+        """A stage begins, in which so many replies come, or as many times [`~RunProgress.done`] is told."""
         if self._stage is not None:
             self._passed += int(self._bar.tasks[self._stage].total)
             self._bar.update(self._stage, visible=False)
-        self._planned.pop(name.split()[0], None)
-        self._stage = self._bar.add_task(name, total=questions, rate="")
-        self._bar.update(
-            self._whole, completed=self._passed, total=self._passed + questions + sum(self._planned.values())
-        )
+        self._planned.pop(name if name in self._planned else name.split()[0], None)
+        self._stage = self._bar.add_task(name, total=count, rate="")
+        self._bar.update(self._whole, completed=self._passed, total=self._passed + count + sum(self._planned.values()))
         if not self.console.is_terminal:
             later = sum(self._planned.values())
-            self.console.print(f"{name}: {questions} questions, then about {later}{self._so_far()}", highlight=False)
+            self.console.print(f"{name}: {count} {unit}, then about {later}{self._so_far()}", highlight=False)
+
+    def done(self, count: int) -> None:
+        """So many more of what the stage does, beside replies, are done."""
+        self._advance(count)
 
     @property
     def cost(self) -> dict[str, int | float]:
@@ -109,10 +111,13 @@ class RunProgress:
         self.replies += 1
         self.prompt_tokens += reply.usage.prompt_tokens
         self.completion_tokens += reply.usage.completion_tokens
+        self._advance(1)
+
+    def _advance(self, count: int) -> None:
         rate = self._so_far()
         for task in (self._whole, self._stage):
             if task is not None:
-                self._bar.update(task, advance=1, rate=rate)
+                self._bar.update(task, advance=count, rate=rate)
 
     def _so_far(self) -> str:
         if not self.replies:

@@ -38,7 +38,7 @@ class NoAnswer:
 @dataclass
 class Writer:
     """
-    Asks a chat model in the words of the templates of this package.
+    Asks a chat model in the words of templates.
 
     Args:
         model ([`ChatModel`]): the chat model.
@@ -48,6 +48,7 @@ class Writer:
         temperature (`float`): sampling temperature.
         stats ([`JudgeStats`]): what it has cost.
         templates (`set[str]`): the templates it has asked with.
+        package (`str`, *optional*): the package whose templates they are; by default this one.
     """
 
     model: ChatModel
@@ -57,6 +58,7 @@ class Writer:
     temperature: float
     stats: JudgeStats = field(default_factory=JudgeStats)
     templates: set[str] = field(default_factory=set)
+    package: str = PACKAGE
 
     def question(self, template: str, reply_model: type[BaseModel], **values: Any) -> Question:
         return template_question(
@@ -65,7 +67,7 @@ class Writer:
             reply_model,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
-            package=PACKAGE,
+            package=self.package,
             **values,
         )
 

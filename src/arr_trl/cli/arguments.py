@@ -117,3 +117,12 @@ def explained(*others: type[Exception]) -> Iterator[None]:
     except (ValueError, TypeError, OSError, *others) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def place_of(model: str) -> str:
+    """The folder of a model that ships with the package, and any other name as it is."""
+    if model not in (TINY_SCENES, TINY_SCENES_EDIT):
+        return model
+    from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
+
+    return str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)

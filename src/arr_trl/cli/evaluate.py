@@ -1,9 +1,8 @@
 """`arr-trl evaluate`: base against adapters on a prompt set, with pictures, intervals and a report."""
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -12,20 +11,13 @@ from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import JudgeArguments, build_judge
+from .picture_arguments import PictureArguments, load_pipeline_of, read_rows, settings_of
 
 
 @dataclass
-class EvaluateArguments(JudgeArguments):
+class EvaluateArguments(PictureArguments, JudgeArguments):
     """What `arr-trl evaluate` takes. The name `tiny_scenes` stands for the world that ships with the package."""
 
-    model: str | None = field(default=None, metadata={"help": "The base: a model id on the Hub or a folder."})
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "Prompts: a .jsonl, .json, .csv, .parquet or .txt file, a dataset on the Hub, or a prompt set by its "
-            "name, such as `geneval`."
-        },
-    )
     output: str = field(
         default="evaluation", metadata={"help": "Folder for images, pairs.jsonl, results.json and report.html."}
     )
@@ -35,15 +27,6 @@ class EvaluateArguments(JudgeArguments):
             "help": "Adapters to compare with the base: folders or LoRA files, or `user/repo/subfolder` on the Hub."
         },
     )
-    data_files: list[str] | None = field(
-        default=None, metadata={"help": "Files of the dataset to read, or the local copy of a prompt set."}
-    )
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
-    dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
-    prompt_column: str = field(default="prompt", metadata={"help": "Column that holds the prompts."})
-    source_column: str | None = field(default=None, metadata={"help": "Column that holds the pictures to edit."})
-    limit: int | None = field(default=None, metadata={"help": "How many prompts to take. Unset, all of them."})
-
     judge_model: list[str] | None = field(
         default=None,
         metadata={
@@ -59,37 +42,10 @@ class EvaluateArguments(JudgeArguments):
         default=None, metadata={"help": "Further columns: reward functions as dotted paths."}
     )
     eval_funcs: list[str] | None = field(default=None, metadata={"help": "Ground truths as dotted paths."})
-
-    height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
-    width: int = field(default=512, metadata={"help": "Width of the pictures in pixels."})
-    num_inference_steps: int | None = field(
-        default=None, metadata={"help": "Denoising steps. Unset, those that the model is recommended with."}
-    )
-    guidance_scale: float | None = field(
-        default=None,
-        metadata={"help": "Guidance, as in the pipeline's `__call__`. Unset, what the model is recommended with."},
-    )
-    max_sequence_length: int | None = field(
-        default=None, metadata={"help": "Text tokens per prompt. Unset, what the pipeline's `__call__` takes."}
-    )
-    condition_size: int | None = field(
-        default=None, metadata={"help": "Side of the square whose area sources of editing models are scaled to."}
-    )
-    negative_prompt: str | None = field(
-        default=None, metadata={"help": "What classifier-free guidance leads away from. Unset, the family's default."}
-    )
     num_images_per_prompt: int = field(
         default=2, metadata={"help": "Pictures of each prompt; 1 cannot show whether a model collapses."}
     )
     seed: int = field(default=1234, metadata={"help": "Seed of the noise; every model draws from the same."})
-    batch_size: int = field(default=8, metadata={"help": "Pictures in one forward pass."})
-    dtype: str | None = field(
-        default=None,
-        metadata={
-            "help": "Precision of the base. Unset, bfloat16 on a GPU and float32 on a CPU.",
-            "choices": ["bfloat16", "float16", "float32"],
-        },
-    )
     update_card: bool = field(
         default=False,
         metadata={"help": "Write the results into the model card beside each local adapter, with its `model-index`."},
@@ -119,7 +75,6 @@ def run(argv: list[str]) -> int:
 
         from ..evaluation.adapters import parse_adapters
         from ..evaluation.evaluate import Evaluator
-        from ..evaluation.pictures import InferenceSettings
         from ..judges import StoreError
         from ..release import check_model_card
 
@@ -129,15 +84,9 @@ def run(argv: list[str]) -> int:
                 check_model_card(Path(adapter.path).parent)
         if judge is not None:
             judge.check()
-        rows = _rows(args)
-        names = ("num_inference_steps", "guidance_scale")
-        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-        settings = InferenceSettings(
-            args.height, args.width, num_images_per_prompt=args.num_images_per_prompt, seed=args.seed, **given
-        )
-        policy = _policy(args)
-        own = {name: getattr(policy, f"default_{name}") for name in names if name not in given}
-        settings = replace(settings, **own)
+        rows = read_rows(args)
+        policy = load_pipeline_of(args)
+        settings = settings_of(args, policy, num_images_per_prompt=args.num_images_per_prompt, seed=args.seed)
         evaluator = Evaluator(
             policy,
             adapters,
@@ -176,53 +125,6 @@ def run(argv: list[str]) -> int:
         )
         return 1
     return 0
-
-
-def _rows(args: EvaluateArguments) -> list[dict[str, Any]]:
-    from itertools import islice
-
-    from ..data import check_prompts, check_sources, load_prompts, undecoded
-    from ..policies import policy_class_of
-    from ..rewards import check_columns
-
-    if args.dataset == TINY_SCENES:
-        from ..tiny_scenes import prompts
-
-        rows = prompts("test")
-    else:
-        rows = load_prompts(
-            args.dataset,
-            args.dataset_config,
-            args.dataset_split,
-            prompt_column=args.prompt_column,
-            source_column=args.source_column,
-            data_files=args.data_files,
-        )
-    check_prompts(rows, args.dataset)
-    check_columns(rows.column_names or next(iter(rows)), args.dataset)
-    rows = undecoded(rows)
-    if policy_class_of(_base(args)).editing:
-        check_sources(rows, args.dataset)
-    return list(islice(rows, args.limit))
-
-
-def _base(args: EvaluateArguments) -> str:
-    if args.model != TINY_SCENES:
-        return args.model
-    from ..tiny_scenes import BASE_MODEL
-
-    return str(BASE_MODEL)
-
-
-def _policy(args: EvaluateArguments):
-    import torch
-
-    from ..policies import load_policy, read_dtype
-
-    dtype = read_dtype(args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
-    names = ("max_sequence_length", "condition_size", "negative_prompt")
-    policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return load_policy(_base(args), {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)
 
 
 def _update_cards(evaluation, adapters) -> None:

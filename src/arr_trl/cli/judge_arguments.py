@@ -168,7 +168,7 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     if args.judge_calibration is not None and args.judge_tie_margin is not None and args.judge_rule == "majority":
         raise ValueError("`judge_calibration` has a tie margin of its own; leave `judge_tie_margin` out.")
     members = _members(args)
-    models = {(name, url): _chat_model(args, name, url) for name, _, url in members}
+    models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
     judges = [
         RubricJudge(
             rubric=rubric,
@@ -197,6 +197,22 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
 
 
+def as_tournament(judge: "JudgeReward", pairs: str | None, **policy: Any) -> "JudgeReward":
+    """
+    The judge, comparing candidates two by two where `pairs` says which.
+
+    Args:
+        judge ([`~arr_trl.judges.JudgeReward`]): compares pairs.
+        pairs (`str`, *optional*): `"all"`, `"cycle"` or a number of opponents; unset, the judge as it is.
+        **policy: seed and limits of failure; see [`~arr_trl.TournamentJudge`].
+    """
+    if pairs is None:
+        return judge
+    from ..judges import TournamentJudge
+
+    return TournamentJudge(judge, int(pairs) if pairs.isdecimal() else pairs, **policy)
+
+
 def build_chat_model(args: JudgeArguments) -> "ChatModel":
     """
     The one model that the arguments name, to be asked without a rubric.
@@ -211,7 +227,7 @@ def build_chat_model(args: JudgeArguments) -> "ChatModel":
         raise ValueError("Give one `judge_model`, and one `base_url` or another way to reach it.")
     if args.rubric:
         raise ValueError("`rubric` has no part in this; leave it out.")
-    return _chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
+    return named_chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
 
 
 def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
@@ -232,7 +248,18 @@ def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
     return members
 
 
-def _chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatModel":
+def named_chat_model(args: JudgeArguments, name: str, base_url: str | None) -> "ChatModel":
+    """
+    A chat model, reached as the arguments say.
+
+    Args:
+        args ([`JudgeArguments`]): the arguments.
+        name (`str`): its name, or `tiny_scenes`.
+        base_url (`str`, *optional*): its server.
+
+    Raises:
+        `ValueError`: when there is no way to reach it, or two.
+    """
     ways = {"base_url": base_url, "judge_provider": args.judge_provider, "judge_local": args.judge_local or None}
     given = [way for way, value in ways.items() if value is not None]
     if name == TINY_SCENES:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..folders import check_writable
 from .arguments import explained
+from .pairs_made import run_best_worst, run_rich
 
 
 def run(argv: list[str]) -> int:
@@ -79,5 +80,7 @@ def _from_run(argv: list[str]) -> int:
 
 
 _COMMANDS = {
+    "rich": (run_rich, "Draw, criticise, edit and judge again: pairs of a picture and the picture mended."),
+    "best-worst": (run_best_worst, "Draw several pictures of each prompt, and pair the best with the worst."),
     "from-run": (_from_run, "Make pairs of what a run drew and judged, as `log_completions` kept it."),
 }

@@ -1,7 +1,6 @@
 """`arr-trl rubric`: write a rubric from preferences, measure it, look at it, compare two, share one."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from .arguments import explained, parse
 from .checks import check_file
 from .rubric_arguments import GenerateArguments, VerifyArguments, ZeroShotArguments
 from .rubric_inputs import build_chat_model, build_embedder, build_models, read_pairs, source_of, usable_pairs
+from .shown import print_request
 
 
 if TYPE_CHECKING:
@@ -228,12 +228,8 @@ def _dry_run(args: GenerateArguments, config: "AutoRubricConfig", train: list, g
     least, most = (sum(counts[i] for counts in planned.values()) for i in (0, 1))
     print(f"In all {least} to {most}; {len(kept)} of those to generate are answered in the store.")
     for number, question in enumerate(questions[:_SHOWN_REQUESTS], start=1):
-        request = question.request()
         print(f"\n--- request {number} to {name} ---")
-        for part in (part for message in request.messages for part in message["content"]):
-            image = part.get("image")
-            print(part["text"] if image is None else f"<image of {image.width}x{image.height} pixels>")
-        print(f"--- JSON schema of the reply ---\n{json.dumps(request.json_schema, indent=2)}")
+        print_request(question.request())
 
 
 def _save(rubric: Any, output: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, place_of
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
 
@@ -84,7 +84,7 @@ def train(
             rewards = load_rewards(script_args, training_args)
             datasets = load_datasets(script_args, training_args)
             trainer = trainer_class(
-                model=_model_path(script_args.model_name_or_path),
+                model=place_of(script_args.model_name_or_path),
                 args=training_args,
                 peft_config=lora_config(script_args, training_args),
                 **rewards,
@@ -196,14 +196,6 @@ def _check_given(script_args: TrainArguments, training_args: "FlowConfig") -> No
                 f"{asked} needs `eval_dataset_split`, without which there is no evaluation; a file has one split, `train`."
             )
     check_writable(training_args.output_dir, "output_dir")
-
-
-def _model_path(model: str) -> str:
-    if model not in (TINY_SCENES, TINY_SCENES_EDIT):
-        return model
-    from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
-
-    return str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import TINY_SCENES, TINY_SCENES_EDIT
 from .functions import import_functions
-from .judge_arguments import JudgeArguments, build_judge
+from .judge_arguments import JudgeArguments, as_tournament, build_judge
 
 
 if TYPE_CHECKING:
@@ -158,12 +158,7 @@ def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig
         criteria_dropout=script_args.judge_criteria_dropout,
         **policy,
     )
-    if script_args.judge_pairs is None:
-        return judge
-    from ..judges import TournamentJudge
-
-    pairs = script_args.judge_pairs
-    return TournamentJudge(judge, int(pairs) if pairs.isdecimal() else pairs, **policy)
+    return as_tournament(judge, script_args.judge_pairs, **policy)
 
 
 def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, list[Callable]]:

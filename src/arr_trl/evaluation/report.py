@@ -1,15 +1,14 @@
 """`report.html`: one file that shows an evaluation, without a network and without anything beside it."""
 
 import base64
+import hashlib
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -18,6 +17,7 @@ from ..folders import replacing
 from ..rubrics import Rubric
 from .curves import find_run, learning_curves
 from .grid import side_by_side
+from .page import KINDS_OF_FAULTS, asset, json_of_page, page_environment
 from .pictures import picture_path
 from .records import PairRecord
 from .results import percent
@@ -76,13 +76,16 @@ def write_report(
         "sources": len(pictures) if with_sources else None,
         "size": _fitted((evaluation.settings["width"], evaluation.settings["height"]), size),
         "curves": curves,
+        "kinds": KINDS_OF_FAULTS,
     }
+    # votes that a browser keeps are about these pairs, and not those of another evaluation
+    data["id"] = hashlib.sha256(json.dumps([data["prompts"], data["pairs"]]).encode()).hexdigest()[:16]
     if with_sources:
         pictures += [_kept_source(output / "images", i, row[SOURCE_COLUMN]) for i, row in enumerate(rows)]
     judged = [pair for pair in pairs if pair.failure is None]
     failures = Counter(pair.failure for pair in pairs if pair.failure is not None)
     adapters = [name for name in models if name in evaluation.adapters]
-    html = _environment().get_template("report.html.jinja2")
+    html = page_environment().get_template("report.html.jinja2")
     stream = html.stream(
         title=f"{', '.join(adapters) or 'base'} against {Path(evaluation.base_model).name}",
         evaluation=evaluation,
@@ -95,11 +98,14 @@ def write_report(
         rubric=rubric,
         rubric_text=rubric and Rubric.model_validate(rubric).render(),
         settings_text=json.dumps(_settings(evaluation), indent=2, ensure_ascii=False),
-        data=_json(data),
+        data=json_of_page(data),
         thumbnails=_blocks(pictures, size),
-        style=_asset("templates/report.css") + (_asset("vendor/uplot/uPlot.min.css") if curves else ""),
-        chart_library=_asset("vendor/uplot/uPlot.iife.min.js"),
-        script=_asset("templates/report.js"),
+        style=asset("templates/report.css")
+        + asset("templates/vote.css")
+        + (asset("vendor/uplot/uPlot.min.css") if curves else ""),
+        chart_library=asset("vendor/uplot/uPlot.iife.min.js"),
+        script=asset("templates/report.js"),
+        vote_script=asset("templates/vote.js") + asset("templates/report_vote.js"),
         interval=with_interval,
         percent=percent,
     )
@@ -107,16 +113,6 @@ def write_report(
     with replacing(path) as written, written.open("w", encoding="utf-8") as file:
         file.writelines(stream)
     return path
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("arr_trl.evaluation"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _short(pair: PairRecord, comparison: int) -> dict[str, Any]:
@@ -180,7 +176,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
 
 def _blocks(pictures: Sequence[Path], size: int) -> Iterator[Markup]:
     for start in range(0, len(pictures), _PER_BLOCK):
-        yield _json([_thumbnail(path, size) for path in pictures[start : start + _PER_BLOCK]])
+        yield json_of_page([_thumbnail(path, size) for path in pictures[start : start + _PER_BLOCK]])
 
 
 def _thumbnail(path: Path, size: int) -> str:
@@ -206,12 +202,3 @@ def _fitted(size: tuple[int, int], longest: int) -> list[int]:
     """Width and height of a thumbnail."""
     scale = min(1.0, longest / max(size))
     return [max(1, round(side * scale)) for side in size]
-
-
-def _json(value: Any) -> Markup:
-    """JSON that no value can break out of: `<` begins no tag inside a script."""
-    return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _asset(name: str) -> Markup:
-    return Markup(files("arr_trl.evaluation").joinpath(name).read_text(encoding="utf-8"))

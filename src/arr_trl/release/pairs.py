@@ -38,6 +38,14 @@ COLUMNS = {
     "judge": (Value("string"), "who preferred it"),
     "rubric": (Value("string"), "hash of the rubric that it was judged by"),
     "step": (Value("int64"), "optimizer step of the run before which it was drawn"),
+    "model": (Value("string"), "what drew the pictures"),
+    "edit_model": (Value("string"), "what edited the first picture into the second"),
+    "instruction": (Value("string"), "what that was told"),
+    "faults": (List(Value("string")), "what was found wrong with the first picture, or with each"),
+    "rater": (Value("string"), "who voted"),
+    "time": (Value("string"), "when, in UTC"),
+    "seed": (Value("int64"), "seed of the first picture's noise"),
+    "edit_seed": (Value("int64"), "seed of the second's, by the model that edited"),
 }
 
 

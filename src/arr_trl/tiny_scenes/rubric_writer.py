@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .critic import critique, instructions
 from .scenes import CRITERIA, Caption, check, read
 
 
@@ -63,6 +64,10 @@ def answer_writing(
         listed = _LISTED.findall(question)
         most = properties["themes"]["maxItems"]
         return {"themes": _themes(listed)[:most] if listed else _themes([text for _, text in GENERAL.values()])}
+    if "faults" in properties:
+        return critique(question, images)
+    if "edits" in properties:
+        return instructions(question, images)
     if "observations" in properties:
         most = properties["criteria"]["maxItems"]
         return _written(question, images, most, draws)
