@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from arr_trl import FluxPolicy, RubricJudge
-from arr_trl.evaluation import Evaluator, InferenceSettings, bootstrap_interval, parse_adapters
+from arr_trl.evaluation import Evaluator, InferenceSettings, parse_adapters, rate_interval
 from arr_trl.judges import JudgeRow
 from arr_trl.tiny_scenes import TinyScenesJudge, load_pipeline, prompts, success
 
@@ -40,10 +40,10 @@ def coverage(judged_PK, truth, count, evaluations, rng) -> dict[str, float]:
         drawn = rng.integers(len(judged_PK), size=count)
         images = np.stack([rng.choice(judged_PK.shape[1], 2, replace=False) for _ in drawn])
         values = judged_PK[drawn[:, None], images].ravel()
-        low, high = bootstrap_interval(values, np.repeat(np.arange(count), 2))
+        low, high = rate_interval(values, np.repeat(np.arange(count), 2))
         found["clustered"] += low <= truth <= high
         found["excludes_half"] += not low <= 0.5 <= high
-        low, high = bootstrap_interval(values)
+        low, high = rate_interval(values)
         found["independent"] += low <= truth <= high
     return {name: int(number) for name, number in found.items()}
 

@@ -25,6 +25,7 @@ from arr_trl.cli.main import main
 from arr_trl.cli.nft import NFTScriptArguments
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
+from arr_trl.judges import Preset
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
 from arr_trl.trainer import FlowConfig, GroupAdvantagesConfig, OnlineConfig, TrajectoryConfig
 
@@ -139,7 +140,7 @@ def test_commands_and_their_options_exist(path, capsys, monkeypatch):
         if words[0] == "arr-trl":
             command = list(dict.fromkeys(word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)))
             with pytest.raises(SystemExit, match="0"):
-                main([*command, "--help"])
+                main([*command, "--help_all" if command[0] in ("rpo", "grpo", "nft") else "--help"])
             known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
             if "--accelerate_config" in options:  # what the command does not know goes to `accelerate launch`
                 known |= {"--accelerate_config", *launch_command_parser()._option_string_actions}
@@ -206,11 +207,12 @@ def test_example_configuration_of_a_rubric_has_known_keys_and_sound_values(path,
     assert config.max_themes == 5
 
 
-def test_rubrics_in_the_pages_are_rubrics():
-    rubrics = [block for path in PAGES for block in blocks(path, "json")]
-    assert rubrics
-    for rubric in rubrics:
-        Rubric.model_validate_json(rubric)
+def test_rubrics_and_presets_in_the_pages_are_some():
+    found = [json.loads(block) for path in PAGES for block in blocks(path, "json")]
+    kinds = {Preset if "asks" in data else Rubric for data in found}
+    assert kinds == {Preset, Rubric}
+    for data in found:
+        (Preset if "asks" in data else Rubric).model_validate(data)
 
 
 @named(PAGES)

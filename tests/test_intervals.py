@@ -3,17 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from arr_trl.intervals import _t_quantile, bootstrap_interval, wilson_interval
+from arr_trl.intervals import _t_quantile, bootstrap_interval, rate_interval, wilson_interval
 
 
 def test_pictures_of_one_prompt_count_as_one_when_they_always_agree():
     rng = np.random.default_rng(0)
     of_prompt = rng.integers(2, size=50)
     values, prompts = np.repeat(of_prompt, 8), np.repeat(np.arange(50), 8)
-    low, high = bootstrap_interval(values, prompts)
-    assert (low, high) == pytest.approx(bootstrap_interval(of_prompt), abs=0.02)
-    independent = bootstrap_interval(values)
-    assert high - low > 2 * (independent[1] - independent[0])
+    for interval in (bootstrap_interval, rate_interval):
+        low, high = interval(values, prompts)
+        assert (low, high) == pytest.approx(interval(of_prompt), abs=0.02)
+        independent = interval(values)
+        assert high - low > 2 * (independent[1] - independent[0])
 
 
 def test_interval_holds_the_truth_as_often_as_it_says_when_prompts_differ():
@@ -21,7 +22,7 @@ def test_interval_holds_the_truth_as_often_as_it_says_when_prompts_differ():
     held, evaluations = 0, 400
     for _ in range(evaluations):
         chance = np.repeat(rng.beta(1.2, 0.8, size=40), 3)  # of each prompt; .6 on average
-        low, high = bootstrap_interval(rng.random(120) < chance, np.repeat(np.arange(40), 3))
+        low, high = rate_interval(rng.random(120) < chance, np.repeat(np.arange(40), 3))
         held += low <= 0.6 <= high
     assert held / evaluations >= 0.93
 
@@ -31,22 +32,54 @@ def test_even_match_holds_one_half_as_often_as_it_says():
     held = 0
     for _ in range(400):
         outcomes = rng.choice([0, 0.5, 1], p=[0.3, 0.4, 0.3], size=60)
-        low, high = bootstrap_interval(outcomes)
+        low, high = rate_interval(outcomes)
         held += low <= 0.5 <= high
     assert held / 400 >= 0.93
 
 
+@pytest.mark.parametrize("truth", [0.03, 0.9, 0.97])
+@pytest.mark.parametrize(
+    ("prompts", "pictures", "alike"), [(12, 1, False), (30, 1, False), (30, 3, False), (30, 4, True)]
+)
+def test_rate_near_its_ends_is_held_as_often_as_the_interval_says(truth, prompts, pictures, alike):
+    # of few prompts most are all alike there: an interval of what was seen alone would hold the truth one time in two
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(600):
+        won = rng.random((prompts, 1 if alike else pictures)) < truth
+        outcomes = np.broadcast_to(won, (prompts, pictures)).ravel()
+        low, high = rate_interval(outcomes, np.repeat(np.arange(prompts), pictures))
+        held += low <= truth <= high
+    assert held / 600 >= 0.91
+
+
+def test_independent_outcomes_have_wilsons_interval():
+    for wins in (0, 1, 7, 19, 20):
+        outcomes = [1.0] * wins + [0.0] * (20 - wins)
+        assert rate_interval(outcomes) == pytest.approx(wilson_interval(wins / 20, 20))
+
+
+def test_ties_alone_do_not_make_an_even_match_certain():
+    low, high = rate_interval([0.5] * 30)
+    assert high - low > 0.05  # one game in ten may be decided where none of thirty was
+    assert high - low < 0.2
+
+
 def test_missing_values_are_left_out():
-    assert bootstrap_interval([1, 0, 1, np.nan], [0, 1, 2, 3]) == bootstrap_interval([1, 0, 1], [0, 1, 2])
-    assert bootstrap_interval([np.nan, np.nan]) is None
+    for interval in (bootstrap_interval, rate_interval):
+        assert interval([1, 0, 1, np.nan], [0, 1, 2, 3]) == interval([1, 0, 1], [0, 1, 2])
+        assert interval([np.nan, np.nan]) is None
 
 
 def test_interval_has_width_when_every_outcome_is_the_same():
-    assert bootstrap_interval([1.0] * 30) == wilson_interval(1.0, 30)
+    assert rate_interval([1.0] * 30) == pytest.approx(wilson_interval(1.0, 30))
+    # three pictures of a prompt that agree are one
+    assert rate_interval([0.0] * 90, np.repeat(np.arange(30), 3)) == pytest.approx(wilson_interval(0.0, 30))
+    assert bootstrap_interval([7.0] * 30) is None
 
 
 def test_one_prompt_says_next_to_nothing():
-    low, high = bootstrap_interval([1, 0], [0, 0])
+    low, high = rate_interval([1, 0], [0, 0])
     assert high - low > 0.8
     assert bootstrap_interval([7.0]) is None
 
@@ -67,8 +100,9 @@ def test_interval_does_not_depend_on_the_order_in_which_prompts_were_found():
     rng = np.random.default_rng(2)
     values, prompts = rng.choice([0, 0.5, 1], size=90), np.repeat(np.arange(30), 3)
     shuffled = rng.permutation(90)
-    assert bootstrap_interval(values[shuffled], prompts[shuffled]) == bootstrap_interval(values, prompts)
-    assert bootstrap_interval(values, 30 - prompts) == bootstrap_interval(values, prompts)
+    for interval in (bootstrap_interval, rate_interval):
+        assert interval(values[shuffled], prompts[shuffled]) == interval(values, prompts)
+        assert interval(values, 30 - prompts) == interval(values, prompts)
 
 
 def test_wilson_interval_agrees_with_a_published_example():

@@ -24,9 +24,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_vlm(folder: Path | str, seed: int = 0) -> None:
-    """Save model and processor, one token per character, to `folder`."""
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *map(chr, range(10, 127))])}
+def build_vlm(folder: Path | str, seed: int = 0, says: str | None = None) -> None:
+    """Save model and processor, one token per character, to `folder`; a model that `says` something answers with that alone."""
+    words = [] if says is None else [says]
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *map(chr, range(10, 127)), *words])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), behavior="isolated")
     fast = PreTrainedTokenizerFast(
@@ -75,7 +76,23 @@ def build_vlm(folder: Path | str, seed: int = 0) -> None:
     model = LlavaForConditionalGeneration(config)
     for parameter in model.parameters():  # far enough from uniform that choices differ
         parameter.data.mul_(3.0)
+    if says is not None:
+        _make_it_say(model, prompt_ends=vocab[":"], said=vocab[says], end=2)
     model.generation_config.eos_token_id = 2
     model.generation_config.pad_token_id = 0
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _make_it_say(model: LlavaForConditionalGeneration, prompt_ends: int, said: int, end: int) -> None:
+    """Whatever stands before: after the last token of every prompt comes what is said, and then the end."""
+    for layer in model.model.language_model.layers:  # what a token is sees nothing of the others
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    model.model.language_model.norm.weight.fill_(1.0)
+    embeddings, head = model.model.language_model.embed_tokens.weight, model.lm_head.weight
+    head.zero_()
+    for axis, (token, follows) in enumerate(((prompt_ends, said), (said, end))):
+        embeddings[token] = torch.nn.functional.one_hot(torch.tensor(axis), embeddings.shape[1]).float()
+        head[follows] = 50.0 * embeddings[token]

@@ -3,8 +3,8 @@
 # fmt: off
 MUTATIONS = [
     # evaluation
-    ("pictures of a prompt counted as independent", "evaluation/win_rate.py", "bootstrap_interval(outcomes, prompts)",
-     "bootstrap_interval(outcomes)", "evaluation/test_win_rate.py"),
+    ("pictures of a prompt counted as independent", "evaluation/win_rate.py", "rate_interval(outcomes, prompts)",
+     "rate_interval(outcomes)", "evaluation/test_win_rate.py"),
     ("margin of a report points away from the winner", "evaluation/records.py", "max(lead, 0.5)", "lead",
      "judges/test_orders_of_a_verdict.py"),
     ("missing verdicts agree with each other", "evaluation/judge_measures.py",
@@ -43,6 +43,9 @@ MUTATIONS = [
     ("a band of ties that is the widest of the best", "evaluation/agreement.py", "int(met.argmax())",
      "int(len(met) - 1 - met[::-1].argmax())", "evaluation/test_agreement.py"),
     # intervals.py
+    ("a rate of prompts that are all alike is certain", "intervals.py", "np.concatenate([parts_C2, [won, lost]])",
+     "(parts_C2 + 1e-9 * np.arange(n)[:, None] * [1, 0])", "test_intervals.py"),
+    ("the imaginary prompts count as prompts", "intervals.py", "* n / (n + 2)", "", "test_intervals.py"),
     ("interval as narrow as if a few prompts were many", "intervals.py", "np.sqrt(n / (n - 1)) * _t_quantile(n - 1)",
      "1.96", "test_intervals.py"),
     ("a judge measured on what it was fitted on", "evaluation/calibrate.py", '"calibrated": measured(held_out,',

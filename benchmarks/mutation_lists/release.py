@@ -3,10 +3,19 @@
 # fmt: off
 MUTATIONS = [
     # release
-    ("alpha of the release is its rank", "release/adapter.py", '"lora_alpha": config.lora_alpha',
-     '"lora_alpha": config.r', "release/test_adapter.py"),
-    ("scale of rsLoRA lost in the release", "release/adapter.py", '"alpha_pattern", "use_rslora",', '"alpha_pattern",',
+    ("scale of the release in its header alone", "policies/adapter_files.py", "weight * scale(", "weight * len(",
      "release/test_adapter.py"),
+    ("scale of rsLoRA lost in the release", "policies/adapter_files.py", "(math.sqrt(rank) if config.use_rslora else rank)",
+     "rank", "release/test_adapter.py"),
+    ("an alpha of one module lost in the release", "policies/adapter_files.py",
+     "patterns.get(get_pattern_key(patterns, module), config.lora_alpha)", "config.lora_alpha", "release/test_adapter.py"),
+    ("checkpoints are converted too", "release/strength.py", "if not _CHECKPOINT.fullmatch(file.parent.name)", "if True",
+     "release/test_convert.py"),
+    ("a second adapter beside one at the root", "release/card_sections.py", "if len(after) > 1 and any(", "if False and any(",
+     "release/test_push.py::test_adapter_at_the_root_loads_without_an_argument"),
+    ("pictures of people leave the widget", "release/front_matter.py", "if str(_url(item)).startswith(ours)}", "}",
+     "release/test_gallery.py"),
+    ("a README says which file a push sends", "release/card_sections.py", "Field(pattern=", "Field(title=", "release/test_gallery.py"),
     ("a push imports torch", "release/push.py", "from ..hub_errors import asked_to_wait",
      "from ..policies.adapter_files import read_adapter as _  # noqa: F401\nfrom ..hub_errors import asked_to_wait",
      "test_package.py::test_a_push_needs_neither_torch_nor_the_libraries_of_models"),

@@ -23,6 +23,7 @@ _PUBLIC = {
     "Flux2Policy": ".policies",
     "FluxKontextPolicy": ".policies",
     "FluxPolicy": ".policies",
+    "PresetJudge": ".judges",
     "QwenImageEditPlusPolicy": ".policies",
     "QwenImageEditPolicy": ".policies",
     "QwenImagePolicy": ".policies",

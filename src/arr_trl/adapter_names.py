@@ -1,6 +1,21 @@
-"""What the files of an adapter are called: PEFT's two, and the one that diffusers reads."""
+"""
+What the files of an adapter are called, PEFT's two and the one that diffusers reads, and an adapter that has no folder of its
+own.
+"""
 
 CONFIG_FILE = "adapter_config.json"
 PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
 DIFFUSERS_WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
+
+ROOT = "."  # the `adapter_subfolder` of one that lies at the root of its repository
+
+
+def called(subfolder: str) -> str:
+    """What an adapter is called where a name is needed: its subfolder, and `adapter` at the root."""
+    return "adapter" if subfolder == ROOT else subfolder
+
+
+def path_in_repo(subfolder: str, file: str) -> str:
+    """Where a file of an adapter lies in its repository."""
+    return file if subfolder == ROOT else f"{subfolder}/{file}"

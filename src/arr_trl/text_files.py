@@ -73,7 +73,7 @@ def read_json(text: str) -> Any:
         `ValueError`: when it is no JSON, a key comes twice, or it is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -86,7 +86,8 @@ def read_json_of(text: str, name: str) -> Any:
         raise ValueError(f"{name} is no JSON that can be read ({error}); repair it.") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` of a reader of JSON that refuses an object of which a key comes twice."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arr_trl.autorubric import AutoRubric, AutoRubricConfig, AutoRubricError, Writer, describe_rubric
+from arr_trl.autorubric import AutoRubric, AutoRubricConfig, AutoRubricError, Writer, describe_rubric, pipeline
 from arr_trl.autorubric.holdout import agreement, split, with_rubric, without_rubric
 from arr_trl.autorubric.pipeline import task_of
+from arr_trl.autorubric.report import Report
 from arr_trl.chat import ChatFailure, ChatReply
 from arr_trl.data.preferences import Preference
-from arr_trl.judges import RubricJudge, VerdictStore
+from arr_trl.judges import JudgeStats, RubricJudge, VerdictStore
+from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.tiny_scenes import TinyScenesJudge, preferences
 
 
@@ -199,6 +201,22 @@ def test_a_rubric_that_does_not_help_is_seen():
     assert any("not better with this rubric" in note for note in report.notes) == (
         report.with_rubric.right <= report.without_rubric.right
     )
+
+
+@pytest.mark.parametrize(("gained", "words"), [(1, "1 more of 20 held-out pairs is right"), (9, None)])
+def test_one_pair_of_twenty_is_said_to_be_nothing(monkeypatch, gained, words):
+    pairs = preferences(20)
+    wrong = [1 - pair.winner for pair in pairs]
+    right = [pair.winner for pair in pairs]
+    for name, count in (("with_rubric", 10 + gained), ("without_rubric", 10)):
+        found = right[:count] + wrong[count:], JudgeStats()
+        monkeypatch.setattr(pipeline, name, lambda *args, found=found: found)
+    report = Report(Rubric(name="r", criteria=[Criterion(text="x")]), [])
+    model = TinyScenesJudge()
+    AutoRubric(model, RubricJudge("auto", model), AutoRubricConfig()).measure(report, pairs)
+    assert (report.with_rubric.right, report.without_rubric.right) == (10 + gained, 10)
+    assert any("may be chance" in note for note in report.notes) == (words is not None)
+    assert words is None or words in " ".join(report.notes)
 
 
 def test_few_pairs_are_told_and_too_few_refused():

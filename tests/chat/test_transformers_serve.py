@@ -1,17 +1,13 @@
 """A real `transformers serve` on loopback: what it answers, and that the same weights in process agree with it."""
 
 import math
-import os
-import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 from tiny_vlm import build_vlm
 from transformers import AutoTokenizer
+from transformers_server import transformers_serve
 
 from arr_trl.chat import ChatRequest, HTTPChatModel
 from arr_trl.chat.local import LocalChatModel
@@ -40,30 +36,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = "import sys; from transformers.cli.transformers import main; sys.argv[0] = 'transformers'; main()"
-    arguments = ["serve", folder, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    server = subprocess.Popen(
-        [sys.executable, "-c", command, *arguments],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 600
-        while True:
-            assert server.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server did not come up"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait()
+    with transformers_serve(folder) as url:
+        yield url
 
 
 def test_it_answers_as_the_same_weights_do_in_process(url, folder):

@@ -29,13 +29,15 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert results["prompts"] == 6
     assert results["base"]["success"].keys() == {"colors", "shapes", "relation", "count"}
     assert results["judge_calls"] > 0
-    for name in ("README.md", "samples.png", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
+    for name in ("README.md", "samples.png", "run.json", f"{results['adapter']}/pytorch_lora_weights.safetensors"):
         assert (tmp_path / name).is_file()
     shown = capsys.readouterr().out
+    assert "The adapter is that of step 2 of 2." in shown
+    assert f"arr-trl evaluate --run {tmp_path}" in shown
     assert "all criteria" in shown
     assert "win rate" in shown
     assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
-    assert "With 1 thread a step of 64 pairs takes about 1 s on a free core, about 1 min for 2 steps" in shown
+    assert "With 1 thread a step takes about " in shown
 
 
 def test_judge_that_breaks_in_the_last_evaluation_takes_nothing_from_what_was_trained(tmp_path, capsys, monkeypatch):
@@ -96,11 +98,20 @@ def test_a_flag_wins_over_the_file(tmp_path):
     assert json.loads((tmp_path / "out" / "trainer_state.json").read_text())["global_step"] == 2
 
 
-def test_help_lists_every_option(capsys):
+def test_help_is_short_and_all_options_are_a_word_away(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stopped:
         main(["rpo", "--help"])
     assert stopped.value.code == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 150
+    assert max(map(len, short.splitlines())) <= 80
+    for words in ("Judge and rewards:", "--model_name_or_path", "--rubric", "--help_all shows all of them"):
+        assert words in short
+    with pytest.raises(SystemExit):
+        main(["rpo", "--help_all"])
     shown = capsys.readouterr().out
+    assert "--judge-model" not in short + shown  # once is enough
     for option in ("--judge_model", "--sde_window_size", "--center_rewards", "--learning_rate", "--lora_r"):
         assert option in shown
 

@@ -151,6 +151,12 @@ def test_verify_tells_accuracy_with_and_without_and_what_each_criterion_said(fol
     assert "with the rubric" in said
     assert "100.0%" in said
     assert "1. There are exactly two objects." in said
+    assert Rubric.load("rubric.json").provenance is None  # nothing is written unless it is asked for
+    assert main([*verify, "--update", "true"]) == 0
+    found = Rubric.load("rubric.json")
+    assert found.provenance.measured["with_rubric"]["pairs"] == 40
+    assert found.provenance.measured["content_hash"] == found.content_hash
+    assert "is none; make one with" in stopped([*verify, "--update", "true", "--rubric", "user/r"], capsys)
     assert "There is no rubric file" in stopped([*verify, "--rubric", "none.json"], capsys)
 
 

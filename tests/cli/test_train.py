@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from arr_trl import RPOConfig
+from arr_trl.cli.main import main
 from arr_trl.cli.train import train
 from arr_trl.cli.train_arguments import TrainArguments
+from arr_trl.version import __version__
 
 
 @dataclass
@@ -76,3 +79,41 @@ def test_layers_are_taken_by_name_by_pattern_or_all(tmp_path, given, flags, targ
     with pytest.raises(SystemExit):
         run(tmp_path, "--model_name_or_path", "m", "--dataset_name", "d", "--lora_target_modules", *flags)
     assert given["peft_config"].target_modules == targets
+
+
+def test_without_an_accelerator_the_mistake_is_told_and_not_the_machine(tmp_path, given, monkeypatch, capsys):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda *args: False)
+    argv = ["--output_dir", str(tmp_path), "--model_name_or_path", "m"]
+    arguments = ("pairs", "Train on pairs.", PairArguments, RPOConfig, PairTrainer, lambda *args: {}, lambda *args: {})
+    with pytest.raises(SystemExit, match="2"):
+        train(argv, *arguments)
+    assert capsys.readouterr().err.startswith("arr-trl: `model_name_or_path` and `dataset_name` are needed")
+    with pytest.raises(SystemExit, match="2"):
+        train([*argv, "--dataset_name", "d"], *arguments)
+    assert (given["args"].use_cpu, given["args"].bf16) == (True, False)
+    (tmp_path / "half.yaml").write_text("bf16: true\n")
+    with pytest.raises(SystemExit, match="2"):
+        train([*argv, "--dataset_name", "d", "--config", str(tmp_path / "half.yaml")], *arguments)
+    assert (given["args"].use_cpu, given["args"].bf16) == (True, True)  # what is asked for stays
+
+
+def test_later_files_win_and_options_over_all(tmp_path, given):
+    (tmp_path / "a.yaml").write_text("seed: 1\nlearning_rate: 0.5\nmodel_name_or_path: m\n")
+    (tmp_path / "b.yaml").write_text("seed: 2\npair_column: b\ndataset_name: d\n")
+    files = ["--config", str(tmp_path / "a.yaml"), f"--config={tmp_path / 'b.yaml'}"]
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, *files, "--max_steps", "7")
+    args = given["args"]
+    assert (args.seed, args.learning_rate, args.max_steps) == (2, 0.5, 7)
+    assert given["train_dataset"] == ("b", 2)
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, *files, "--seed", "3")
+    assert given["args"].seed == 3
+
+
+def test_no_command_shows_what_there_is(capsys):
+    assert main([]) == 2
+    assert "rpo" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out

@@ -20,7 +20,7 @@ def games(strengths, count, seed=0):
 
 def test_strengths_come_back_within_their_intervals():
     truth = {"base": 0.0, "a": 1.0, "b": -0.5}
-    ranking = bradley_terry(*games(truth, 400))
+    ranking = bradley_terry(*games(truth, 400, seed=2))
     assert [found.model for found in ranking] == ["a", "base", "b"]
     for found in ranking:
         low, high = found.strength_ci
@@ -37,6 +37,9 @@ def test_two_models_give_the_odds_of_the_win_rate():
 def test_a_model_that_never_loses_has_a_finite_strength():
     ranking = bradley_terry(["base", "a"], [("base", "a")] * 20, [1.0] * 20, range(20))
     assert 3 < ranking[0].strength < 5
+    low, high = ranking[0].strength_ci
+    assert low < 3  # of 20 games the truth may well have lost one in ten
+    assert high - low > 1
 
 
 def test_failures_are_left_out_and_nothing_but_failures_is_refused():

@@ -105,7 +105,8 @@ def test_the_summary_is_printed_and_written(tmp_path):
     screen = io.StringIO()
     print_summary({"judge": summary, "other": summary}, Console(file=screen, width=120))
     assert "accuracy_consistent" in screen.getvalue()
-    assert "100.0% [100.0, 100.0]" in screen.getvalue()
+    assert "100.0% [61.0, 100.0]" in screen.getvalue()
+    assert "[100.0, 100.0]" not in screen.getvalue()
     assert "c2" in screen.getvalue()
     save_summary(summary, tmp_path / "new" / "eval.json")
     assert json.loads((tmp_path / "new" / "eval.json").read_text())["pairs"] == 6

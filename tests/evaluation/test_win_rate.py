@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from arr_trl.evaluation import bootstrap_interval, win_rate_from_rewards, win_rate_from_verdicts
+from arr_trl.evaluation import rate_interval, win_rate_from_rewards, win_rate_from_verdicts
 from arr_trl.evaluation.records import PairRecord
 from arr_trl.evaluation.summary import compare
 from arr_trl.evaluation.win_rate import win_rate
@@ -75,6 +75,6 @@ def test_interval_of_several_pictures_of_a_prompt_draws_the_prompt_whole():
     outcomes, prompts = [1.0, 1.0, 0.0, 0.0] * 10, [i // 2 for i in range(40)]
     clustered, independent = win_rate(outcomes, prompts), win_rate(outcomes)
     assert (clustered.prompts, independent.prompts) == (20, 40)
-    assert clustered.win_rate_ci == bootstrap_interval(outcomes, prompts)
+    assert clustered.win_rate_ci == rate_interval(outcomes, prompts)
     width = [high - low for low, high in (clustered.win_rate_ci, independent.win_rate_ci)]
     assert width[0] > 1.3 * width[1]

@@ -156,6 +156,7 @@ def test_what_cannot_be_done_justice_is_refused_with_the_reason(tmp_path):
     ({"lora_alpha": 0}, "lora_alpha=0 scales an adapter to nothing"),
     ({"alpha_pattern": {"x": 0}}, "alpha_pattern=.* scales an adapter to nothing"),
     ({"r": 0}, "r=0 has to be at least 1"),
+    ({"use_dora": True}, "use_dora=True in `peft_config` needs weights beside"),
 ])  # fmt: skip
 def test_settings_that_a_released_file_cannot_hold_are_refused(settings, sentence):
     try:
@@ -167,5 +168,5 @@ def test_settings_that_a_released_file_cannot_hold_are_refused(settings, sentenc
 
 
 def test_settings_that_a_file_holds_are_taken():
-    for settings in ({"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"a": 2}}, {"exclude_modules": ["b"]}):
+    for settings in ({"use_rslora": True}, {"rank_pattern": {"a": 2}}, {"exclude_modules": ["b"]}):
         check_lora_config(LoraConfig(target_modules=["to_q"], **settings))

@@ -1,7 +1,8 @@
-"""Adapters of every family: what is trained by default, and that stock diffusers loads it."""
+"""Adapters of every family: what is trained by default, and that everybody loads it as it was trained."""
 
 import copy
 
+import loaders
 import pytest
 import torch
 from diffusers import (
@@ -14,7 +15,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from oracle import picture
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from tiny_pipelines import (
     build_flux,
@@ -91,15 +92,19 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_stock_diffusers_loads_the_adapter_and_draws_what_was_trained(name, tmp_path):
+# klein has FLUX.2's transformer, and Plus that of Qwen-Image-Edit
+SLOW = ("klein", "qwen edit plus")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES])
+def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     base = FAMILIES[name]()
     policy = policy_for(base, **({"condition_size": 64} if "edit" in name or name == "kontext" else {}))
     conditioning = policy.encode([{"prompt": "a red circle", "source_image": picture(64, 64, 0)}], 48, 80)
-    stock = copy.deepcopy(base)
+    stock, plain = copy.deepcopy(base), copy.deepcopy(base.transformer)
 
     trained = get_peft_model(
-        base.transformer, LoraConfig(r=4, lora_alpha=8, target_modules=list(policy.target_modules))
+        base.transformer, LoraConfig(r=4, lora_alpha=10, target_modules=list(policy.target_modules))
     )
     torch.manual_seed(1)
     for parameter_name, parameter in trained.named_parameters():
@@ -107,14 +112,25 @@ def test_stock_diffusers_loads_the_adapter_and_draws_what_was_trained(name, tmp_
             parameter.data.normal_(std=0.1)
     save_adapter(trained, tmp_path, policy.pipeline_class)
     stock.load_lora_weights(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
+    file, latents = (
+        tmp_path / DIFFUSERS_WEIGHTS_FILE,
+        policy.initial_noise(1, 48, 80, torch.Generator().manual_seed(0)),
+    )
 
-    latents = policy.initial_noise(1, 48, 80, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        velocities = [
-            policy.velocity(model, latents, torch.tensor([0.6]), conditioning, 4.0)
-            for model in (trained, stock.transformer)
-        ]
-        with trained.disable_adapter():
-            untrained = policy.velocity(trained, latents, torch.tensor([0.6]), conditioning, 4.0)
-    assert (velocities[1] - untrained).abs().max() > 0.01
-    torch.testing.assert_close(velocities[0], velocities[1], atol=1e-5, rtol=0)
+    @torch.no_grad()
+    def velocity(model):
+        return policy.velocity(model, latents, torch.tensor([0.6]), conditioning, 4.0)
+
+    expected = velocity(trained)
+    assert (expected - velocity(plain)).abs().max() > 0.01
+    for loader, loaded in {
+        "diffusers": lambda: stock.transformer,
+        "PEFT": lambda: PeftModel.from_pretrained(copy.deepcopy(plain), tmp_path),
+        "ComfyUI": lambda: loaders.comfyui(copy.deepcopy(plain), file),
+        "vLLM-Omni, the file": lambda: loaders.vllm_omni_file(copy.deepcopy(plain), file),
+        "vLLM-Omni, the folder": lambda: loaders.vllm_omni_folder(copy.deepcopy(plain), tmp_path),
+        "SGLang": lambda: loaders.sglang(copy.deepcopy(plain), tmp_path),
+    }.items():
+        torch.testing.assert_close(
+            velocity(loaded()), expected, atol=1e-5, rtol=0, msg=lambda text, loader=loader: f"{loader}: {text}"
+        )

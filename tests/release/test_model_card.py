@@ -70,6 +70,7 @@ CARD = AdapterCard(
     train_seconds=3723,
     hardware="1 NVIDIA H100",
     versions={"arr_trl": "0.1.0", "torch": "2.13.0"},
+    tags=["rubric-policy-optimization", "auto-rubric"],
 )
 EDIT = AdapterCard(
     subfolder="ARR-Qwen-Image-Edit",

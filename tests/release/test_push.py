@@ -149,6 +149,33 @@ numpy.save({!r}, images)
         np.testing.assert_allclose(np.load(tmp_path / f"{number}.npy"), picture(pipeline), atol=1e-5)
 
 
+def test_adapter_at_the_root_loads_without_an_argument(tmp_path, hub, client):
+    trained = write_release(tmp_path, ".", seed=1)
+    push(client, tmp_path)
+    files = hub.model(REPO).files
+    assert set(files) == {".gitattributes", "README.md", "samples/adapter.png", *ADAPTER_FILES}
+    assert "pipe.load_lora_weights(adapters)\n" in files["README.md"].decode()
+    code = """
+import numpy, torch
+from peft import PeftModel
+from arr_trl.tiny_scenes.pipeline import build_pipeline
+def picture(pipeline):
+    generator = torch.Generator().manual_seed(0)
+    return pipeline(prompt=prompt, **inference, generator=generator, output_type="np").images
+stock, by_peft = build_pipeline(0), build_pipeline(0)
+stock.load_lora_weights(repo)
+by_peft.transformer = PeftModel.from_pretrained(by_peft.transformer, repo)
+numpy.save(path, numpy.concatenate([picture(stock), picture(by_peft)]))
+"""
+    client.run(code, repo=REPO, prompt=PROMPT, inference=INFERENCE, path=tmp_path / "pictures.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "pictures.npy"), np.repeat(picture(trained), 2, axis=0), atol=1e-5)
+    # whoever names no subfolder would get one or the other
+    write_release(tmp_path / "other", "ARR-two", seed=2)
+    with pytest.raises(ClientError, match=r"is alone there, and README.md also speaks of ARR-two"):
+        push(client, tmp_path / "other")
+    assert hub.model(REPO).files.keys() == files.keys()
+
+
 def test_peft_and_the_transformer_load_the_adapter_from_its_subfolder(tmp_path, hub, client):
     trained = write_release(tmp_path, "ARR-one", seed=1)
     push(client, tmp_path)

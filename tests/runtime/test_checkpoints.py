@@ -171,7 +171,7 @@ def test_other_noise_is_drawn_from_the_next_rollout_on(two_steps, tmp_path):
 
 
 @pytest.mark.parametrize("setting", [
-    {"use_rslora": True}, {"alpha_pattern": {"attn.to_q": 8}}, {"rank_pattern": {"attn.to_q": 1}}, {"use_dora": True},
+    {"use_rslora": True}, {"alpha_pattern": {"attn.to_q": 8}}, {"rank_pattern": {"attn.to_q": 1}},
 ])  # fmt: skip
 def test_optimizer_in_a_checkpoint_is_of_the_whole_adapter(two_steps, tmp_path, setting):
     lora = LoraConfig(**{"r": 2, "lora_alpha": 4, **setting})

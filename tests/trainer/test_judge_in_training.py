@@ -110,10 +110,13 @@ def test_training_finishes_with_the_faulty_verdicts_masked_and_counted(flux_pipe
 
 
 def test_training_stops_with_the_promised_error_when_the_judge_is_gone(flux_pipeline, tmp_path):
+    def respond(number, body):
+        if is_check(body):
+            return Answer("OK")
+        return verdict([2, 1]) if number < 8 else Answer(status=401, body=b"{}")
+
     with (
-        OpenAIServer(
-            respond=lambda number, body: Answer("OK") if is_check(body) else Answer(status=401, body=b"{}")
-        ) as server,
+        OpenAIServer(respond=respond) as server,
         pytest.raises(JudgeFailureError, match="refused the credentials"),
     ):
         train(flux_pipeline, tmp_path, server, max_steps=50, failure_window=8)

@@ -9,6 +9,7 @@ import numpy as np
 from ..chat import ChatModel
 from ..data.preferences import Preference
 from ..digests import image_digest
+from ..intervals import mcnemar
 from ..judges import JudgeStats, RubricJudge, Verdict
 from ..judges.choice import ChoiceMode
 from ..judges.questions import content_key
@@ -132,6 +133,7 @@ class AutoRubric:
             settings=asdict(config) | {"decide": self.judge.mode.decide},
             counts=counts,
             dropped=dropped_by_reason(outcomes),
+            content_hash=rubric.content_hash,
             holdout={
                 "with_rubric": report.with_rubric.summary(),
                 "without_rubric": report.without_rubric.summary(),
@@ -263,6 +265,18 @@ class AutoRubric:
                 "On the held-out pairs the judge is not better with this rubric than without one: look at the criteria "
                 "and at more pairs before you train with it."
             )
+        elif report.without_rubric.right < report.with_rubric.right:
+            right = [
+                [winner == pair.winner for winner, pair in zip(winners, held_out, strict=True)]
+                for winners in (found, plain)
+            ]
+            if mcnemar(*right)["p_value"] > 0.05:
+                gained = report.with_rubric.right - report.without_rubric.right
+                report.notes.append(
+                    f"With the rubric {gained} more of {len(held_out)} held-out pairs {'is' if gained == 1 else 'are'} right than "
+                    "without one, which may be chance: measure it on more pairs with `arr-trl rubric verify` before you rely "
+                    "on it."
+                )
 
     def _stop_when_broken(self, stage: str, found: Sequence[Any]) -> None:
         problems = [
@@ -294,7 +308,10 @@ def describe_rubric(description: str, name: str, task: str, writer: Writer, conf
         templates=tuple(sorted(writer.templates)),
         settings={"description": description, "language": writer.language, "temperature": writer.temperature},
     )
-    return Rubric(name=name, criteria=criteria, task=task, provenance=provenance)
+    rubric = Rubric(name=name, criteria=criteria, task=task)
+    return rubric.model_copy(
+        update={"provenance": provenance.model_copy(update={"content_hash": rubric.content_hash})}
+    )
 
 
 def task_of(pairs: Sequence[Preference]) -> str:

@@ -25,6 +25,8 @@ class ChatRequest:
             Longest reply, in tokens.
         temperature (`float`, *optional*, defaults to `0.0`):
             Sampling temperature.
+        sampling (`dict[str, float]`, *optional*):
+            Further fields of the request where the temperature is above 0: `top_p`, `top_k`, `seed`.
     """
 
     messages: list[dict[str, Any]]
@@ -32,6 +34,7 @@ class ChatRequest:
     choices: tuple[str, ...] | None = None
     max_tokens: int = 1024
     temperature: float = 0.0
+    sampling: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

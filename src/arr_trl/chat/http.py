@@ -301,7 +301,7 @@ class HTTPChatModel:
             logprobs=True if wants_choices else None,
             top_logprobs=20 if wants_choices else None,
             response_format=None if schema is None else self._response_format(schema),
-            extra_body=self.extra_body,
+            extra_body={**request.sampling, **self.extra_body},
         )
         try:
             # the client's own timeout is per read: a server that trickles would never reach it

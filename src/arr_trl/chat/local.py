@@ -131,7 +131,8 @@ class LocalChatModel:
         """Indices of requests that can be answered together: what is asked for and how has to be the same."""
         alike: dict[Any, list[int]] = {}
         for i, request in enumerate(requests):
-            alike.setdefault((request.choices, request.max_tokens, request.temperature), []).append(i)
+            drawn = tuple(sorted(request.sampling.items()))
+            alike.setdefault((request.choices, request.max_tokens, request.temperature, drawn), []).append(i)
         for indices in alike.values():
             for start in range(0, len(indices), self.batch_size):
                 yield indices[start : start + self.batch_size]
@@ -162,13 +163,20 @@ class LocalChatModel:
         inputs = self._inputs(requests)
         temperature, longest = requests[0].temperature, requests[0].max_tokens
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-        output = self.vlm.generate(
-            **inputs,
-            **sampling,
-            max_new_tokens=longest,
-            pad_token_id=self._pad_token_id,
-            synced_gpus=False,  # ranks judge different numbers of images; waiting for each other would never end
-        )
+        drawn = dict(requests[0].sampling)
+        seed = drawn.pop("seed", None)
+        # what training draws next has nothing to do with what a judge draws
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            output = self.vlm.generate(
+                **inputs,
+                **sampling,
+                **drawn,
+                max_new_tokens=longest,
+                pad_token_id=self._pad_token_id,
+                synced_gpus=False,  # ranks judge different numbers of images; waiting for each other would never end
+            )
         ends = self.vlm.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         replies = []

@@ -4,14 +4,18 @@ import difflib
 import os
 import re
 import sys
+import tempfile
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..text_files import read_text
+from .options_help import HELP_ALL, print_help
 
 
 if TYPE_CHECKING:
@@ -24,21 +28,28 @@ TINY_SCENES_EDIT = "tiny_scenes_edit"
 
 def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     """
-    Arguments of the command line over those of the YAML file.
+    Arguments of the command line over those of YAML files, of which a later one wins.
 
     Raises:
-        `ValueError`: when the file cannot be read, or an option does not exist; the message names the nearest one.
+        `ValueError`: when a file cannot be read, or an option does not exist; the message names the nearest one.
+        `SystemExit`: with status 0, for `--help` and `--help_all`, once they are printed.
     """
+    if {"-h", "--help", HELP_ALL} & set(argv):
+        print_help(parser, everything=HELP_ALL in argv)
+        sys.exit(0)
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     argv = [_at_home(word) for word in argv]
-    if argv.count("--config") > 1 or argv[-1:] == ["--config"]:
-        raise ValueError("`--config` takes one YAML file.")
+    if argv[-1:] == ["--config"]:
+        raise ValueError("`--config` takes a YAML file.")
     parser.error = _refuse  # argparse's own prints every option there is
     set_defaults = parser.set_defaults_with_config
     parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))
     try:
-        if "--config" in argv:
-            _check_values(parser, argv[argv.index("--config") + 1])
+        files = [file for option, file in pairwise(argv) if option == "--config"]
+        for file in files:
+            _check_values(parser, file)
+        if len(files) > 1:
+            return _parse_merged(parser, argv, files)
         *parsed, unknown = parser.parse_args_and_config(argv, return_remaining_strings=True)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         path = argv[argv.index("--config") + 1]
@@ -53,6 +64,22 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
     return tuple(parsed)
+
+
+def _parse_merged(parser: "TrlParser", argv: list[str], files: list[str]) -> tuple:
+    """[`parse`] of several YAML files, as one that has the values of all of them."""
+    merged: dict[str, Any] = {}
+    for file in files:
+        content = yaml.safe_load(read_text(file))
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} holds no settings; write one `name: value` a line.")
+        merged |= content
+    at = [i for i, word in enumerate(argv) if word == "--config"]
+    rest = [word for i, word in enumerate(argv) if i not in at and i - 1 not in at]
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder, "config.yaml")
+        one.write_text(yaml.safe_dump(merged, allow_unicode=True), encoding="utf-8")
+        return parse(parser, ["--config", str(one), *rest])
 
 
 def _at_home(value: Any) -> Any:

@@ -6,18 +6,27 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from ..adapter_names import ROOT
 from ..folders import check_writable
 from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import JudgeArguments, build_judge
 from .picture_arguments import PictureArguments, load_pipeline_of, read_rows, settings_of
+from .run_file import with_run
 
 
 @dataclass
 class EvaluateArguments(PictureArguments, JudgeArguments):
     """What `arr-trl evaluate` takes. The name `tiny_scenes` stands for the world that ships with the package."""
 
+    run: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of a training run: its model, adapter, prompts, judge and sizes are taken where nothing else "
+            "is given."
+        },
+    )
     output: str = field(
         default="evaluation", metadata={"help": "Folder for images, pairs.jsonl, results.json and report.html."}
     )
@@ -59,9 +68,11 @@ def run(argv: list[str]) -> int:
 
     parser = TrlParser((EvaluateArguments,), prog="arr-trl evaluate", description="Compare a base with adapters.")
     with explained():
-        (args,) = parse(parser, argv)
+        (args,) = parse(parser, with_run(argv, {"judge": "judge_model"}))
         if args.model is None or args.dataset is None:
-            raise ValueError("`model` and `dataset` are needed: the base, and the prompts.")
+            raise ValueError(
+                "`model` and `dataset` are needed, the base and the prompts; or `run`, the folder of a run."
+            )
         check_limit(args.limit)
         check_writable(args.output, "output")
         if args.model == TINY_SCENES:
@@ -69,7 +80,7 @@ def run(argv: list[str]) -> int:
 
             use_one_thread()
         store = args.judge_store or Path(args.output) / "judge.sqlite"
-        judge = build_judge(args, store, order="both") if args.judge_model else None
+        judge = build_judge(args, store, order="both") if args.judge_model or args.judge_preset else None
         reward_funcs = import_functions(args.reward_funcs)
         eval_funcs = import_functions(args.eval_funcs)
 
@@ -81,7 +92,8 @@ def run(argv: list[str]) -> int:
         adapters = parse_adapters(args.adapter or [])
         if args.update_card:
             for adapter in adapters:
-                check_model_card(Path(adapter.path).parent)
+                for folder, _ in _cards_of(adapter.path):
+                    check_model_card(folder)
         if judge is not None:
             judge.check()
         rows = read_rows(args)
@@ -130,7 +142,12 @@ def run(argv: list[str]) -> int:
 def _update_cards(evaluation, adapters) -> None:
     from ..release import record_results
 
-    for adapter in adapters:
-        folder = Path(adapter.path)
-        if adapter.subfolder is None and record_results(folder.parent, folder.name, evaluation.results(adapter.name)):
-            print(f"Brought {folder.parent / 'README.md'} up to date.")
+    for adapter in (adapter for adapter in adapters if adapter.subfolder is None):
+        for folder, subfolder in _cards_of(adapter.path):
+            if record_results(folder, subfolder, evaluation.results(adapter.name)):
+                print(f"Brought {folder / 'README.md'} up to date.")
+
+
+def _cards_of(adapter: str) -> list[tuple[Path, str]]:
+    """Where a card may speak of an adapter, and what it calls it: above its folder, and beside its files."""
+    return [(Path(adapter).parent, Path(adapter).name), (Path(adapter), ROOT)]

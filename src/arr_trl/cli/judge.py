@@ -1,6 +1,7 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
-`arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels.
+`arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels. `arr-trl judge list`,
+`show` and `try`: published judges.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from .arguments import explained, parse
 from .checks import check_file, check_limit
 from .judge_arguments import JudgeArguments, build_judge
 from .judge_calibrate import run as run_calibrate
+from .judge_presets import run_list, run_show, run_try
 from .judge_tifa import run as run_tifa
 
 
@@ -54,6 +56,9 @@ class JudgeEvalArguments(JudgeArguments):
         metadata={"help": "Environment variable that holds its API key. Unset, the same key goes to its server."},
     )
     compare_rubric: list[str] | None = field(default=None, metadata={"help": "Its rubric. Unset, the same."})
+    compare_judge_preset: list[str] | None = field(
+        default=None, metadata={"help": "A published judge as the second one. Unset, what the first is."}
+    )
     compare_judge_mode: str | None = field(default=None, metadata={"help": "How it is asked. Unset, the same."})
     compare_judge_decide: str | None = field(default=None, metadata={"help": "What decides. Unset, the same."})
     compare_judge_language: str | None = field(default=None, metadata={"help": "Its language. Unset, the same."})
@@ -70,6 +75,11 @@ class JudgeEvalArguments(JudgeArguments):
             for name, value in vars(self).items()
             if name.startswith("compare_") and value is not None
         }
+        # a published judge takes the place of a rubric, and the other way round
+        if "judge_preset" in changed:
+            changed = {"rubric": None, "judge_mode": "ranks", "judge_decide": "ranks"} | changed
+        elif "rubric" in changed:
+            changed = {"judge_preset": None} | changed
         second = replace(self, **changed)
         if second == self:
             raise ValueError("`compare` needs a second judge; set `compare_rubric` or another `compare_*`.")
@@ -83,8 +93,20 @@ def run(argv: list[str]) -> int:
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
     commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
     commands.add_parser("calibrate", help="Fit a judge's margins to labelled pairs.", add_help=False)
+    commands.add_parser("list", help="The published judges and scorers there are.", add_help=False)
+    commands.add_parser("show", help="What a published judge is asked, in full.", add_help=False)
+    commands.add_parser("try", help="One verdict of a published judge on the screen.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
-    return {"eval": _eval, "log": _log, "tifa": run_tifa, "calibrate": run_calibrate}[args.command](argv[1:])
+    run = {
+        "eval": _eval,
+        "log": _log,
+        "tifa": run_tifa,
+        "calibrate": run_calibrate,
+        "list": run_list,
+        "show": run_show,
+        "try": run_try,
+    }
+    return run[args.command](argv[1:])
 
 
 def _eval(argv: list[str]) -> int:
@@ -109,11 +131,11 @@ def _eval(argv: list[str]) -> int:
         benchmark = benchmark_of(args.dataset)
         official = () if benchmark is None else benchmark.official
         ties = (benchmark is not None and benchmark.ties) if args.ties is None else args.ties
-        rubrics = [rubric for judge in judges.values() for rubric in judge.rubrics]
+        asked_by = [part for judge in judges.values() for part in (*judge.rubrics, *judge.presets)]
 
         def pairs():  # the same for both judges
             read = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
-            return pairs_for(rubrics, read)
+            return pairs_for(asked_by, read)
 
         sources = _sources_of_the_first(pairs())
         for judge in judges.values():  # before the first is paid for

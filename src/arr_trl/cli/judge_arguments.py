@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @dataclass
 class JudgeArguments:
     """
-    Which judge is asked, and how. `judge_model`, `rubric` and `base_url` take several values, one for each judge of an
-    ensemble; a single value is that of all of them.
+    Which judge is asked, and how. `judge_model`, `rubric` (or `judge_preset`) and `base_url` take several values, one for
+    each judge of an ensemble; a single value is that of all of them.
     """
 
     judge_model: list[str] | None = field(
@@ -33,6 +33,13 @@ class JudgeArguments:
         metadata={
             "help": "The rubric the judge applies: a JSON or text file, a repository on the Hub, or `auto` for criteria "
             "per prompt."
+        },
+    )
+    judge_preset: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "A published judge in place of `rubric` and `judge_mode`: a name of `arr-trl judge list`, a JSON file, or "
+            "a repository on the Hub. `judge_model` is then its weights unless another is given."
         },
     )
     base_url: list[str] | None = field(
@@ -71,8 +78,9 @@ class JudgeArguments:
     judge_tie_margin: float | None = field(
         default=None,
         metadata={
-            "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), and "
-            "of mean margins or scores with `judge_rule=mean_margin` or `weighted_scores` (unset, 0)."
+            "help": "Difference up to which a pair is a tie: of probabilities with `judge_mode=choice` (unset, .05), of "
+            "scores with `judge_preset` (unset, the preset's), and of mean margins or scores with `judge_rule=mean_margin` or "
+            "`weighted_scores` (unset, 0)."
         },
     )
     judge_calibration: str | None = field(
@@ -108,8 +116,12 @@ class JudgeArguments:
         default="en", metadata={"help": "Language of the judge's prompt.", "choices": ["en", "zh"]}
     )
     judge_num_criteria: int = field(default=5, metadata={"help": "Most criteria per prompt, with `rubric=auto`."})
-    judge_max_tokens: int = field(default=1024, metadata={"help": "Longest reply of the judge, in tokens."})
-    judge_temperature: float = field(default=0.0, metadata={"help": "Sampling temperature of the judge."})
+    judge_max_tokens: int = field(
+        default=1024, metadata={"help": "Longest reply of the judge, in tokens. A preset has its own."}
+    )
+    judge_temperature: float | None = field(
+        default=None, metadata={"help": "Sampling temperature of the judge. Unset, 0, or that of `judge_preset`."}
+    )
     judge_max_concurrency: int = field(default=32, metadata={"help": "Requests in flight at once, 1 to 100."})
     judge_timeout_s: float = field(default=120.0, metadata={"help": "Seconds that one request may take."})
     judge_max_retries: int = field(
@@ -134,7 +146,7 @@ class JudgeArguments:
             raise ValueError(
                 f"judge_score_range={self.judge_score_range} has to be two numbers, worst and best score."
             )
-        for name in ("judge_model", "rubric", "base_url"):
+        for name in ("judge_model", "rubric", "judge_preset", "base_url"):
             if isinstance(getattr(self, name), str):  # as YAML has it
                 setattr(self, name, [getattr(self, name)])
         if isinstance(self.judge_extra_body, str):
@@ -160,16 +172,37 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
     Raises:
         `ValueError`: when arguments are missing or contradict each other.
     """
-    from ..judges import EnsembleJudge, RubricJudge
+    from ..judges import EnsembleJudge
+
+    members = _preset_judges if args.judge_preset else _rubric_judges
+    judges = members(args, store, **settings)
+    if len(judges) == 1:
+        if args.judge_weights is not None:
+            raise ValueError("`judge_weights` are those of several judges; give several of `judge_model` or `rubric`.")
+        return judges[0]
+    policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
+    has_margin = args.judge_tie_margin is not None and args.judge_rule != "majority"
+    margin = {"tie_margin": args.judge_tie_margin} if has_margin else {}
+    scores = {"weights": args.judge_weights, "normalise": args.judge_normalise}
+    return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
+
+
+def _rubric_judges(args: JudgeArguments, store: str | Path | None, **settings: Any) -> list["JudgeReward"]:
+    from ..judges import RubricJudge
 
     if not args.judge_model or not args.rubric:
-        raise ValueError("A judge needs `judge_model` and `rubric`: who judges, and under which criteria.")
-    judge_margin = {} if args.judge_tie_margin is None else {"tie_margin": args.judge_tie_margin}
+        raise ValueError(
+            "A judge needs `judge_model` and `rubric`, who judges, and under which criteria; or `judge_preset`, a published "
+            "judge."
+        )
     if args.judge_calibration is not None and args.judge_tie_margin is not None and args.judge_rule == "majority":
         raise ValueError("`judge_calibration` has a tie margin of its own; leave `judge_tie_margin` out.")
-    members = _members(args)
+    margin = (
+        {} if args.judge_tie_margin is None or args.judge_mode != "choice" else {"tie_margin": args.judge_tie_margin}
+    )
+    members = _members(args, "rubric", args.judge_model)
     models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
-    judges = [
+    return [
         RubricJudge(
             rubric=rubric,
             model=models[name, url],
@@ -179,22 +212,43 @@ def build_judge(args: JudgeArguments, store: str | Path | None, **settings: Any)
             language=args.judge_language,
             num_criteria=args.judge_num_criteria,
             max_tokens=args.judge_max_tokens,
-            temperature=args.judge_temperature,
+            temperature=args.judge_temperature or 0.0,
             store=store,
             calibration=args.judge_calibration,
-            **(judge_margin if args.judge_mode == "choice" else {}),
+            **margin,
             **settings,
         )
         for name, rubric, url in members
     ]
-    if len(judges) == 1:
-        if args.judge_weights is not None:
-            raise ValueError("`judge_weights` are those of several judges; give several of `judge_model` or `rubric`.")
-        return judges[0]
-    policy = {name: settings[name] for name in ("max_failure_rate", "failure_window") if name in settings}
-    margin = judge_margin if args.judge_rule != "majority" else {}
-    scores = {"weights": args.judge_weights, "normalise": args.judge_normalise}
-    return EnsembleJudge(judges, rule=args.judge_rule, **scores, **margin, **policy)
+
+
+def _preset_judges(args: JudgeArguments, store: str | Path | None, **settings: Any) -> list["JudgeReward"]:
+    from ..judges import PresetJudge, load_preset
+
+    if args.rubric or args.judge_mode != "ranks" or args.judge_decide != "ranks":
+        raise ValueError(
+            "`judge_preset` has a question of its own; leave out `rubric`, `judge_mode` and `judge_decide`."
+        )
+    if args.judge_calibration is not None:
+        raise ValueError("`judge_calibration` is of `judge_mode=choice`; a preset takes `judge_tie_margin`.")
+    if settings.pop("criteria_dropout", 0.0):
+        raise ValueError("`judge_criteria_dropout` is of rubrics; `judge_preset` has no criteria to leave out.")
+    presets = {name: load_preset(name) for name in args.judge_preset}
+    names = args.judge_model
+    if not names:
+        without = next((name for name, preset in presets.items() if preset.weights is None), None)
+        if without is not None:
+            raise ValueError(f"The preset {without} has no weights of its own; say with `judge_model` who is asked.")
+        names = [presets[name].weights for name in args.judge_preset]
+    members = _members(args, "judge_preset", names)
+    models = {(name, url): named_chat_model(args, name, url) for name, _, url in members}
+    margin = {} if args.judge_rule != "majority" else {"tie_margin": args.judge_tie_margin}
+    return [
+        PresetJudge(
+            presets[preset], models[name, url], temperature=args.judge_temperature, store=store, **margin, **settings
+        )
+        for name, preset, url in members
+    ]
 
 
 def as_tournament(judge: "JudgeReward", pairs: str | None, **policy: Any) -> "JudgeReward":
@@ -225,25 +279,25 @@ def build_chat_model(args: JudgeArguments) -> "ChatModel":
     """
     if len(args.judge_model or []) != 1 or len(args.base_url or [None]) != 1:
         raise ValueError("Give one `judge_model`, and one `base_url` or another way to reach it.")
-    if args.rubric:
-        raise ValueError("`rubric` has no part in this; leave it out.")
+    if args.rubric or args.judge_preset:
+        raise ValueError(f"`{'rubric' if args.rubric else 'judge_preset'}` has no part in this; leave it out.")
     return named_chat_model(args, args.judge_model[0], (args.base_url or [None])[0])
 
 
-def _members(args: JudgeArguments) -> list[tuple[str, str, str | None]]:
-    """Model, rubric and server of every judge."""
+def _members(args: JudgeArguments, what: str, models: list[str]) -> list[tuple[str, str, str | None]]:
+    """Model, rubric or preset, and server of every judge."""
     from ..chat.addresses import address_of
 
-    given = {"judge_model": args.judge_model, "rubric": args.rubric, "base_url": args.base_url or [None]}
+    given = {"judge_model": models, what: getattr(args, what), "base_url": args.base_url or [None]}
     count = max(map(len, given.values()))
     for name, values in given.items():
         if len(values) not in (1, count):
             raise ValueError(f"{name} has {len(values)} values for {count} judges; give one, or one for each.")
     members = list(zip(*(values * (count // len(values)) for values in given.values()), strict=True))
-    if len({(name, rubric, url and address_of(url)) for name, rubric, url in members}) < count:
+    if len({(name, asked, url and address_of(url)) for name, asked, url in members}) < count:
         raise ValueError(
-            "Two judges of the ensemble have the same model and rubric at the same server; they would be one judge "
-            "asked twice."
+            f"Two judges of the ensemble have the same model and {what.removeprefix('judge_')} at the same server; they would "
+            "be one judge asked twice."
         )
     return members
 

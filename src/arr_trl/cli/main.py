@@ -5,6 +5,8 @@ import signal
 import sys
 from importlib import import_module
 
+from ..version import __version__
+
 
 # name of the command, which is also its module: what it does
 COMMANDS = {
@@ -15,8 +17,9 @@ COMMANDS = {
     "pairs": "Make preference pairs: by critique and edit, best against worst, or of what a run drew and judged.",
     "vote": "Vote on pairs of pictures on a page of this machine, and see how raters agree.",
     "evaluate": "Compare a base with adapters on a prompt set, and write a report.",
-    "judge": "Measure a judge against labelled pairs, or show what it was asked.",
+    "judge": "Measure a judge against labelled pairs, show what it was asked, or try a published one.",
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
+    "release": "Give adapters of earlier versions their full strength in every loader.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
     "env": "Print versions and hardware, for bug reports.",
 }
@@ -29,11 +32,15 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="arr-trl", description="Align image generators with judges you can read.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"arr_trl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         # each command parses its own arguments, so `-h` behind it is not ours
         commands.add_parser(name, help=help_text, add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
+    if args.command is None:
+        parser.print_help()
+        return 2
     try:
         return import_module(f"arr_trl.cli.{args.command}").run(argv[1:])
     except KeyboardInterrupt:

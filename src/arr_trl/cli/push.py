@@ -2,6 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
+
+from ..adapter_names import DIFFUSERS_WEIGHTS_FILE
 
 
 def run(argv: list[str]) -> int:
@@ -19,11 +22,15 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--dry_run", "--dry-run", action="store_true", help="Show what would be sent, and send nothing."
     )
+    parser.add_argument(
+        "--convert", action="store_true", help="Before, do what `arr-trl release convert` does, where it is needed."
+    )
     args = parser.parse_args(argv)
 
     from ..release import PushError, push_to_hub
 
     try:
+        _mend(push_to_hub(args.folder, args.repo_id, subfolder=args.subfolder, dry_run=True).files, args)
         push = push_to_hub(
             args.folder,
             args.repo_id,
@@ -45,3 +52,24 @@ def run(argv: list[str]) -> int:
         print(f"  {name} ({size})")
     print(f"Nothing was sent to {push.repo_id}." if args.dry_run else push.commit_url)
     return 0
+
+
+def _mend(files: dict[str, Path], args: argparse.Namespace) -> None:
+    """Convert adapters that not every loader applies at full strength, or offer to."""
+    from ..release import weak_adapters
+
+    adapters = dict.fromkeys(path.parent for path in files.values() if path.name == DIFFUSERS_WEIGHTS_FILE)
+    weak = [adapter for adapter in adapters if weak_adapters(adapter)]
+    if args.convert and not args.dry_run and weak:
+        from ..release import convert_release  # which needs torch
+
+        for adapter in weak:
+            convert_release(adapter)
+            print(f"Converted {adapter}.")
+    elif weak:
+        print(
+            f"arr-trl: {', '.join(map(str, weak))} {'was' if len(weak) == 1 else 'were'} written by an earlier version, whose "
+            "files say their scale in the header alone: ComfyUI does not read it and applies them at another strength. "
+            "`--convert` mends them before they are sent.",
+            file=sys.stderr,
+        )

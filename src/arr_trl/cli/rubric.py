@@ -70,10 +70,16 @@ def _generate(argv: list[str]) -> int:
 def _verify(argv: list[str]) -> int:
     from ..autorubric.holdout import agreement, judge_rows, without_rubric
     from ..autorubric.report import print_agreement
+    from ..autorubric.writer import NoAnswer
     from ..judges.rubric_source import resolve_rubric
 
     with explained():
         (args,) = _parse(argv, "verify", VerifyArguments)
+        if args.update and not (Path(args.rubric).suffix == ".json" and Path(args.rubric).is_file()):
+            raise ValueError(
+                f"update=True writes into a JSON file, and {args.rubric} is none; make one with `arr-trl rubric show "
+                f"{args.rubric} --output rubric.json`."
+            )
         rubric = resolve_rubric(args.rubric)
         if rubric is None:
             raise ValueError(
@@ -84,6 +90,19 @@ def _verify(argv: list[str]) -> int:
         verdicts, _ = judge.compare_under(judge_rows(pairs), [rubric] * len(pairs))
         plain, _ = without_rubric(pairs, judge)
     print_agreement(rubric, verdicts, pairs, agreement(plain, pairs))
+    if rubric.edited:
+        print(f"{args.rubric} was edited since it was made: the figures it was made with are of another text.")
+    if args.update:
+        winners = [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts]
+        measured = {
+            "content_hash": rubric.content_hash,
+            **source_of(args),
+            "verifier": judge.model.model,
+            "with_rubric": agreement(winners, pairs).summary(),
+            "without_rubric": agreement(plain, pairs).summary(),
+        }
+        rubric.measured(measured).save(args.rubric)
+        print(f"Wrote what was measured to {args.rubric}.")
     return 0
 
 
@@ -140,6 +159,8 @@ def _show(argv: list[str]) -> int:
         if rubric is None:
             raise ValueError("There is nothing to show of `auto`, for which criteria are written for every prompt.")
         text = forms[form](rubric)
+        if rubric.edited:
+            print("It was edited since it was made; figures of the text before are not shown.", file=sys.stderr)
         if args.output is not None:
             check_file(args.output)
             Path(args.output).write_text(text, encoding="utf-8")

@@ -80,6 +80,12 @@ class VerifyArguments(PairArguments, ModelArguments):
         default="rubric.json", metadata={"help": "The rubric: a JSON, text or Markdown file, or a repository."}
     )
     language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
+    update: bool = field(
+        default=False,
+        metadata={
+            "help": "Write what was measured into the rubric, a JSON file, as the figures of the text it has now."
+        },
+    )
 
 
 @dataclass(kw_only=True)

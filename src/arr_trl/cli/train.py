@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from transformers.utils import logging as transformers_logging
 from ..folders import check_writable
 from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, place_of
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
+from .run_file import save_run, what_next
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
 
 
 if TYPE_CHECKING:
+    from trl import TrlParser
+
     from ..trainer import FlowConfig, FlowTrainer
 
 
@@ -68,6 +72,7 @@ def train(
             description=description,
             epilog=LAUNCH_HELP,
         )
+        with_accelerator = _use_what_is_there(parser, argv)
         if OPTION in argv:
             with explained():
                 argv, of_launcher = split_options(parser, argv)
@@ -91,6 +96,9 @@ def train(
                 **datasets,
             )
     if trainer.is_world_process_zero():
+        if not with_accelerator:
+            print("There is no accelerator here: this runs on the CPU (use_cpu=True).")
+        save_run(script_args, training_args)
         print(trainer.batch_arithmetic())
         passes = trainer.passes_per_step()
         if is_tiny and passes is not None:
@@ -130,9 +138,29 @@ def train(
         return 1
     if push is not None:
         print(f"Pushed to {push.commit_url}")
+    if trainer.is_world_process_zero() and failure is None:
+        print(what_next(training_args))
     # a process that leaves the group open may abort while it exits, which its launcher takes for a failure
     trainer.accelerator.end_training()
     return 0 if failure is None else 1
+
+
+def _use_what_is_there(parser: "TrlParser", argv: list[str]) -> bool:
+    """
+    Let a run be on the CPU, in float32, where there is nothing else and it says nothing of both: transformers would answer
+    every mistake in the input with what is missing.
+
+    Returns:
+        `bool`: whether there is an accelerator, or the input says that it knows.
+    """
+    import torch
+
+    if torch.accelerator.is_available():
+        return True
+    parser.set_defaults(use_cpu=True, bf16=False)
+    files = [Path(file) for option, file in pairwise(argv) if option == "--config"]
+    said = " ".join(argv) + "".join(file.read_text(errors="ignore") for file in files if file.is_file())
+    return "use_cpu" in said
 
 
 def _on_the_hub(names: list[str]) -> list[str]:
@@ -150,9 +178,8 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
     training_args, failure = trainer.args, None
     trainer.save_model(_internal_call=True)  # `_internal_call`: the push waits for evaluation and card
     if trainer.eval_dataset is not None:
-        trainer.evaluation = None  # an earlier one was of other weights
         try:
-            trainer.evaluate()
+            trainer.evaluate_release()
         except Exception as error:  # a judge that broke, or whatever functions of users raise
             failure = error
             print(
@@ -177,6 +204,16 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
         trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
         print_table(trainer.evaluation)
         written += ["samples.png", "results.json"]
+        if trainer.evaluation.failure_rate == 1:
+            reason = trainer.evaluation.last_failure
+            failure = ValueError(reason or "no reward function answered")
+            print(
+                f"arr-trl: The evaluation got no verdict on any of its {trainer.evaluation.prompts} prompts"
+                + (f"; the last failure was: {reason}" if reason else ", since no reward function answered.")
+                + " The adapter is written; repair the judge, and `arr-trl evaluate` measures it.",
+                file=sys.stderr,
+            )
+    print(f"The adapter is that of {trainer.released}.")
     print(
         f"Wrote {', '.join(written[:-1]) + ' and ' if written[1:] else ''}{written[-1]} to {training_args.output_dir}."
     )

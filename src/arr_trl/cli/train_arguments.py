@@ -138,12 +138,12 @@ def build_training_judge(script_args: TrainArguments, training_args: "FlowConfig
         training_args ([`FlowConfig`]): the configuration of the trainer, for the output folder and the seed.
 
     Returns:
-        [`~arr_trl.judges.JudgeReward`] or `None`: the judge, `None` without `judge_model`.
+        [`~arr_trl.judges.JudgeReward`] or `None`: the judge, `None` without `judge_model` and `judge_preset`.
 
     Raises:
         `ValueError`: when its options are missing or contradict each other.
     """
-    if script_args.judge_model is None:
+    if script_args.judge_model is None and script_args.judge_preset is None:
         return None
     policy = {
         "max_failure_rate": script_args.judge_max_failure_rate,
@@ -181,7 +181,9 @@ def build_rewards(script_args: TrainArguments, training_args: "FlowConfig") -> d
     if judge is not None:
         reward_funcs.insert(0, judge)
     if not reward_funcs:
-        raise ValueError("There is no reward: give `judge_model` with `rubric` and `base_url`, or `reward_funcs`.")
+        raise ValueError(
+            "There is no reward: give `judge_model` with `rubric` and `base_url`, `judge_preset`, or `reward_funcs`."
+        )
     watch_funcs = import_functions(script_args.watch_funcs)
     return {"reward_funcs": reward_funcs, "eval_funcs": eval_funcs, "watch_funcs": watch_funcs}
 

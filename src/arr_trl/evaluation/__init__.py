@@ -1,4 +1,4 @@
-from ..intervals import bootstrap_interval, wilson_interval
+from ..intervals import bootstrap_interval, rate_interval, wilson_interval
 from ..lazy import from_files
 from .bradley_terry import Strength, bradley_terry
 from .results import EvaluationResults, SuccessRates, print_table, success_rates
@@ -43,6 +43,7 @@ __all__ = [
     "pixel_diversity",
     "print_evaluation",
     "print_table",
+    "rate_interval",
     "save_samples",
     "success_rates",
     "wilson_interval",

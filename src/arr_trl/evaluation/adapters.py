@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 
 from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
-from ..policies.adapter_files import read_files, set_weights
+from ..policies.adapter_files import read_files, set_weights, with_scale_inside
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ def load_adapters(
     model = transformer
     for source in sources:
         config, weights = read_files(source.where, pipeline_class, setting="adapter")
+        if isinstance(config, LoraConfig) and _is_two_matrices(config, weights):
+            # rounded to the network's precision with its scale, as diffusers does with the file of a release
+            config, weights = with_scale_inside(config, weights)
         config.inference_mode = True
         name = _module_name(source.name)
         try:
@@ -126,6 +129,11 @@ def load_adapters(
         for weight in weights_of(model, name):
             weight.data = weight.data.to(transformer.dtype)
     return model.eval()
+
+
+def _is_two_matrices(config: LoraConfig, weights: dict[str, torch.Tensor]) -> bool:
+    """Whether the adapter is `[r, in]` and `[out, r]` for each module, and nothing beside."""
+    return not config.target_parameters and all(".lora_A." in name or ".lora_B." in name for name in weights)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def bradley_terry(
         wins[cluster, first, second] += 1 - outcomes[comparison]
     total = wins.sum(0)
     compared = total + total.T > 0
-    resampled = _fit(resampled_sums(wins, _RESAMPLES, seed) + compared / 2)
+    resampled = _fit(resampled_sums(_with_imaginary(wins, compared), _RESAMPLES, seed) + compared / 2)
     fitted = _fit(total[None] + compared / 2)[0]
     ends = np.percentile(resampled, [2.5, 97.5], axis=0)
     ranking = [
@@ -77,6 +77,18 @@ def bradley_terry(
         for name, s, low, high in zip(models, fitted, *ends, strict=True)
     ]
     return sorted(ranking, key=lambda found: -found.strength)
+
+
+def _with_imaginary(wins_CMM: np.ndarray, compared_MM: np.ndarray) -> np.ndarray:
+    """
+    The prompts, and for every two models one that each won: what was always won alike has an interval then, as in
+    [`~arr_trl.intervals.ratio_interval`].
+    """
+    share = wins_CMM.sum(0) + wins_CMM.sum(0).T
+    first, second = np.nonzero(compared_MM)
+    imaginary = np.zeros((len(first), *compared_MM.shape))
+    imaginary[np.arange(len(first)), first, second] = share[first, second] / len(wins_CMM)
+    return np.concatenate([wins_CMM, imaginary])
 
 
 def _fit(wins_RMM: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..data import SOURCE_COLUMN, decode_sources, sources_digest
 from ..folders import hub_name, replacing
-from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, RubricJudge
+from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, PresetJudge, RubricJudge
 from ..policies import FlowPolicy, check_adaptable
 from ..rewards import call, columns_of, get_callable_name, met_criteria, reward_list
 from .adapters import AdapterSource, load_adapters, weights_digest
@@ -200,7 +200,8 @@ class Evaluator:
         for first, second in combinations(self.models, 2):
             for i, place in enumerate(places):
                 candidates = (images[first][i], images[second][i])
-                asked.append(JudgeRow(repeated[i]["prompt"], candidates, repeated[i].get(SOURCE_COLUMN)))
+                row = repeated[i]
+                asked.append(JudgeRow(row["prompt"], candidates, row.get(SOURCE_COLUMN), columns=row))
                 scored = {name: (by_model[first][i], by_model[second][i]) for name, by_model in rewards.items()}
                 records.append(pair_record(place, (first, second), None, None, None, scored))
         self._judging.append((self.judge.submit(asked) if self.judge is not None and asked else None, asked, records))
@@ -222,7 +223,7 @@ class Evaluator:
     def _orders(self, rows: list[JudgeRow], verdicts) -> list[tuple]:
         """What the judge said in each order alone: the same questions, so every answer is in its store already."""
         orders: list[tuple] = [(None, None)] * len(rows)
-        if not isinstance(self.judge, RubricJudge) or self.judge.order != "both" or not rows:
+        if not isinstance(self.judge, RubricJudge | PresetJudge) or self.judge.order != "both" or not rows:
             return orders
         one_order = copy.copy(self.judge)
         one_order.order = "fixed"

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from rich.table import Table
 from ..data.preferences import Preference
 from ..data.prompt_sets import Official
 from ..folders import replacing
-from ..judges import JudgeReward, JudgeRow, JudgeStats, Verdict
+from ..intervals import mcnemar
+from ..judges import JudgeReward, JudgeRow, JudgeStats, Preset, Verdict
 from ..rubrics import Rubric
 from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
 
@@ -57,7 +57,8 @@ class JudgeEvaluation:
         official: Sequence[Official] = (),
     ) -> dict:
         """
-        The measures with their bootstrap 95% intervals (1,000 resamples of the pairs, seed 0). A tie or a missing
+        The measures with their 95% intervals, of shares those of [`rate_interval`], of others from 1,000 resamples of the
+        pairs (seed 0). A tie or a missing
         verdict is not accurate, but where people found a pair level. `accuracy_mean` is the mean of both orders,
         `accuracy_answered` the same over the answers alone, by which who declines hard pairs gains; `position_bias` the
         share of decisive answers for the image shown first, minus .5; as every pair is shown both ways, an unbiased judge
@@ -112,7 +113,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     evaluation = JudgeEvaluation()
 
     def usable():
-        for pair in pairs_for(judge.rubrics, pairs):
+        for pair in pairs_for([*judge.rubrics, *judge.presets], pairs):
             if isinstance(pair, str):
                 evaluation.skipped.append(pair)
             else:
@@ -130,29 +131,15 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
     return evaluation
 
 
-def pairs_for(rubrics: Iterable[Rubric], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
-    """The pairs, with a sentence in place of one that lacks the source image that a rubric needs."""
-    editing = next((rubric for rubric in rubrics if rubric.task == "image-editing"), None)
+def pairs_for(asked_by: Iterable[Rubric | Preset], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:
+    """The pairs, with a sentence in place of one that lacks the source image that a rubric or a preset needs."""
+    editing = next((rubric for rubric in asked_by if rubric.task == "image-editing"), None)
     for pair in pairs:
         if editing is not None and isinstance(pair, Preference) and pair.source_image is None:
-            yield f"Row {pair.row}: it has no source image, which the editing rubric {editing.name} needs."
+            what = "rubric" if isinstance(editing, Rubric) else "preset"
+            yield f"Row {pair.row}: it has no source image, which the editing {what} {editing.name} needs."
         else:
             yield pair
-
-
-def mcnemar(one: list[bool], other: list[bool]) -> dict[str, float]:
-    """
-    McNemar's exact test of two judges on the same pairs.
-
-    Returns:
-        `dict[str, float]`: `only_first` and `only_second`, how many pairs one got right and the other did not, and
-        `p_value`, two-sided.
-    """
-    only_first = sum(a and not b for a, b in zip(one, other, strict=True))
-    only_second = sum(b and not a for a, b in zip(one, other, strict=True))
-    n = only_first + only_second
-    tail = sum(math.comb(n, i) for i in range(min(only_first, only_second) + 1)) / 2**n
-    return {"only_first": only_first, "only_second": only_second, "p_value": min(1.0, 2 * tail)}
 
 
 def save_summary(summary: dict, path: str | Path) -> None:
@@ -210,10 +197,10 @@ def _figure(value: float | None) -> str:
 def _cell(summary: dict, name: str, measure: str | None = None) -> str:
     if summary.get(name) is None:
         return "–"
-    shown = (summary[name], *summary[f"{name}_ci"])
+    value, interval = summary[name], summary[f"{name}_ci"]
     if not is_share(measure or name):
-        return "{:.3f} \\[{:.3f}, {:.3f}]".format(*shown)
-    return "{:.1f}% \\[{:.1f}, {:.1f}]".format(*(100 * value for value in shown))
+        return f"{value:.3f}" + (" \\[{:.3f}, {:.3f}]".format(*interval) if interval else "")
+    return "{:.1f}% \\[{:.1f}, {:.1f}]".format(*(100 * x for x in (value, *interval)))
 
 
 def _official(summary: dict, figure: Official) -> dict:

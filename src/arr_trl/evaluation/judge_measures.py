@@ -1,14 +1,13 @@
-"""What is measured of a judge that was asked about labelled pairs in both orders, each with its bootstrap interval."""
+"""What is measured of a judge that was asked about labelled pairs in both orders, each with its interval."""
 
 import itertools
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ..intervals import resampled_sums
+from ..intervals import ratio_interval, resampled_sums
 from ..judges.aggregate import mean_ranks
 from .agreement import fit_tie_threshold, kappa_of_counts, ranking_measures, within_band
 
@@ -72,7 +71,7 @@ _SHARES: dict[str, Callable[[JudgeOutcome], tuple[float, float]]] = {
         (2 - o.invalid) * (o.label is not None),
     ),
     "order_consistency": lambda o: (o.same_in_both and o.invalid == 0, o.invalid == 0),
-    "position_bias": lambda o: (o.first - 0.5 * o.decisive, o.decisive),
+    "position_bias": lambda o: (o.first, o.decisive),
     "tie_rate": lambda o: (o.ties, 2),
     "invalid_rate": lambda o: (o.invalid, 2),
 }
@@ -98,10 +97,9 @@ def measures(outcomes: list[JudgeOutcome]) -> Measured:
     The measures that every pair has and, as `<name>_ci`, their intervals; `None` where nothing could be measured.
     """
     parts = np.array([[share(o) for share in _SHARES.values()] for o in outcomes], dtype=float)  # [P, M, 2]
-    sums = resampled_sums(parts, _RESAMPLES)
     found: Measured = {}
     for i, name in enumerate(_SHARES):
-        found |= _named(name, parts[:, i].sum(0), sums[:, i], _ratio)
+        found |= _share(name, parts[:, i], less=0.5 if name == "position_bias" else 0.0)
     return found
 
 
@@ -158,7 +156,9 @@ def _macro(outcomes: list[JudgeOutcome]) -> Measured:
     for part, o in zip(parts, outcomes, strict=True):
         if o.category is not None:
             part[categories.index(o.category)] = _SHARES["accuracy_mean"](o)
-    return _named("accuracy_macro", parts.sum(0), resampled_sums(parts, _RESAMPLES), _mean_of_ratios)
+    # a category counts as much as another, however many pairs it has
+    totals_K = parts[..., 1].sum(0)
+    return _share("accuracy_macro", (parts[:, totals_K > 0] / totals_K[totals_K > 0, None]).sum(1))
 
 
 def _tie_band(outcomes: list[JudgeOutcome]) -> Measured:
@@ -209,28 +209,36 @@ def _ranking(outcomes: list[JudgeOutcome]) -> dict[str, float | None] | None:
 
 
 def _estimate(name: str, parts: list[tuple[float, float]]) -> Measured:
+    parts_U2 = np.array(parts, dtype=float).reshape(-1, 2)
+    if is_share(name):
+        return _share(name, parts_U2)
     if not parts:
         return {name: None, f"{name}_ci": None}
-    parts_U2 = np.array(parts, dtype=float)
     return _named(name, parts_U2.sum(0), resampled_sums(parts_U2, _RESAMPLES), _ratio)
 
 
+def _share(name: str, parts_U2: np.ndarray, less: float = 0.0) -> Measured:
+    """A share, such as an accuracy, and its interval; `less` is taken off both."""
+    interval = ratio_interval(parts_U2)
+    if interval is None:
+        return {name: None, f"{name}_ci": None}
+    above, below = parts_U2.sum(0)
+    return {name: float(above / below) - less, f"{name}_ci": [end - less for end in interval]}
+
+
 def _named(name: str, total: np.ndarray, sums: np.ndarray, value: Callable[[np.ndarray], np.ndarray]) -> Measured:
-    """A function of sums over all pairs, and its interval from those over the resamples."""
+    """
+    A function of sums over all pairs that is no share, and its interval from those over the resamples; there is none where
+    no resample differs from another.
+    """
     found, drawn = value(total), value(sums)
     drawn = drawn[~np.isnan(drawn)]
-    if np.isnan(found) or not len(drawn):
+    if np.isnan(found):
         return {name: None, f"{name}_ci": None}
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return {name: float(found), f"{name}_ci": [float(low), float(high)]}
+    varies = len(drawn) > 0 and np.ptp(drawn) > 1e-12
+    return {name: float(found), f"{name}_ci": np.percentile(drawn, [2.5, 97.5]).tolist() if varies else None}
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan)
-
-
-def _mean_of_ratios(sums: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may have no category at all
-        return np.nanmean(_ratio(sums), axis=-1)

@@ -46,7 +46,7 @@ class EvaluationResults:
         win_rate (`float`, *optional*):
             Judge win rate against the base, 0 to 1, a tie counting one half.
         win_rate_ci (`tuple[float, float]`, *optional*):
-            95% interval of `win_rate`, in which whole prompts are resampled.
+            95% interval of `win_rate`; see [`rate_interval`].
         tie_rate (`float`, *optional*):
             Share of ties among the comparisons that succeeded.
         failure_rate (`float`, *optional*):
@@ -61,6 +61,10 @@ class EvaluationResults:
             Forward passes of the transformer in training, counted per picture.
         train_seconds (`float`, *optional*):
             Wall time of training.
+        win_rate_by (`str`, *optional*):
+            Whose win rate it is, such as `"Judge"`, or `"Reward brightness"` where no judge took part.
+        last_failure (`str`, *optional*):
+            Why there is no verdict on the last of the prompts that have none.
         as_trained (`dict[str, float]`, *optional*):
             The trained model at the `guidance_scale` that its loss took velocities at, where that is another than the
             one it is used at, against the base as it is used: `win_rate` and `success_all`.
@@ -80,6 +84,8 @@ class EvaluationResults:
     judge_calls: int | None = None
     transformer_forwards: int | None = None
     train_seconds: float | None = None
+    win_rate_by: str | None = None
+    last_failure: str | None = None
     as_trained: dict[str, float] | None = None
 
     def save(self, path: str | os.PathLike) -> None:
@@ -162,7 +168,8 @@ def print_table(results: EvaluationResults, console: Console | None = None) -> N
         table.add_section()
         table.add_row("all criteria", *_base_and_trained(results.base.success_all, results.trained.success_all))
         console.print(table)
-    judge = Table(title=f"Judge, trained against base, {results.prompts} prompts", title_justify="left")
+    by = results.win_rate_by or "Judge"
+    judge = Table(title=f"{by}, trained against base, {results.prompts} prompts", title_justify="left")
     judge.add_column("measure")
     judge.add_column("value", justify="right")
     low_high = results.win_rate_ci

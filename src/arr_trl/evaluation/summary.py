@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..folders import replacing
-from ..intervals import bootstrap_interval
-from ..judges import JudgeReward, JudgeStats, RubricJudge
+from ..intervals import bootstrap_interval, rate_interval
+from ..judges import JudgeReward, JudgeStats, PresetJudge, RubricJudge
 from ..rubrics import Rubric
 from .bradley_terry import bradley_terry
 from .pictures import BASE
@@ -121,7 +121,7 @@ def compare(pairs: Sequence[PairRecord], rubric: Rubric | None = None) -> dict[s
         "models": list(pairs[0].models),
         "pairs": len(pairs),
         **{name: getattr(rate, name) for name in _RATES},
-        "win_rate_ci_independent": bootstrap_interval(outcomes),
+        "win_rate_ci_independent": rate_interval(outcomes),
     }
     ordered = [pair for pair in judged if pair.orders]
     for i, name in enumerate(("win_rate_first_order", "win_rate_second_order")):
@@ -170,6 +170,9 @@ def judge_facts(judge: JudgeReward, stats: JudgeStats) -> dict[str, Any]:
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": stats.completion_tokens,
     }
+    if isinstance(judge, PresetJudge):
+        preset = f"{judge.preset.name} {judge.preset.version}"
+        return {"model": judge.model.model, "rubric": None, "preset": preset, "order": judge.order, **cost}
     if not isinstance(judge, RubricJudge):
         return {"model": type(judge).__name__, "rubric": None, **cost}
     rubric = None if judge.rubric is None else judge.rubric.model_dump()
@@ -237,12 +240,12 @@ def _plain(value: float | None) -> str:
 def _model(pictures: list[PictureRecord]) -> dict[str, Any]:
     prompts = [picture.prompt for picture in pictures]
     found: dict[str, Any] = {
-        **_rate("pixel_diversity", [_number(picture.diversity) for picture in pictures], prompts),
-        **_rate("drift", [_number(picture.drift) for picture in pictures], prompts),
+        **_mean("pixel_diversity", [_number(picture.diversity) for picture in pictures], prompts),
+        **_mean("drift", [_number(picture.drift) for picture in pictures], prompts),
     }
     names = dict.fromkeys(name for picture in pictures for name in picture.rewards)
     found["rewards"] = {
-        name: _rate("mean", [_number(picture.rewards[name]) for picture in pictures], prompts) for name in names
+        name: _mean("mean", [_number(picture.rewards[name]) for picture in pictures], prompts) for name in names
     }
     if pictures and pictures[0].checks:
         rates = success_rates([picture.checks for picture in pictures])
@@ -268,6 +271,10 @@ def _criterion(number: int, judged: list[PairRecord], rubric: Rubric | None) -> 
 
 
 def _rate(name: str, values: list[float], prompts: list[int]) -> dict[str, Any]:
+    return _mean(name, values, prompts) | {f"{name}_ci": rate_interval(values, prompts)}
+
+
+def _mean(name: str, values: list[float], prompts: list[int]) -> dict[str, Any]:
     known = [value for value in values if not math.isnan(value)]
     return {name: sum(known) / len(known) if known else None, f"{name}_ci": bootstrap_interval(values, prompts)}
 

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from ..data.images import load_image
-from ..intervals import bootstrap_interval
+from ..intervals import rate_interval
 from ..judges.soft_tifa import SoftTIFA, soft_tifa_scores
 from ..judges.stats import JudgeStats
 from ..text_files import read_json, read_text
@@ -75,7 +75,7 @@ def evaluate_tifa(scorer: SoftTIFA, rows: Iterable[Mapping[str, Any]], pictures:
     summary: dict[str, Any] = {"prompts": len(rows), "missing": len(rows) - len(scores)}
     for name in ("am", "gm"):
         values = [score[name] for score in scores]
-        interval = bootstrap_interval(values) if values else None
+        interval = rate_interval(values) if values else None
         summary[f"soft_tifa_{name}"] = _mean(values)
         summary[f"soft_tifa_{name}_ci"] = None if interval is None else list(interval)
     return summary | {

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..intervals import bootstrap_interval
+from ..intervals import rate_interval
 from ..judges.verdict import Verdict
 
 
@@ -18,7 +18,7 @@ class WinRate:
             Share of the comparisons that the model won, 0 to 1; a tie counts one half, a failed comparison is left out.
             `None` when no comparison succeeded.
         win_rate_ci (`tuple[float, float]`, *optional*):
-            95% interval of `win_rate` in which whole prompts are resampled; see [`bootstrap_interval`]. `None` when no
+            95% interval of `win_rate` whose outcomes belong to prompts; see [`rate_interval`]. `None` when no
             comparison succeeded.
         tie_rate (`float`, *optional*):
             Share of ties among the comparisons that succeeded.
@@ -68,7 +68,7 @@ def win_rate(
     answered = [both for both in consistent if both is not None]
     return WinRate(
         win_rate=sum(judged) / len(judged) if judged else None,
-        win_rate_ci=bootstrap_interval(outcomes, prompts),
+        win_rate_ci=rate_interval(outcomes, prompts),
         tie_rate=judged.count(0.5) / len(judged) if judged else None,
         failure_rate=(len(outcomes) - len(judged)) / len(outcomes),
         prompts=len(set(prompts)),

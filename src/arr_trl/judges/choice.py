@@ -14,7 +14,7 @@ from .verdict import Verdict
 
 _CHOICES = ("1", "2")
 # What a model would say among the two is no answer of it where it hardly ever says either.
-_LEAST_MASS = 0.01
+LEAST_MASS = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class ChoiceMode:
                 "than the number, is better asked in mode='ranks'."
             )
         mass = [math.exp(logprobs.get(choice, -math.inf)) for choice in _CHOICES]
-        if sum(mass) < _LEAST_MASS:
+        if sum(mass) < LEAST_MASS:
             raise ReplyError(
                 f"The first token of the reply is 1 or 2 with a probability of {sum(mass):.2g} only, and a verdict needs "
-                f"{_LEAST_MASS:g}. A model that thinks first has to be told not to, for example by "
+                f"{LEAST_MASS:g}. A model that thinks first has to be told not to, for example by "
                 '`extra_body={"chat_template_kwargs": {"enable_thinking": false}}`; another may do better in '
                 "mode='ranks'."
             )

@@ -35,9 +35,7 @@ def parse_reply(text: str | None, model: type[_Reply]) -> _Reply:
     Raises:
         [`ReplyError`]: when it is anything else.
     """
-    text = text or ""
-    if len(text) > _MAX_CHARACTERS:
-        raise ReplyError(f"The reply has {len(text)} characters; the answer is one short JSON object.")
+    text = checked_length(text)
     answer = _answer(text)
     try:
         reply = model.model_validate_json(answer)
@@ -53,14 +51,30 @@ def parse_reply(text: str | None, model: type[_Reply]) -> _Reply:
     return reply
 
 
+def checked_length(text: str | None) -> str:
+    """
+    A reply as text.
+
+    Raises:
+        [`ReplyError`]: when its model ran away.
+    """
+    text = text or ""
+    if len(text) > _MAX_CHARACTERS:
+        raise ReplyError(f"The reply has {len(text)} characters; the answer is a short one.")
+    return text
+
+
+def without_thoughts(text: str) -> str:
+    """What stands behind the thoughts of a model, all of it where there are none."""
+    ends = list(_END_OF_THOUGHTS.finditer(text))
+    return text[ends[-1].end() :] if ends else text
+
+
 def _answer(text: str) -> str:
     """What is left without what servers and models wrap answers in, and without thoughts."""
     unwrapped = _unwrapped(text)
-    ends = list(_END_OF_THOUGHTS.finditer(text))
     # a string inside the answer may name the tag, too
-    if not ends or _is_json(unwrapped):
-        return unwrapped
-    return _unwrapped(text[ends[-1].end() :])
+    return unwrapped if _is_json(unwrapped) else _unwrapped(without_thoughts(text))
 
 
 def _unwrapped(text: str) -> str:

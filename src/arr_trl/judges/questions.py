@@ -18,6 +18,25 @@ _QUOTED = 2_000  # characters of a bad reply that are shown to the model again
 _KEPT = 100_000  # characters of a reply that the store keeps
 
 
+def repair(request: ChatRequest, answer: StoredAnswer) -> ChatRequest | None:
+    """
+    The same question once more, with the reply that was no answer and what is wrong with it; a single token has no error
+    to learn from.
+    """
+    if request.choices is not None:
+        return None
+    said = (answer.reply or "")[:_QUOTED] or "(nothing)"
+    asked_again = f"{answer.problem} Answer the question again, with the JSON object and nothing else."
+    return replace(
+        request,
+        messages=[
+            *request.messages,
+            {"role": "assistant", "content": [{"type": "text", "text": said}]},
+            {"role": "user", "content": [{"type": "text", "text": asked_again}]},
+        ],
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """
@@ -27,11 +46,14 @@ class Question:
         blank ([`StoredAnswer`]): what the answer will be filed as.
         request (`Callable`): makes the request; called only when the store has no answer.
         read (`Callable`): reads an answer; raises [`ReplyError`] when it is not what was asked for.
+        once_more (`Callable`, *optional*): makes the second request of the first one and of its answer that is none; returns
+            `None` where there is no second try. By default the model is shown what was wrong.
     """
 
     blank: StoredAnswer
     request: Callable[[], ChatRequest]
     read: Callable[[StoredAnswer], Any]
+    once_more: Callable[[ChatRequest, StoredAnswer], ChatRequest | None] = repair
 
 
 def ask(
@@ -81,8 +103,8 @@ def _unanswered(
                 question.read(answer)
             except ReplyError as error:  # kept by an arr_trl that read less strictly
                 old.append(replace(answer, status="invalid", problem=str(error)))
-        elif answer.asked == 1 and _is_repairable(question):
-            found[key] = answer  # ended between the reply and its repair: goes on with the repair
+        elif answer.asked == 1 and question.once_more(question.request(), answer) is not None:
+            found[key] = answer  # ended between the reply and the second try: goes on with that
         elif answer.created_at < store.opened_at:
             old.append(answer)
     store.give_up(old)
@@ -93,11 +115,6 @@ def _unanswered(
     return found
 
 
-def _is_repairable(question: Question) -> bool:
-    """Whether a reply that is no answer gets one more try; a single token has no error to learn from."""
-    return question.request().choices is None
-
-
 def _ask_model(
     questions: list[Question], befores: list[StoredAnswer], model: ChatModel, store: VerdictStore
 ) -> list[StoredAnswer]:
@@ -105,9 +122,10 @@ def _ask_model(
     answers = list(befores)
     new = [i for i, answer in enumerate(answers) if answer.status != "invalid"]
     _add_replies(answers, new, questions, requests, model, store)
-    bad = [i for i, answer in enumerate(answers) if answer.status == "invalid" and requests[i].choices is None]
-    repairs = {i: _repair(requests[i], answers[i]) for i in bad}
-    _add_replies(answers, bad, questions, repairs, model, store)
+    bad = [i for i, answer in enumerate(answers) if answer.status == "invalid"]
+    second = {i: questions[i].once_more(requests[i], answers[i]) for i in bad}
+    second = {i: request for i, request in second.items() if request is not None}
+    _add_replies(answers, list(second), questions, second, model, store)
     return answers
 
 
@@ -155,17 +173,3 @@ def _with_reply(answer: StoredAnswer, reply: ChatReply, read: Callable[[StoredAn
     except ReplyError as error:
         return replace(answer, status="invalid", problem=str(error))
     return replace(answer, status="answered", problem=None)
-
-
-def _repair(request: ChatRequest, answer: StoredAnswer) -> ChatRequest:
-    """The same question once more, with the reply that was no answer and what is wrong with it."""
-    said = (answer.reply or "")[:_QUOTED] or "(nothing)"
-    asked_again = f"{answer.problem} Answer the question again, with the JSON object and nothing else."
-    return replace(
-        request,
-        messages=[
-            *request.messages,
-            {"role": "assistant", "content": [{"type": "text", "text": said}]},
-            {"role": "user", "content": [{"type": "text", "text": asked_again}]},
-        ],
-    )

@@ -12,7 +12,7 @@ from .parsing import ReplyError
 
 
 _SIZE = (64, 64)  # the least that vision encoders take
-_USUAL_MASS = 0.5  # a model that follows the question answers with a choice more often than not
+USUAL_MASS = 0.5  # a model that follows the question answers with a choice more often than not
 
 
 def tiny_pictures(count: int) -> list[Image.Image]:
@@ -20,24 +20,31 @@ def tiny_pictures(count: int) -> list[Image.Image]:
     return [Image.new("RGB", _SIZE, (220, 60 * i % 256, 40)) for i in range(count)]
 
 
-def check_reply(reply: ChatReply, request: ChatRequest, model: ChatModel, read: Callable[[ChatReply], Any]) -> None:
+def check_reply(
+    reply: ChatReply,
+    request: ChatRequest,
+    model: ChatModel,
+    read: Callable[[ChatReply], Any],
+    how: str = "mode='choice'",
+) -> None:
     """
     Args:
         reply ([`ChatReply`]): what came of the question.
         request ([`ChatRequest`]): the question.
         model ([`ChatModel`]): who was asked.
         read (`Callable`): reads the log-probabilities of choices as a verdict reads them.
+        how (`str`, *optional*, defaults to `"mode='choice'"`): what asks for choices.
 
     Raises:
         `ConnectionError`, `PermissionError` or `ValueError`: when such a question is not answered.
     """
     failure = reply.failure
     if failure is None and request.choices is not None:
-        _check_choice(reply, request.choices, model, read)
+        _check_choice(reply, request.choices, model, read, how)
     if failure is None or failure.kind in ("truncated", "empty", "refusal"):  # it answered
         return
     if request.choices is not None:
-        raise ValueError(f"mode='choice' cannot be used: {failure.message}")
+        raise ValueError(f"{how} cannot be used: {failure.message}")
     shown = sum(part["type"] == "image" for message in request.messages for part in message["content"])
     what = f"{failure.message} It was asked as the judge will ask, about {shown} pictures."
     if failure.kind == "authentication":
@@ -47,15 +54,15 @@ def check_reply(reply: ChatReply, request: ChatRequest, model: ChatModel, read: 
     raise ValueError(what)
 
 
-def _check_choice(reply: ChatReply, choices: tuple[str, ...], model: ChatModel, read: Callable) -> None:
+def _check_choice(reply: ChatReply, choices: tuple[str, ...], model: ChatModel, read: Callable, how: str) -> None:
     try:
         read(reply)
     except ReplyError as error:
-        raise ValueError(f"mode='choice' cannot be used: {error}") from None
+        raise ValueError(f"{how} cannot be used: {error}") from None
     mass = sum(map(math.exp, reply.choice_logprobs.values()))
-    if mass < _USUAL_MASS:
+    if mass < USUAL_MASS:
         warnings.warn(
-            f"With mode='choice' the first token of {model.model} is one of {', '.join(choices)} with a probability of "
+            f"With {how} the first token of {model.model} is one of {', '.join(choices)} with a probability of "
             f"{mass:.2g} only: it would rather say something else, and its verdicts rest on what is left. Turn thinking "
-            "off where the model thinks, or use mode='ranks'."
+            "off where the model thinks, or ask another way: as `mode='ranks'` does."
         )

@@ -14,6 +14,7 @@ from PIL import Image
 from ..rewards.failures import FailureWindow
 from ..rubrics import Rubric
 from .mean import MeanOf
+from .preset import Preset
 from .row import JudgeRow, judge_rows
 from .stats import JudgeStats
 from .verdict import Verdict
@@ -81,6 +82,11 @@ class JudgeReward(ABC):
     @property
     def rubrics(self) -> list[Rubric]:
         """The rubrics that all rows are judged under: one, those of an ensemble's judges, or none."""
+        return []
+
+    @property
+    def presets(self) -> list[Preset]:
+        """The published questions that all rows are judged by, as far as there are any."""
         return []
 
     @property
@@ -191,19 +197,29 @@ class JudgeReward(ABC):
             source_image (`list`, *optional*): what was edited, an image or a list of images per completion.
             log_metric (`Callable`, *optional*): takes the name and value of a metric.
             log_extra (`Callable`, *optional*): takes a column of the table of completions.
-            **columns: the dataset's other columns; not looked at.
+            **columns: the dataset's other columns, of which presets read some.
 
         Returns:
-            `list[float | None]`: from 1 for the best to 0 for the worst, ties share the mean (.5 each in a pair); in
-            pointwise mode the scores. `None` where there is no verdict.
+            `list[float | None]`: from 1 for the best to 0 for the worst, ties share the mean (.5 each in a pair); of a
+            judge that scores each candidate the scores. `None` where there is no verdict.
 
         Raises:
             [`JudgeFailureError`]: when more than `max_failure_rate` of the latest comparisons failed.
         """
         start = time.perf_counter()
-        rows = judge_rows(prompts, completions, num_generations, source_image)
+        rows = judge_rows(prompts, completions, num_generations, source_image, columns)
         verdicts, stats = self._compare_awake(rows)
         return self._rewards(verdicts, stats, time.perf_counter() - start, log_metric, log_extra)
+
+    @property
+    def last_failure(self) -> str | None:
+        """Why the last of the latest comparisons without a verdict has none; `None` where all have one."""
+        return self._failures.last
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether it refuses to go on when it fails, as it does unless it was told not to."""
+        return self._failures.max_failure_rate not in (None, 1)
 
     def _rewards(self, verdicts, stats, wait_s, log_metric, log_extra) -> list[float | None]:
         axes = _axes(verdicts)
@@ -231,7 +247,7 @@ class JudgeReward(ABC):
 
 def verdict_rewards(verdict: Verdict) -> list[float | None]:
     """The reward of each candidate: its score where the judge gives scores, else 1 for the best down to 0."""
-    if verdict.failure is not None:
+    if verdict.failure is not None and verdict.scores is None:
         return [None] * verdict.candidates
     if verdict.scores is not None:
         return [None if math.isnan(score) else score for score in verdict.scores]
@@ -254,6 +270,7 @@ def judge_metrics(verdicts: list[Verdict], stats: JudgeStats) -> dict[str, float
         ("judge/first_position_rate", [first for v in decided for first in v.first_position]),
         ("judge/margin", [v.margin for v in decided if v.margin is not None]),
         ("judge/abstention_rate", stats.abstentions),
+        ("judge/label_mass", stats.label_mass),
         ("judge/latency_s", stats.latencies_s),
     ):
         if values:

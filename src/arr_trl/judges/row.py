@@ -1,6 +1,8 @@
 """What a judge is given: the candidates of a prompt, and nothing that says which is better."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -12,16 +14,18 @@ class JudgeRow:
 
     Args:
         prompt (`str`): the caption, or the instruction of an edit.
-        images (`tuple[PIL.Image.Image, ...]`): two or more candidates.
+        images (`tuple[PIL.Image.Image, ...]`): two or more candidates; one for a judge that looks at each alone.
         source_image (`PIL.Image.Image` or `list` of them, *optional*):
             the image that was edited; several where an instruction refers to several.
         rewarded (`bool`, *optional*, defaults to `False`): whether a rollout is rewarded by the verdict.
+        columns (`Mapping`, *optional*): the other columns of the row, for judges that read some.
     """
 
     prompt: str
     images: tuple[Image.Image, ...]
     source_image: Image.Image | list[Image.Image] | None = None
     rewarded: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> list[Image.Image]:
@@ -35,9 +39,10 @@ def judge_rows(
     completions: list[Image.Image],
     num_generations: int,
     source_image: list[Image.Image | list[Image.Image]] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> list[JudgeRow]:
     """
-    Rows from the flat lists of TRL's protocol.
+    Rows from the flat lists of TRL's protocol; of `columns` the lists with one value for each completion are columns.
 
     Raises:
         `ValueError`: when the lists do not make groups of `num_generations`.
@@ -48,7 +53,13 @@ def judge_rows(
             f"{len(completions)} completions for {len(prompts)} prompts do not make groups of {n}; give the "
             "candidates of one prompt side by side, with the prompt repeated for each."
         )
+    lists = {k: v for k, v in (columns or {}).items() if isinstance(v, list | tuple) and len(v) == len(prompts)}
     return [
-        JudgeRow(prompts[i], tuple(completions[i : i + n]), None if source_image is None else source_image[i])
+        JudgeRow(
+            prompts[i],
+            tuple(completions[i : i + n]),
+            None if source_image is None else source_image[i],
+            columns={name: values[i] for name, values in lists.items()},
+        )
         for i in range(0, len(completions), n)
     ]

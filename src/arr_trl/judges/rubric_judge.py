@@ -13,6 +13,7 @@ from .auto_rubric import auto_rubric_question
 from .calibration import Calibration
 from .choice import ChoiceMode
 from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
+from .orders import ORDERS, orders_shown
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
@@ -124,7 +125,7 @@ class RubricJudge(JudgeReward):
         super().__init__(max_failure_rate, failure_window)
         for name, value, allowed in (
             ("mode", mode, ("ranks", "choice", "pointwise")),
-            ("order", order, ("both", "random", "fixed")),
+            ("order", order, ORDERS),
             ("decide", decide, ("ranks", "criteria")),
             ("language", language, LANGUAGES),
         ):
@@ -336,14 +337,7 @@ class RubricJudge(JudgeReward):
         return questions
 
     def _orders(self, row: JudgeRow, digests: dict[int, str]) -> list[tuple[int, ...]]:
-        given = tuple(range(len(row.images)))
-        if self.order == "both":
-            return [given, given[::-1]]
-        if self.order == "fixed":
-            return [given]
-        # drawn from the content: the same row is shown in the same order after a resume
-        content = (self.seed, row.prompt, *(digests[id(image)] for image in row.images))
-        return [tuple(sorted(given, key=lambda candidate: content_key(*content, candidate)))]
+        return orders_shown(self.order, self.seed, row.prompt, [digests[id(image)] for image in row.images])
 
     def _request(self, row: JudgeRow, rubric: Rubric, positions: tuple[int, ...], name: str) -> ChatRequest:
         content = render_content(

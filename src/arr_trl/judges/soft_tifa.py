@@ -99,7 +99,9 @@ class SoftTIFA:
         picture = Image.new("RGB", (64, 64), "red")
         # of both kinds: a model in this process may have a number in more than one token
         asked = [("Is the image red?", "Yes"), ("How many images are there?", "one")]
-        for reply in self.model.complete([_request(picture, question, _labels(word)) for question, word in asked]):
+        for reply in self.model.complete(
+            [_request(picture, question, answer_labels(word)) for question, word in asked]
+        ):
             problem = _NO_ANSWER if reply.failure is None else reply.failure.message
             if reply.failure is not None or not reply.choice_logprobs:
                 raise ValueError(f"Soft-TIFA cannot be asked of {self.model.model}: {problem}")
@@ -143,7 +145,7 @@ class SoftTIFA:
         ], stats
 
     def _question(self, image: Image.Image, digest: str, question: str, expected: str) -> Question:
-        labels = _labels(expected)
+        labels = answer_labels(expected)
         template = template_id(_TEMPLATE)
         blank = StoredAnswer(
             key=content_key(self.model.model, self.model.settings, template, question, list(labels), digest),
@@ -160,7 +162,7 @@ class SoftTIFA:
         return Question(
             blank,
             request=lambda: _request(image, question, labels),
-            read=lambda answer: _probability(answer, labels),
+            read=lambda answer: answer_probability(answer, labels),
         )
 
 
@@ -169,7 +171,7 @@ def _request(image: Image.Image, question: str, labels: dict[str, bool]) -> Chat
     return ChatRequest([{"role": "user", "content": content}], choices=tuple(labels), max_tokens=1)
 
 
-def _labels(expected: str) -> dict[str, bool]:
+def answer_labels(expected: str) -> dict[str, bool]:
     """The spellings of all answers that there could be, and whether each is the expected one."""
     word = expected.strip().lower()
     if len(word.split()) != 1:
@@ -187,7 +189,7 @@ def _labels(expected: str) -> dict[str, bool]:
     return dict.fromkeys((word, word.capitalize()), True)
 
 
-def _probability(answer: StoredAnswer, labels: dict[str, bool]) -> float:
+def answer_probability(answer: StoredAnswer, labels: dict[str, bool]) -> float:
     logprobs = answer.choice_logprobs or {}
     if not logprobs:
         raise ReplyError(_NO_ANSWER)

@@ -17,8 +17,9 @@ class JudgeStats:
         abstentions (`list[float]`):
             per verdict, the share of an ensemble's judges, or of a tournament's pairs, that gave none.
         comparisons (`list[str | None]`):
-            of a tournament, why each pair has no verdict, `None` where it has one.
+            of a tournament why each pair has no verdict, of scores why each candidate has none; `None` where it has one.
         orders (`list[bool]`): of a tournament, whether both orders of a pair agreed.
+        label_mass (`list[float]`): of answers that are labels, the probability of all labels together.
     """
 
     calls: int = 0
@@ -29,6 +30,7 @@ class JudgeStats:
     abstentions: list[float] = field(default_factory=list)
     comparisons: list[str | None] = field(default_factory=list)
     orders: list[bool] = field(default_factory=list)
+    label_mass: list[float] = field(default_factory=list)
 
     def __iadd__(self, other: "JudgeStats") -> "JudgeStats":
         for name, value in vars(other).items():

@@ -3,13 +3,15 @@
 import copy
 import math
 import random
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
+from .preset import Preset
 from .reward import JudgeReward
 from .row import JudgeRow
 from .stats import JudgeStats
@@ -68,11 +70,18 @@ class TournamentJudge(JudgeReward):
         return self.judge.rubrics
 
     @property
+    def presets(self) -> list[Preset]:
+        return self.judge.presets
+
+    @property
     def model_names(self) -> list[str]:
         return self.judge.model_names
 
     def check(self) -> None:
         self.judge.check()
+
+    def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
+        self.judge.check_first_row(rows)
 
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
@@ -127,12 +136,19 @@ class TournamentJudge(JudgeReward):
         for row, of_row in zip(rows, pairs, strict=True):
             of_pairs = [next(answers) for _ in of_row]
             stats.abstentions.append(sum(v.failure is not None for v in of_pairs) / len(of_pairs))
-            verdicts.append(_standings(len(row.images), of_row, of_pairs))
+            verdicts.append(standings(len(row.images), of_row, of_pairs))
         return verdicts, stats
 
 
-def _standings(n: int, pairs: list[tuple[int, int]], verdicts: list[Verdict]) -> Verdict:
-    """The verdict on `n` candidates of which `pairs` were compared."""
+def standings(n: int, pairs: list[tuple[int, int]], verdicts: list[Verdict]) -> Verdict:
+    """
+    The verdict on some candidates of which pairs were compared.
+
+    Args:
+        n (`int`): how many candidates there are.
+        pairs (`list[tuple[int, int]]`): the candidates of each pair.
+        verdicts (`list[Verdict]`): what was said of each; a failure is in neither candidate's win rate.
+    """
     wins, answered = [0.0] * n, [0] * n
     known = [(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.failure is None]
     for (i, j), verdict in known:

@@ -29,8 +29,9 @@ class Verdict:
             Rank of every candidate, 1 is best, equal ranks for candidates that are level; `None` for a failure.
         scores (`tuple[float, ...]`, *optional*):
             Score of every candidate, where each was judged for itself by one number, or its win rate against the others;
-            in the order of `ranks`. From 0 to 1, but for those of scorers, which have scales of their own. NaN, and no rank,
-            for a candidate of which nothing is known.
+            in the order of `ranks`. From 0 to 1, but for those of scorers and of presets without a scale, which have their
+            own. NaN, and no rank, for a candidate of which nothing is known. They stand beside a `failure` where too few are
+            known to compare.
         margin (`float`, *optional*):
             How clear the decision was, where the judge can tell: from 0 to 1, or on the scale of the scores.
         consistent (`bool`, *optional*):

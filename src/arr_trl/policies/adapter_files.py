@@ -3,7 +3,9 @@ The files of adapters, as they are read: PEFT's folder or a LoRA file as diffuse
 trained further or compared with the base.
 """
 
+import copy
 import json
+import math
 import re
 import warnings
 from collections import Counter
@@ -16,6 +18,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
@@ -46,15 +49,26 @@ _HELD = (
 
 def check_lora_config(config: PeftConfig) -> None:
     """
-    Refuse, before training, an adapter that stock diffusers could not load, or that would learn nothing.
+    Refuse, before training, an adapter that would not be the same wherever people load it, or that would learn nothing.
 
     Args:
         config (`peft.PeftConfig`):
             Configuration of the adapter to train.
 
     Raises:
-        `ValueError`: when the adapter is not LoRA, trains more than LoRA weights, or changes the base's weights.
+        `ValueError`: when the adapter is not LoRA, trains more than LoRA's two matrices, or changes the base's weights.
     """
+    _check_held(config)
+    for name in ("use_dora", "lora_bias"):
+        if getattr(config, name):
+            raise ValueError(
+                f"{name}=True in `peft_config` needs weights beside the two matrices of a layer, which ComfyUI leaves out "
+                "and SGLang refuses, so that the adapter would be another one there; leave it at False."
+            )
+
+
+def _check_held(config: PeftConfig) -> None:
+    """What a LoRA file of diffusers cannot say."""
     if not isinstance(config, LoraConfig):
         raise ValueError(
             f"`peft_config` is a {type(config).__name__}; diffusers loads LoRA adapters, so pass a `peft.LoraConfig`."
@@ -112,7 +126,7 @@ def read_adapter(
         `ValueError`: when it cannot be read, is not LoRA alone, or does more than diffusers' files can hold.
     """
     config, weights = read_files(path, pipeline_class, token)
-    check_lora_config(config)
+    _check_held(config)
     # as PEFT saves it, the adapter is for inference
     config.inference_mode, config.lora_dropout, config.init_lora_weights = False, 0.0, True
     return config, weights
@@ -177,6 +191,38 @@ def set_weights(model: PeftModel, weights: dict[str, torch.Tensor], adapter_name
     # those of the base and of other adapters are missing too
     missing = [name for name in result.missing_keys if f".{adapter_name}." in name.partition(".lora_")[2]]
     return tuple([name.removeprefix(_PEFT_PREFIX) for name in names] for names in (missing, result.unexpected_keys))
+
+
+def with_scale_inside(
+    config: LoraConfig, weights: dict[str, torch.Tensor]
+) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    """
+    The same adapter as weights that need no scale, since B has it: alpha is the rank of each module.
+
+    Who knows no alpha takes an adapter at scale 1: ComfyUI where there is no `.alpha` tensor
+    (https://github.com/Comfy-Org/ComfyUI/issues/12191), vLLM-Omni and diffusers where a file has no header.
+
+    Args:
+        config (`peft.LoraConfig`): whose ranks and alphas, of each module, say the scale.
+        weights (`dict[str, torch.Tensor]`): `<module>.lora_A.weight` `[r, in]` and `<module>.lora_B.weight` `[out, r]`.
+
+    Returns:
+        `tuple(LoraConfig, dict[str, torch.Tensor])`: both anew; what was given stays as it is.
+    """
+    patterns = config.alpha_pattern or {}
+
+    def scale(module: str) -> float:
+        alpha = patterns.get(get_pattern_key(patterns, module), config.lora_alpha)
+        rank = len(weights[f"{module}.lora_A.weight"])
+        return alpha / (math.sqrt(rank) if config.use_rslora else rank)
+
+    scaled = {
+        name: weight * scale(name.split(".lora_")[0]) if ".lora_B." in name else weight
+        for name, weight in weights.items()
+    }
+    config = copy.copy(config)
+    config.lora_alpha, config.alpha_pattern, config.use_rslora = config.r, dict(config.rank_pattern or {}), False
+    return config, scaled
 
 
 def _find(path: str, token: str | None, setting: str) -> Path:

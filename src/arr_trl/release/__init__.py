@@ -1,6 +1,7 @@
 from ..adapter_names import ADAPTER_FILES
 from ..lazy import from_files
 from .push import Push, PushError, push_to_hub
+from .strength import weak_adapters
 
 
 # the others need torch, and a push does not
@@ -9,6 +10,7 @@ __getattr__ = from_files(
     {
         "AdapterCard": ".model_card",
         "base_license": ".model_card",
+        "convert_release": ".convert",
         "check_model_card": ".model_card",
         "check_lora_config": "..policies.adapter_files",
         "load_weights": "..policies.adapter_files",
@@ -28,6 +30,7 @@ __all__ = [
     "base_license",
     "check_lora_config",
     "check_model_card",
+    "convert_release",
     "load_weights",
     "public_name",
     "push_to_hub",
@@ -35,5 +38,6 @@ __all__ = [
     "record_results",
     "save_adapter",
     "training_settings",
+    "weak_adapters",
     "write_model_card",
 ]

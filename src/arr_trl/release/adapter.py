@@ -1,6 +1,6 @@
 """
-The files of one adapter: what PEFT reads (`adapter_config.json`, `adapter_model.safetensors`) and what diffusers reads
-(`pytorch_lora_weights.safetensors`), written so that both give the trained model's output.
+The files of one adapter: what PEFT reads (`adapter_config.json`, `adapter_model.safetensors`) and what diffusers and others
+read (`pytorch_lora_weights.safetensors`), written so that all give the trained model's output.
 """
 
 import json
@@ -15,12 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
 from ..folders import hub_name, replacing_files
-from ..policies.adapter_files import check_lora_config
-
-
-# Fields of LoraConfig, besides rank, alpha and targets, that change what the weights compute. diffusers rebuilds the
-# LoraConfig from the file's metadata and rejects names that the reader's PEFT does not know, so the others stay out.
-_LAYOUT_FIELDS = ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
+from ..policies.adapter_files import check_lora_config, with_scale_inside
 
 
 def public_name(source: str | os.PathLike) -> tuple[str, bool]:
@@ -98,25 +93,37 @@ def _tidy_config(path: Path) -> None:
 def _save_diffusers_weights(
     weights: dict[str, torch.Tensor], config: LoraConfig, folder: Path, pipeline_class: type[DiffusionPipeline]
 ) -> None:
-    prefix = pipeline_class.transformer_name
-    layers = {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
-    metadata = {
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        # the modules themselves: a suffix list or a regex would be matched against the reader's model anew
-        "target_modules": sorted({name.split(".lora_")[0] for name in layers}),
-    }
-    default = LoraConfig()
-    for name in _LAYOUT_FIELDS:
-        if getattr(config, name) != getattr(default, name):
-            metadata[name] = getattr(config, name)
-    # Without the metadata diffusers takes alpha = r. One metadata key only: safetensors writes several in random order.
-    header = {
-        "lora_adapter_metadata": json.dumps({f"{prefix}.{name}": value for name, value in metadata.items()}, indent=2)
-    }
+    config, layers = with_scale_inside(
+        config, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
+    )
+    header = diffusers_header(config, layers, pipeline_class.transformer_name)
     pipeline_class.save_lora_weights(
         folder,
         transformer_lora_layers=layers,
         weight_name=DIFFUSERS_WEIGHTS_FILE,
         save_function=lambda tensors, path: save_file(tensors, path, metadata=header),
     )
+
+
+def diffusers_header(config: LoraConfig, weights: dict[str, torch.Tensor], prefix: str) -> dict[str, str]:
+    """
+    The header of a LoRA file of diffusers.
+
+    Args:
+        config (`peft.LoraConfig`): of the weights, as [`~arr_trl.policies.adapter_files.with_scale_inside`] returns it.
+        weights (`dict[str, torch.Tensor]`): by the names of its modules, without `prefix`.
+        prefix (`str`): name of the network in the pipeline.
+    """
+    metadata = {
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        # the modules themselves: a suffix list or a regex would be matched against the reader's model anew
+        "target_modules": sorted({name.split(".lora_")[0] for name in weights}),
+    }
+    # diffusers rejects names that the reader's PEFT does not know, so that the other fields stay out
+    metadata |= {name: value for name in ("rank_pattern", "alpha_pattern") if (value := getattr(config, name))}
+    # Who finds alpha in adapter_config.json, which lies beside the file, learns here that it is not that of the file. One
+    # key only: safetensors writes several in random order.
+    return {
+        "lora_adapter_metadata": json.dumps({f"{prefix}.{name}": value for name, value in metadata.items()}, indent=2)
+    }

@@ -7,14 +7,16 @@ the README of a Hub repository, and text that people wrote outside the sections 
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..adapter_names import ROOT, called
 from ..evaluation.results import percent
 from ..text_files import read_json
 from . import front_matter
@@ -22,7 +24,9 @@ from . import front_matter
 
 # What the code of a card calls the place of its adapters until they are on the Hub.
 UNPUBLISHED = 'adapters = "path/to/this/folder"  # the folder of this README, or its repository on the Hub'
-TAGS = ("diffusers", "lora", "peft", "reinforcement-learning", "rubric-policy-optimization", "auto-rubric", "arr_trl")
+# `template:sd-lora` and `diffusers-training` are what diffusers' own scripts set, and what the Hub's filters of adapters know.
+TAGS = ("diffusers", "diffusers-training", "lora", "peft", "template:sd-lora", "arr_trl")
+_FORMER_TAGS = ["reinforcement-learning", "rubric-policy-optimization", "auto-rubric"]  # of sections that say none
 _LICENSE = ("license", "license_name", "license_link")
 PIPELINE_TAGS = {"text-to-image": "text-to-image", "image-editing": "image-to-image"}
 
@@ -49,6 +53,11 @@ class _Metric(BaseModel):
     metric_args: dict[str, Any] | None = None
 
 
+class _Picture(BaseModel):
+    file: str = Field(pattern=r"^gallery/[\w-][\w.-]*/\d+\.png$")  # a push sends what stands here
+    prompt: str
+
+
 class _Facts(BaseModel):
     subfolder: str
     base_model: str | None
@@ -64,6 +73,10 @@ class _Facts(BaseModel):
     win_rate: float | None
     win_rate_ci: tuple[float, float] | None
     metrics: list[_Metric]
+    # those that sections of earlier versions lack
+    win_rate_by: str | None = None
+    gallery: list[_Picture] = []
+    tags: list[str] = _FORMER_TAGS
     # what people had in the front matter before a section said the same
     theirs: dict[str, list[str | None]] = {}
 
@@ -77,7 +90,7 @@ class CardSection:
         facts (`dict`):
             What front matter and table need to know: `subfolder`, `base_model` (`None` for a local folder),
             `base_name`, `task`, `license`, `license_name`, `license_link`, `datasets`, `r`, `lora_alpha`, `samples`,
-            `metrics`, `win_rate`, `win_rate_ci`; in a README also `theirs`, where its front matter said the same before.
+            `metrics`, `win_rate`, `win_rate_ci`, `win_rate_by`, `gallery` and `tags`; in a README also `theirs`, where its front matter said the same before.
         body (`str`):
             The Markdown that is read.
     """
@@ -94,14 +107,18 @@ class CardSection:
         facts = json.dumps(self.facts, ensure_ascii=False).replace(">", "\\u003e")
         return f"<!-- arr_trl:adapter {facts} -->\n{self.body.strip()}\n{_END}"
 
-    def published(self, repo_id: str, samples: str | None) -> "CardSection":
-        """This section as it reads in the repository `repo_id`, with its sample sheet at the path `samples`, if any."""
+    def published(self, repo_id: str, samples: str | None, files: Collection[str] = ()) -> "CardSection":
+        """
+        This section as it reads in the repository `repo_id`, with its sample sheet at the path `samples`, if any, and
+        those of its pictures that are among `files`.
+        """
         body = self.body.replace(UNPUBLISHED, f'adapters = "{repo_id}"')
         if self.facts["samples"] is not None:
             picture = re.compile(r"!\[(.*)\]\(" + re.escape(self.facts["samples"]) + r"\)")
             link = "The sample sheet was not published." if samples is None else rf"![\1]({samples})"
             body = picture.sub(link, body)
-        return CardSection({**self.facts, "samples": samples}, body)
+        gallery = [picture for picture in self.facts.get("gallery", []) if picture["file"] in files]
+        return CardSection({**self.facts, "samples": samples, "gallery": gallery}, body)
 
 
 def card_environment() -> Environment:
@@ -117,6 +134,7 @@ def card_environment() -> Environment:
     environment.filters["fence"] = _fence
     environment.filters["percent"] = percent
     environment.filters["literal"] = _literal
+    environment.filters["called"] = called
     return environment
 
 
@@ -146,7 +164,8 @@ def check_readme(readme: str) -> None:
     Raises:
         `ValueError`: as [`merge_section`].
     """
-    facts = dict.fromkeys(_Facts.model_fields) | {
+    needed = [name for name, field in _Facts.model_fields.items() if field.is_required()]
+    facts = dict.fromkeys(needed) | {
         "subfolder": "",
         "base_name": "",
         "task": "text-to-image",
@@ -185,6 +204,13 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
     facts = {key: value for key, value in section.facts.items() if key != "theirs"}
     body = _with_section(body, CardSection(facts | ({"theirs": theirs} if theirs else {}), section.body), newline)
     after = [s.facts for s in read_sections(body)]
+    if len(after) > 1 and any(f["subfolder"] == ROOT for f in after):
+        others = ", ".join(f["subfolder"] for f in after if f["subfolder"] != ROOT)
+        raise ValueError(
+            f"An adapter at the root of a repository is alone there, and README.md also speaks of {others}: who names no "
+            "subfolder would get one or the other. Give each an `adapter_subfolder`, or use another `output_dir` and "
+            "repository. Nothing was changed."
+        )
     table = card_environment().get_template("adapters.md.jinja2").render(adapters=after)
     for part in reversed(_parts(body)):
         if part.section is None:
@@ -338,6 +364,9 @@ def _merge_metadata(
             matter.put(key, value)
     merge("tags")
     merge("datasets")
+    pictures = [picture for f in after for picture in f.get("gallery", [])]
+    ours = tuple({f"gallery/{called(f['subfolder'])}/" for f in [*before, *after]})
+    matter.merge_pictures(ours, pictures)
     measured = [EvalResult(**metric) for f in after for metric in f["metrics"]]
     results = eval_results_to_model_index(title, measured)[0]["results"] if measured else []
     matter.merge_results({f["subfolder"] for f in [*before, *after]}, results, title)
@@ -353,7 +382,8 @@ def _license(facts: list[dict]) -> tuple[str | None, ...] | None:
 
 def _tags(facts: list[dict]) -> list[str]:
     tasks = [tag for f in facts for tag in dict.fromkeys((PIPELINE_TAGS[f["task"]], f["task"]))]
-    return [*tasks, *TAGS] if facts else []
+    of_runs = dict.fromkeys(tag for f in facts for tag in f.get("tags", _FORMER_TAGS))
+    return [*tasks, *TAGS, *of_runs] if facts else []
 
 
 # Lists of the front matter that people and sections share, and what sections put there.

@@ -176,6 +176,30 @@ class FrontMatter:
                 if any(mine) and not all(mine):
                     self._change(key, _child(node.value[j], "metrics"), {k for k, own in enumerate(mine) if own}, [])
 
+    def merge_pictures(self, ours: tuple[str, ...], pictures: Sequence[dict[str, str]]) -> None:
+        """
+        Bring the pictures of the Hub's `widget` up to date; those of people stay.
+
+        Args:
+            ours (`tuple[str, ...]`): what the paths of our pictures begin with.
+            pictures (`Sequence[dict]`): `file` and `prompt` of each.
+        """
+        key = "widget"
+        new = [{"text": picture["prompt"], "output": {"url": picture["file"]}} for picture in pictures]
+        try:
+            found = self.value(key)
+        except yaml.YAMLError:  # a tag of some program
+            found = "unknown"
+        if found is None:
+            if new:
+                self._remove(key)
+                self.add(key, new)
+            return
+        items = found if isinstance(found, list) else []
+        mine = {i for i, item in enumerate(items) if str(_url(item)).startswith(ours)}
+        if [items[i] for i in sorted(mine)] != new:
+            self._change(key, self._node(key), mine, new)
+
     def render(self) -> str:
         """
         The YAML with what was changed.
@@ -315,6 +339,11 @@ def _is_word(node: yaml.Node) -> bool:
 def _adapter(metric: dict[str, Any]) -> Any:
     args = metric.get("args")
     return args.get("adapter") if isinstance(args, dict) else None
+
+
+def _url(item: Any) -> Any:
+    output = item.get("output") if isinstance(item, dict) else None
+    return output.get("url") if isinstance(output, dict) else None
 
 
 def _child(node: yaml.MappingNode, key: str) -> yaml.Node:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from huggingface_hub import constants, hf_hub_download
 
-from ..adapter_names import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE
+from ..adapter_names import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, ROOT, called, path_in_repo
 from ..evaluation.results import EvaluationResults
 from ..folders import replacing
 from ..intervals import wilson_interval
@@ -59,7 +59,7 @@ class AdapterCard:
 
     Args:
         subfolder (`str`):
-            Folder of the adapter's files beside README.md.
+            Folder of the adapter's files beside README.md; `"."` where they lie beside it themselves.
         base_model (`str`):
             Hub id or local folder of the base pipeline; of a folder only the name enters the card.
         pipeline_class (`str`):
@@ -112,6 +112,16 @@ class AdapterCard:
             What it ran on.
         versions (`dict[str, str]`, *optional*):
             Versions of the libraries.
+        method (`str`, *optional*):
+            What trained, such as `"RPO"`.
+        paper (`dict[str, str]`, *optional*):
+            `title` and arXiv `id` of what proposed it.
+        tags (`list[str]`, *optional*):
+            Tags of the front matter that say what trained and what rewarded.
+        released (`str`, *optional*):
+            Which weights these are, such as `"step 2 of 6, the best by eval_win_rate"`.
+        gallery (`list[dict[str, str]]`, *optional*):
+            Pictures that the Hub shows above the card: `file` beside README.md and `prompt` of each.
     """
 
     subfolder: str
@@ -141,6 +151,11 @@ class AdapterCard:
     train_seconds: float | None = None
     hardware: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    method: str | None = None
+    paper: Mapping[str, str] | None = None
+    tags: list[str] = field(default_factory=list)
+    released: str | None = None
+    gallery: list[Mapping[str, str]] = field(default_factory=list)
 
 
 def write_model_card(folder: str | os.PathLike, card: AdapterCard) -> Path:
@@ -192,12 +207,14 @@ def adapter_section(card: AdapterCard) -> CardSection:
         .get_template("section.md.jinja2")
         .render(
             card=card,
+            name=called(card.subfolder),
+            at_root=card.subfolder == ROOT,
             base_name=base_name,
             base_is_local=base_is_local,
             judge=card.judge and public_name(card.judge)[0],
             datasets=datasets,
             adapters=UNPUBLISHED,
-            adapter_files=ADAPTER_FILES,
+            adapter_files=[path_in_repo(card.subfolder, file) for file in ADAPTER_FILES],
             weight_name=DIFFUSERS_WEIGHTS_FILE,
             targets=[card.target_modules] if isinstance(card.target_modules, str) else sorted(card.target_modules),
             results=results,
@@ -217,6 +234,8 @@ def adapter_section(card: AdapterCard) -> CardSection:
         "r": card.lora_r,
         "lora_alpha": card.lora_alpha,
         "samples": card.samples,
+        "gallery": [dict(picture) for picture in card.gallery],
+        "tags": card.tags,
         **_measured(results, card.subfolder, card.task, datasets),
     }
     return CardSection(facts, body)
@@ -260,6 +279,7 @@ def _measured(results: EvaluationResults | None, subfolder: str, task: str, data
     return {
         "win_rate": results and results.win_rate,
         "win_rate_ci": results and results.win_rate_ci,
+        "win_rate_by": results and results.win_rate_by,
         "metrics": _metrics(results, subfolder, task, datasets),
     }
 
@@ -343,7 +363,8 @@ def _metrics(
         return []
     measured = []
     if results.win_rate is not None:
-        measured.append(("win_rate", "Judge win rate against the base", results.win_rate, results.win_rate_ci))
+        by = "Judge" if results.win_rate_by is None else results.win_rate_by
+        measured.append(("win_rate", f"{by}: win rate against the base", results.win_rate, results.win_rate_ci))
     if results.trained is not None:
         rate = results.trained.success_all
         measured.append(("success_all", "All criteria met", rate, wilson_interval(rate, results.prompts)))
@@ -353,7 +374,7 @@ def _metrics(
             "dataset_type": datasets[0] if datasets else "held-out-prompts",
             "dataset_name": f"{results.prompts} held-out prompts",
             "metric_type": kind,
-            "metric_name": f"{name} ({subfolder})",
+            "metric_name": f"{name} ({called(subfolder)})",
             "metric_value": round(value, 4),
             "metric_args": {"adapter": subfolder}
             | ({"interval_95": [round(end, 4) for end in interval]} if interval else {}),

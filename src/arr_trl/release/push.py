@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, RemoteEntryNotF
 from huggingface_hub.utils import validate_repo_id
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from ..adapter_names import ADAPTER_FILES
+from ..adapter_names import ADAPTER_FILES, called, path_in_repo
 from ..hub_errors import asked_to_wait, hub_problem, no_answer, response_of
 from ..text_files import decode, read_text
 from .card_sections import CardSection, merge_section, read_sections
@@ -60,12 +60,13 @@ def push_to_hub(
     """
     Push adapters of a release to a repository on the Hub, beside the adapters that are there already.
 
-    One commit holds the three files of each adapter, its sample sheet as `samples/<adapter>.png`, and README.md with
-    the adapter's section merged into the card of the repository. Nothing else of `folder` is sent.
+    One commit holds the three files of each adapter, its sample sheet as `samples/<adapter>.png`, the pictures of its
+    gallery, and README.md with the adapter's section merged into the card of the repository. Nothing else of `folder` is
+    sent.
 
     Args:
         folder (`str` or `os.PathLike`):
-            Folder of the release: README.md and one subfolder per adapter.
+            Folder of the release: README.md and one subfolder per adapter, or one adapter beside README.md.
         repo_id (`str`):
             Repository such as `"user/name"`; created when missing.
         subfolder (`str`, *optional*):
@@ -99,7 +100,7 @@ def push_to_hub(
         return Push(repo_id, files)
 
     api = HfApi(token=token)
-    message = commit_message or f"Upload {', '.join(section.subfolder for section in sections)}"
+    message = commit_message or f"Upload {', '.join(called(section.subfolder) for section in sections)}"
     attempts = Retrying(
         stop=stop_after_attempt(_ATTEMPTS), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
     )
@@ -145,16 +146,19 @@ def _sections_to_push(folder: Path, subfolder: str | None) -> list[CardSection]:
 def _files(folder: Path, sections: list[CardSection]) -> Iterator[tuple[str, Path]]:
     for section in sections:
         for name in ADAPTER_FILES:
-            yield f"{section.subfolder}/{name}", folder / section.subfolder / name
+            yield path_in_repo(section.subfolder, name), folder / section.subfolder / name
         samples = section.facts["samples"]
         if samples is not None and (folder / samples).is_file():
             yield _samples_path(section), folder / samples
+        for picture in section.facts.get("gallery", []):
+            if (folder / picture["file"]).is_file():
+                yield picture["file"], folder / picture["file"]
     yield "README.md", folder / "README.md"
 
 
 def _samples_path(section: CardSection) -> str:
     """Where a sample sheet goes: every adapter of a repository has its own."""
-    return f"samples/{section.subfolder}{PurePosixPath(section.facts['samples']).suffix}"
+    return f"samples/{called(section.subfolder)}{PurePosixPath(section.facts['samples']).suffix}"
 
 
 def _create_repo(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
@@ -185,7 +189,7 @@ def _commit(
         readme = None
     for section in sections:
         samples = section.facts["samples"] and _samples_path(section)
-        section = section.published(repo_id, samples if samples in files else None)
+        section = section.published(repo_id, samples if samples in files else None, files)
         readme = merge_section(readme, section, title=repo_id.split("/")[-1])
     contents = {**files, "README.md": readme.encode()}
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]

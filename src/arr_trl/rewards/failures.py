@@ -32,6 +32,11 @@ class FailureWindow:
         self.max_failure_rate = max_failure_rate
         self._recent: deque[str | None] = deque(maxlen=window)
 
+    @property
+    def last(self) -> str | None:
+        """The latest failure; `None` where there is none."""
+        return next((failure for failure in reversed(self._recent) if failure is not None), None)
+
     def add(self, failures: Iterable[str | None], what: str) -> str | None:
         """
         Args:

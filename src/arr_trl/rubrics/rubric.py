@@ -5,12 +5,13 @@ A rubric is the reward, written down: criteria that a person can read and edit a
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..folders import replacing
 from ..text_files import read_json, read_text
+from ..version import __version__
 from .criterion import Criterion
 from .markdown import write_markdown
 from .provenance import Provenance
@@ -126,7 +127,7 @@ class Rubric(BaseModel):
         """
         Put the rubric into a repository on the Hub as `rubric.json`, with a small card, in one commit. Of a card that is
         there the rubric is replaced, and what people wrote around it stays; the card of something else, such as adapters,
-        stays as it is.
+        stays as it is. Of a rubric that was edited since it was made no figures of the former text are sent.
 
         Args:
             repo_id (`str`): repository such as `"user/name"`; created when missing.
@@ -140,9 +141,32 @@ class Rubric(BaseModel):
         """
 
         def markdown_of(text: str) -> str:
-            return write_markdown(**dict(Rubric.model_validate(read_json(text))))
+            return write_markdown(**dict(Rubric.model_validate(read_json(text)).with_own_figures()))
 
-        return upload(repo_id, self.to_json(), markdown_of, private, token, dry_run)
+        return upload(repo_id, self.with_own_figures().to_json(), markdown_of, private, token, dry_run)
+
+    @property
+    def edited(self) -> bool:
+        """Whether a judge reads another text than the one that its provenance tells of."""
+        return self.provenance is not None and self.provenance.content_hash not in (None, self.content_hash)
+
+    def measured(self, found: dict[str, Any]) -> "Rubric":
+        """
+        This rubric with what was found of it on labelled pairs.
+
+        Args:
+            found (`dict`): figures, and the `content_hash` of the text that they are of.
+        """
+        provenance = self.provenance or Provenance(
+            arr_trl=__version__, method="by hand", content_hash=self.content_hash
+        )
+        return self.model_copy(update={"provenance": provenance.model_copy(update={"measured": found})})
+
+    def with_own_figures(self) -> "Rubric":
+        """This rubric, of whose provenance what was measured of another text is left out; for people to see."""
+        if self.provenance is None:
+            return self
+        return self.model_copy(update={"provenance": self.provenance.of_text(self.content_hash)})
 
     def render(self, numbered: bool = True) -> str:
         """The criteria as the judge reads them: one numbered line each, under their themes in order of appearance."""

@@ -106,7 +106,7 @@ def _criterion(item: _Item, theme: str, name: str) -> Criterion:
 
 def to_markdown(rubric: Rubric) -> str:
     """Markdown for people: criteria numbered as the judge reads them, under their themes, and where they come from."""
-    return write_markdown(**dict(rubric))
+    return write_markdown(**dict(rubric.with_own_figures()))
 
 
 def parse_markdown(text: str) -> Rubric:

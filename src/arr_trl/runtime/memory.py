@@ -78,8 +78,8 @@ def compute_in_base_precision(model: torch.nn.Module, dtype: torch.dtype) -> Non
 @contextmanager
 def computing_as_released(model: torch.nn.Module) -> Iterator[None]:
     """
-    Inside, an adapter computes as it will for who loads it: diffusers rounds its weights to the base's precision, as here,
-    and the sum once more. The pictures of an evaluation are then theirs to the bit.
+    Inside, an adapter computes as it will for who loads it: diffusers rounds the weights of its file, scale included, to
+    the base's precision, as here, and the sum once more. The pictures of an evaluation are then theirs to the bit.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, _InBasePrecision)]
     for layer in layers:
@@ -101,13 +101,13 @@ class _InBasePrecision:
         output = self.base_layer(x, *args, **kwargs)
         for name in self.active_adapters:
             if name in self.lora_A:
-                down, up = (matrices[name].weight.to(x.dtype) for matrices in (self.lora_A, self.lora_B))
+                down, up = self.lora_A[name].weight.to(x.dtype), self.lora_B[name].weight
                 hidden = linear(self.lora_dropout[name](x), down)
-                if self.as_released:
-                    output = output + linear(hidden, up) * self.scaling[name]
+                if self.as_released:  # the file has the scale in its weights
+                    output = output + linear(hidden, (up * self.scaling[name]).to(x.dtype))
                     continue
                 hidden = hidden * self.scaling[name]
-                output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.t()).view_as(output)
+                output = torch.addmm(output.flatten(0, -2), hidden.flatten(0, -2), up.to(x.dtype).t()).view_as(output)
         return output
 
 

@@ -6,13 +6,15 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..chat import ChatFailure, ChatReply, ChatRequest, ChatUsage
 from ..rubrics import Criterion, Rubric
+from .judge_formats import published_form, wants_points
 from .judge_tasks import CaptionTask, EditTask, parse_task
 from .rubric_writer import GENERAL, answer_writing
 from .scenes import read
@@ -54,8 +56,8 @@ class TinyScenesJudge:
     """
     A chat model that knows nothing but the messages it gets: it finds the criteria, the caption or the instruction, and
     the images in them, reads the images with [`~arr_trl.tiny_scenes.scenes.read`] and answers in the JSON that the
-    schema asks for. An instruction is judged against the image it was applied to, which comes first. A criterion it
-    does not understand leaves all images level.
+    schema asks for, or in the form of the published judge whose question it is. An instruction is judged against the
+    image it was applied to, which comes first. A criterion it does not understand leaves all images level.
 
     Its faults are drawn from `seed` and the content of the request: the same question always gets the same answer,
     whatever was asked before it.
@@ -122,6 +124,8 @@ class TinyScenesJudge:
         draws = _draws(self.seed, texts, data)
         beside_the_point = ChatReply(text="The first image seems nicer", usage=usage, latency_s=self.latency_s)
         fails = draws.random() < self.failure_rate
+        if (form := published_form(request, "\n".join(texts))) is not None or wants_points("\n".join(texts)):
+            return beside_the_point if fails else self._published(form, "\n".join(texts), images, usage, draws, seen)
         try:
             written = answer_writing(request.json_schema, texts, images, draws)
             if written is not None:
@@ -157,7 +161,42 @@ class TinyScenesJudge:
             del ranked["criteria"]
         return self._reply(ranked, usage)
 
-    def _reply(self, answer: dict[str, Any], usage: ChatUsage) -> ChatReply:
+    def _published(
+        self,
+        form: Callable[[list[float]], ChatReply] | None,
+        text: str,
+        images: list[Image.Image],
+        usage: ChatUsage,
+        draws: np.random.Generator,
+        seen: dict[bytes, list],
+    ) -> ChatReply:
+        """The answer to a question of a published judge: how much of what was asked for each candidate shows."""
+        try:
+            task = parse_task(text)
+        except ValueError as error:
+            if len(images) != 1:
+                return ChatReply(failure=ChatFailure("refusal", str(error)), usage=usage, latency_s=self.latency_s)
+            task = None  # a picture alone: how it looks, of which this judge knows nothing
+        if form is None:
+            points = [{"question": text, "category": "Follow"} for text in task.criteria()]
+            return self._reply(points, usage)
+        for image in images:
+            if (content := image.tobytes()) not in seen:
+                seen[content] = read(image)
+        if task is None:
+            scores = [1.0]
+        else:
+            met = task.met([seen[image.tobytes()] for image in images])
+            scores = [sum(m[name] for name in task.truths) / len(task.truths) for m in met]
+        if draws.random() < self.noise:
+            scores = draws.random(len(scores)).tolist()
+        if draws.random() < self.position_bias:
+            scores = [1.0 - place / len(scores) for place in range(len(scores))]
+        reply = form(scores)
+        tokens = replace(usage, completion_tokens=len(reply.text or "") // 4)
+        return replace(reply, usage=tokens, latency_s=self.latency_s)
+
+    def _reply(self, answer: dict[str, Any] | list[dict[str, Any]], usage: ChatUsage) -> ChatReply:
         text = json.dumps(answer)
         return ChatReply(text=text, usage=ChatUsage(usage.prompt_tokens, len(text) // 4), latency_s=self.latency_s)
 

@@ -2,6 +2,9 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,15 @@ from datasets import Dataset
 from PIL import Image
 from torch.distributed.fsdp import FSDPModule
 
+from ..adapter_names import called
 from ..data import decode_columns, decode_sources, read_rows
 from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
 from ..judges import JudgeReward
 from ..rewards import met_criteria
 from ..runtime.memory import computing_as_released
+from .card import win_rate_by
 from .ema import released_weights
-from .evaluation import draw_rows, metrics_of, results_of, save_sheet, share_of
+from .evaluation import draw_rows, metrics_of, results_of, save_gallery, save_sheet, share_of
 
 
 logger = logging.getLogger(__name__)
@@ -35,7 +40,8 @@ class BaseComparison:
         """
         Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
 
-        Fills `self.evaluation` and writes `samples.png` to `output_dir`.
+        Fills `self.evaluation` and writes `samples.png`, and the pictures of the card's gallery, to `output_dir`. What is
+        logged has the step whose weights were compared.
 
         Returns:
             `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
@@ -74,20 +80,66 @@ class BaseComparison:
             judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
             transformer_forwards=sum(gather_object([self._train_forwards])),
             train_seconds=self._train_seconds,
+            win_rate_by=win_rate_by(self.reward_funcs),
+            last_failure=self._last_failure(),
             as_trained=as_trained,
             # nobody was asked, so that nobody failed to answer
             **({} if self.reward_funcs else {"failure_rate": None}),
         )
+        self._evaluated = self._weights_step, eval_dataset is None
         if self.accelerator.is_main_process:
-            sheet = Path(self.args.output_dir) / "samples.png"
-            save_sheet(sheet, rows, base, trained, self.args.num_eval_samples)
+            folder, count = Path(self.args.output_dir), self.args.num_eval_samples
+            save_sheet(folder / "samples.png", rows, base, trained, count)
+            self._gallery = save_gallery(folder, called(self.args.adapter_subfolder), rows, trained, count)
         measured = metrics_of(self.evaluation, logged) | {"runtime": time.perf_counter() - started}
         measured |= {f"as_trained/{name}": value for name, value in (as_trained or {}).items()}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        self.log(metrics)
+        with self._at_step_of_weights():
+            self.log(metrics)
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def evaluate_release(self) -> None:
+        """Compare what is released with its base; what was compared last is not drawn again if it is that."""
+        if self.evaluation is None or self._evaluated != (self._weights_step, True):
+            self.evaluation = None  # it was of other weights, and `evaluate` may fail
+            self.evaluate()
+            return
+        self.evaluation = replace(
+            self.evaluation,
+            judge_calls=round(sum(gather_object([self.metric_totals["judge/calls"]]))),
+            transformer_forwards=sum(gather_object([self._train_forwards])),
+            train_seconds=self._train_seconds,
+        )
+
+    @property
+    def _weights_step(self) -> int:
+        """The optimizer step that the weights are of: that of the best where they were loaded at the end."""
+        return self.state.global_step if self._loaded_step is None else self._loaded_step
+
+    @contextmanager
+    def _at_step_of_weights(self) -> Iterator[None]:
+        reached, self.state.global_step = self.state.global_step, self._weights_step
+        try:
+            yield
+        finally:
+            self.state.global_step = reached
+
+    @property
+    def released(self) -> str:
+        """Which weights are released, in words."""
+        best = f", the best by {self._best_metric()}" if self._loaded_step is not None else ""
+        return f"step {self._weights_step} of {self.state.max_steps or self.args.max_steps}{best}"
+
+    def _best_metric(self) -> str:
+        return f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
+
+    def _last_failure(self) -> str | None:
+        """Why a judge gave no verdict the last time that one did not."""
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        found = gather_object([next((judge.last_failure for judge in judges if judge.last_failure is not None), None)])
+        return next((failure for failure in found if failure is not None), None)
 
     def _measured_as_trained(
         self,
@@ -167,7 +219,7 @@ class BaseComparison:
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         name = self.args.metric_for_best_model
-        if name is not None and f"eval_{name.removeprefix('eval_')}" not in metrics:
+        if name is not None and self._best_metric() not in metrics:
             # without any verdict there is no win rate; Trainer would end training here with a KeyError
             logger.warning(
                 "The evaluation after step %d has no %s, by which the best model is chosen, and counts for nothing there. "

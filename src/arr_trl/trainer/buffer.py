@@ -62,7 +62,7 @@ def judge_rows_of(rows: list[dict[str, Any]], images: list[Image.Image], num_gen
     """The candidates of each row, as a judge takes those that it rewards."""
     groups = [tuple(images[i : i + num_generations]) for i in range(0, len(images), num_generations)]
     return [
-        JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN), rewarded=True)
+        JudgeRow(r["prompt"], group, r.get(SOURCE_COLUMN), rewarded=True, columns=r)
         for r, group in zip(rows, groups, strict=True)
     ]
 

@@ -23,6 +23,7 @@ def adapter_card(
     reward_funcs: Sequence[Callable],
     log_history: Sequence[dict[str, float]],
     num_processes: int,
+    trainer_class: type,
     **facts: Any,
 ) -> AdapterCard:
     """
@@ -35,8 +36,10 @@ def adapter_card(
         reward_funcs (`Sequence[Callable]`): what rewarded.
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
-        facts: what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`,
-            `train_seconds`, `preferences`.
+        trainer_class (`type`): what trained.
+        facts:
+            what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`, `released`,
+            `gallery`, `preferences`.
     """
     judges = [func for func in reward_funcs if isinstance(func, JudgeReward)]
     rubrics = list(dict.fromkeys(rubric for judge in judges for rubric in judge.rubrics))
@@ -46,7 +49,7 @@ def adapter_card(
         for entry in log_history
         if entry.get("eval_win_rate") is not None
     ]
-    # the last step may have been evaluated twice
+    # a step may have been evaluated twice
     curve = list({row["step"]: row for row in curve}.values())
     return AdapterCard(
         subfolder=args.adapter_subfolder,
@@ -71,12 +74,37 @@ def adapter_card(
         further_rubrics=rubrics[1:],
         judge=", ".join(dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)) or None,
         learning_curve=curve,
+        **_method(trainer_class, is_judged=bool(judges)),
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),
         versions={name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")},
         **base_license(name_of(policy)),
         **facts,
     )
+
+
+def win_rate_by(reward_funcs: Sequence[Callable]) -> str:
+    """Whose preference the win rate of an evaluation is: that of the judges where there are some, else of all functions."""
+    others = [get_callable_name(func) for func in reward_funcs if not isinstance(func, JudgeReward)]
+    judges = len(reward_funcs) - len(others)
+    if judges == 0:
+        return f"Reward{'s' if len(others) > 1 else ''} {', '.join(others)}"
+    name = "Judge" if judges == 1 else "Judges"
+    return name + (f" (without {', '.join(others)}, which rewarded too)" if others else "")
+
+
+def _method(trainer_class: type, is_judged: bool) -> dict[str, Any]:
+    """What trained: a class that says what it is called by that, and another by its own name and where it comes from."""
+    own = vars(trainer_class)
+    tags = ["reinforcement-learning", *(tag for tag in own.get("_tag_names", ()) if tag != "arr_trl")]
+    if "rpo" in tags:
+        tags[tags.index("rpo")] = "rubric-policy-optimization"
+    if is_judged:
+        tags.append("auto-rubric")
+    if "_name" in own:
+        return {"method": own["_name"], "paper": own.get("_paper"), "tags": tags}
+    base = next(cls for cls in trainer_class.__mro__[1:] if cls.__module__.startswith("arr_trl."))
+    return {"method": f"`{trainer_class.__name__}`, which is made from `{base.__name__}`", "tags": tags}
 
 
 def first_prompt(dataset: Dataset | IterableDataset) -> str:

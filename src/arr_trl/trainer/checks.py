@@ -1,7 +1,7 @@
 """What can be wrong with the arguments of a run, found before anything is loaded."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -19,7 +19,7 @@ from ..data import (
     undecoded,
 )
 from ..folders import check_writable
-from ..judges import JudgeReward
+from ..judges import JudgeFailureError, JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config, check_model_card
 from ..rewards import Scorer, check_columns, met_criteria
@@ -100,11 +100,6 @@ def check_arguments(
         raise ValueError(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
-        )
-    if args.base_precision == "fp8" and peft_config.use_dora:
-        raise ValueError(
-            "base_precision='fp8' does not go with use_dora=True, whose norms PEFT computes from the weights as they are "
-            "kept. Use 'int8', or leave use_dora out."
         )
     check_writable(args.output_dir, "output_dir")
     check_model_card(args.output_dir)
@@ -225,4 +220,23 @@ def _check_best_metric(args: FlowConfig, reward_funcs: list[Callable], eval_func
         raise ValueError(
             f"metric_for_best_model={args.metric_for_best_model!r} is nothing that an evaluation of this run measures; "
             f"use one of {', '.join(names)}."
+        )
+
+
+def check_first_verdicts(judges: Sequence[JudgeReward], is_judged: bool, reason: str | None) -> None:
+    """
+    Stop where the first rollout got no verdict at all: a judge that never answers is set up wrongly, not unlucky.
+
+    Args:
+        judges (`Sequence[JudgeReward]`): those of the run.
+        is_judged (`bool`): whether any candidate of any process has a reward.
+        reason (`str`, *optional*): the last failure of a judge.
+
+    Raises:
+        [`JudgeFailureError`]: when there is none, unless no judge may stop the run.
+    """
+    if not is_judged and reason is not None and any(judge.may_stop for judge in judges):
+        raise JudgeFailureError(
+            f"The judge gave no verdict on any candidate of the first rollout. The last failure was: {reason} Repair the "
+            "judge, or its settings, and start the same command again."
         )

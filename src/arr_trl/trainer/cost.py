@@ -101,6 +101,21 @@ def branches(args: OnlineConfig, guided: bool) -> tuple[int, int]:
     return in_rollout, in_loss
 
 
+def unseen_prompts(args: OnlineConfig, num_prompts: int, of_rollout: int) -> int:
+    """
+    How many prompts of a dataset a run draws nothing for.
+
+    Args:
+        args ([`OnlineConfig`]): the configuration.
+        num_prompts (`int`): prompts of the dataset.
+        of_rollout (`int`): prompts of one rollout, on all devices.
+    """
+    rollouts = int(args.num_train_epochs * (num_prompts // of_rollout))
+    if args.max_steps > 0:
+        rollouts = -(-args.max_steps * args.gradient_accumulation_steps // args.steps_per_rollout)
+    return max(0, num_prompts - rollouts * of_rollout)
+
+
 def describe(
     args: OnlineConfig,
     forwards: Sequence[Forwards],

@@ -18,8 +18,12 @@ from ..evaluation import (
     success_rates,
     win_rate_from_rewards,
 )
+from ..folders import replacing
 from ..policies import FlowPolicy
 from .flow_config import FlowConfig
+
+
+_GALLERY = 6  # pictures of an adapter that the Hub shows
 
 
 def share_of(process: int, num_processes: int, num_rows: int) -> tuple[list[int], int]:
@@ -68,6 +72,20 @@ def save_sheet(
     sources = {"source": [row[SOURCE_COLUMN] for row in rows]} if SOURCE_COLUMN in rows[0] else {}
     pictures = {**sources, "base": base[:count], "trained": trained[:count]}
     save_samples(path, [row["prompt"] for row in rows], pictures)
+
+
+def save_gallery(
+    output_dir: Path, adapter: str, rows: list[dict[str, Any]], trained: list[Image.Image], count: int
+) -> list[dict[str, str]]:
+    """Write the first pictures of the trained model one by one, as the Hub shows them: `file` and `prompt` of each."""
+    gallery = []
+    count = min(count, _GALLERY)
+    for number, (row, picture) in enumerate(zip(rows[:count], trained, strict=False), start=1):
+        file = f"gallery/{adapter}/{number}.png"
+        with replacing(output_dir / file) as written:
+            picture.save(written, format="PNG")
+        gallery.append({"file": file, "prompt": row["prompt"]})
+    return gallery
 
 
 def results_of(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from trl.trainer.base_config import _BaseConfig
 
+from ..adapter_names import ROOT
 from ..runtime.checkpoints import ALWAYS, ROLLOUT
 from .frozen_adapters import EMA, REFERENCE
 
@@ -100,7 +101,8 @@ class FlowConfig(_BaseConfig):
             time went.
         adapter_subfolder (`str`, *optional*):
             Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Defaults to `"ARR-"` followed
-            by the name of the base model.
+            by the name of the base model. `"."` is the root of both, for an adapter that is alone there:
+            `load_lora_weights("user/name")` then needs no other argument.
     """
 
     # What an evaluation measures beside what rewards and ground truths do, by which the best model may be chosen.
@@ -245,8 +247,8 @@ class FlowConfig(_BaseConfig):
     adapter_subfolder: str | None = field(
         default=None,
         metadata={
-            "help": "Folder inside `output_dir`, and inside the Hub repo, that holds the adapter. Unset, `ARR-` "
-            "followed by the name of the base model."
+            "help": "Folder inside `output_dir`, and inside the Hub repo, that holds the adapter; `.` is the root, for one "
+            "that is alone there. Unset, `ARR-` followed by the name of the base model."
         },
     )
 
@@ -313,12 +315,13 @@ class FlowConfig(_BaseConfig):
 
     def _check_adapter(self) -> None:
         name = self.adapter_subfolder
-        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json")
-        if name is not None and (
+        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json", "gallery")
+        if name not in (None, ROOT) and (
             not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
         ):
             raise ValueError(
-                f"adapter_subfolder={name!r} has to be a plain folder name without slashes, such as 'ARR-FLUX.1-dev'."
+                f"adapter_subfolder={name!r} has to be a plain folder name without slashes, such as 'ARR-FLUX.1-dev', or "
+                "'.' for the root of its repository, where it is alone."
             )
         self._check_one_of("reference", "base", "adapter")
         if self.reference == "adapter" and self.adapter_path is None:

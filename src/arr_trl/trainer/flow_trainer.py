@@ -147,6 +147,9 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         self._dataset_names: list[str] = []
         self._card_prompt = first_prompt(self.train_dataset if self.eval_dataset is None else self.eval_dataset)
         self.evaluation: EvaluationResults | None = None
+        self._evaluated = (0, True)  # the step whose weights it is of, and whether it is on `eval_dataset`
+        self._loaded_step: int | None = None  # of the best weights, once they are loaded
+        self._gallery: list[dict[str, str]] = []
         # of the whole training, also when it was interrupted
         self._train_seconds: float | None = None
         self._train_forwards = 0
@@ -276,6 +279,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
 
     def train(self, *args, **kwargs):
         self._train_started = (time.perf_counter(), self.transformer_forwards)
+        self._loaded_step = None
         output = super().train(*args, **kwargs)
         self._train_seconds, self._train_forwards = self._spent()
         return output
@@ -309,6 +313,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
+        self._loaded_step = int(Path(self.state.best_model_checkpoint).name.rpartition("-")[2])
         load_frozen_copies(self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -341,6 +346,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             return
         if dataset_name is not None:  # kept for the cards of later pushes
             self._dataset_names = [dataset_name] if isinstance(dataset_name, str) else dataset_name
+        belongs = self._evaluated[0] == self._weights_step  # to the weights that are released with this card
         card = adapter_card(
             self.args,
             self.policy,
@@ -348,10 +354,13 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             self.reward_funcs,
             self.state.log_history,
             self.accelerator.num_processes,
+            type(self),
             prompt=self._card_prompt,
             datasets=self._dataset_names,
-            results=self.evaluation,
+            results=self.evaluation if belongs else None,
             train_seconds=self._train_seconds,
+            released=self.released if self.state.global_step else None,
+            gallery=self._gallery if belongs else [],
             **self._card_facts(),
         )
         write_model_card(self.args.output_dir, card)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Sampler
 
+from ..adapter_names import called
 from ..data import (
     SOURCE_COLUMN,
     RepeatSampler,
@@ -31,9 +32,9 @@ from ..runtime.finite import not_finite
 from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .canary import Canary
-from .checks import check_enough_prompts
+from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, judged_by, log_completions
-from .cost import Forwards, describe
+from .cost import Forwards, describe, unseen_prompts
 from .flow_trainer import FlowTrainer
 from .hacking import FEW_PICTURES, agreement
 from .online_config import OnlineConfig
@@ -60,6 +61,7 @@ class OnlineTrainer(FlowTrainer):
         self._step = 0  # micro-steps taken
         self._buffered_inputs: list[Buffer] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
+        self._is_judged = False  # whether any candidate had a reward so far
         self._stream: RepeatStream | None = None
         self._first_colors: list[float] = [0.0]  # of the pictures of the first rollouts
         self._completions_repo = self._completions_on_the_hub()
@@ -92,7 +94,7 @@ class OnlineTrainer(FlowTrainer):
         if args.log_completions_hub_repo is None or not self.is_world_process_zero():
             return None
         folder = Path(args.output_dir) / "completions"
-        repo_id, subfolder = args.log_completions_hub_repo, args.adapter_subfolder
+        repo_id, subfolder = args.log_completions_hub_repo, called(args.adapter_subfolder)
         return CompletionsRepo(repo_id, folder, subfolder, args.hub_private_repo, args.hub_token)
 
     # What a subclass says
@@ -139,7 +141,9 @@ class OnlineTrainer(FlowTrainer):
 
     def batch_arithmetic(self) -> str:
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
-        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
+        unseen = 0 if self._streams() else unseen_prompts(self.args, len(self.train_dataset), self._global_prompts())
+        told = f" {unseen} of {len(self.train_dataset)} prompts are never seen with these settings." if unseen else ""
+        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy) + told
 
     def passes_per_step(self) -> float:
         args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
@@ -276,6 +280,9 @@ class OnlineTrainer(FlowTrainer):
         except Exception as error:  # whatever the functions of users raise; what was trained is kept
             failure = error
         self._stop_together(failure, "The reward functions of another process failed.")
+        if not self._is_judged:
+            self._is_judged = any(gather_object([not rewards_NF.isnan().all().item()]))
+            check_first_verdicts(self._judges, self._is_judged, self._last_failure())
         self._watch_rollout(given, images, rewards_NF)
         self._ask_canary(rows, images)
         advantages_PN = self._compute_advantages(rewards_NF)
