@@ -225,6 +225,15 @@ result = [rows.column_names, [[row["prompt"], row["judge_winner"], list(row["ima
 """
 
 
+PAIRS = """
+from arr_trl.cli.main import main
+from arr_trl.data.preference_rows import preference_rows
+options = ["--output", folder, "--test_share", "0", "--repo_id", "user/pairs", "--private"]
+result = [main(["pairs", "from-run", "user/completions", *options])]
+result += [[row["prompt"], row["chosen_noise"]] for row in preference_rows("user/pairs", streaming=True)]
+"""
+
+
 def test_candidates_become_a_dataset_on_the_hub(tmp_path, hub, client, base):
     hub.fail("POST", "/api/datasets/.*/commit/", status=500, times=1)
     status, output = rpo(
@@ -245,6 +254,15 @@ def test_candidates_become_a_dataset_on_the_hub(tmp_path, hub, client, base):
         assert prompt in captions("train")[:12]
         assert winner in ("image 1", "image 2", "tie", "failed")
         assert size == [32, 32]
+    # and from there preference pairs on the Hub, which are read from there
+    status, *pairs = client.run(PAIRS, folder=tmp_path / "pairs")
+    assert status == 0
+    assert {prompt for prompt, _ in pairs} <= {prompt for prompt, _, _ in rows}
+    assert all(len(noise) == 2 for _, noise in pairs)
+    assert len(pairs) >= 1
+    repo = hub.repos["dataset", "user/pairs"]
+    assert repo.private
+    assert {"README.md", "data/train-00000.parquet"} <= set(repo.files)
     no_token_astray(hub, tmp_path, output)
 
 

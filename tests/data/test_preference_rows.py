@@ -151,10 +151,11 @@ def test_a_hundred_thousand_rows_take_no_more_memory_than_a_thousand(tmp_path):
     tracemalloc.start()
     for count, _row in enumerate(islice(stream, 89_984), 1):
         seen = count
+        if count % 32 == 0:
+            stream.state_dict(count // 32 - 1)  # as the trainer asks at every step
         if count in (2_000, 89_000):
             peaks.append(tracemalloc.get_traced_memory()[1])
-            stream.state_dict(count // 32)
             tracemalloc.reset_peak()
     tracemalloc.stop()
     assert seen == 89_984
-    assert peaks[1] < 1.5 * peaks[0] + 5e6
+    assert peaks[1] < 1.5 * peaks[0] + 5e5

@@ -8,7 +8,7 @@ import pytest
 from arr_trl.cli.main import main
 from arr_trl.judges import JudgeRow, RubricJudge
 from arr_trl.rubrics import Rubric
-from arr_trl.tiny_scenes import Caption, TinyScenesJudge, check, preferences, read
+from arr_trl.tiny_scenes import Caption, TinyScenesJudge, captions, check, pairs, preferences, read
 from arr_trl.tiny_scenes.judge import zero_shot_rubric
 
 
@@ -63,3 +63,13 @@ def test_a_judge_reads_in_it_what_one_would_write_from_the_captions_alone(exampl
     rows = [JudgeRow(pair.prompt, pair.images) for pair in preferences(100, split="test")]
     made, by_hand = (RubricJudge(rubric, TinyScenesJudge()).compare(rows) for rubric in (example, zero_shot_rubric()))
     assert made == by_hand
+
+
+def test_split_of_pairs_has_each_caption_alike_and_the_better_picture_first():
+    rows = pairs("test[:24]")
+    assert rows["prompt"] == captions("test")[:24]
+    assert rows["prompt"][3:6] == pairs("test[3:6]")["prompt"]
+    for row in rows:
+        caption = Caption.parse(row["prompt"])
+        better, worse = (sum(check(caption, read(row[name])).values()) for name in ("chosen", "rejected"))
+        assert better > worse

@@ -103,7 +103,9 @@ def test_rankings_of_three_are_trained_on_by_their_scores(flux_pipeline, tmp_pat
     assert entry["rewards/accuracies"] == 0.5
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "sdpo", "rank"])
+@pytest.mark.parametrize(
+    "loss_type", ["sigmoid", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sdpo", "rank"))]
+)
 def test_a_step_makes_the_preferred_pictures_likelier_than_the_others(flux_pipeline, tmp_path, loss_type):
     trainer = build(flux_pipeline, tmp_path, loss_type=loss_type, learning_rate=1e-3, max_steps=2, num_train_epochs=9)
     trainer.train()
@@ -115,7 +117,17 @@ def test_a_step_makes_the_preferred_pictures_likelier_than_the_others(flux_pipel
 
 
 def test_guidance_has_no_second_branch_in_the_loss(tmp_path):
-    trainer = build(build_qwen_image(), tmp_path, guidance_scale=4.0)
+    trainer = build(
+        build_qwen_image(),
+        tmp_path,
+        guidance_scale=4.0,
+        eval_dataset=rows(2),
+        num_eval_samples=1,
+    )
+    # drawn with guidance and without, it is measured on pairs once
+    metrics = trainer.evaluate()
+    assert metrics["eval_rewards/accuracies"] == 0.5
+    assert metrics["eval_as_trained/guidance_scale"] == 1.0
     before = trainer.transformer_forwards
     trainer.compute_loss(trainer.model, batch(trainer))
     assert trainer.transformer_forwards - before == 2 * 2 * 2 * 2  # pairs, pictures, levels, and the reference
@@ -243,6 +255,7 @@ def test_sides_are_cut_and_resized_alike_and_sources_with_them():
 # The reference
 
 
+@pytest.mark.slow
 def test_reference_follows_the_adapter_where_it_is_asked_to(flux_pipeline, tmp_path):
     settings = dict(sync_ref_model=True, ref_model_mixup_alpha=0.5, ref_model_sync_steps=2, learning_rate=1e-3)
     trainer = build(flux_pipeline, tmp_path, max_steps=3, num_train_epochs=9, **settings)
@@ -316,6 +329,7 @@ def test_without_a_judge_there_is_an_accuracy_and_a_sheet(flux_pipeline, tmp_pat
     assert "4 pairs" in card
 
 
+@pytest.mark.slow
 def test_best_model_may_be_that_of_the_accuracy(flux_pipeline, tmp_path):
     trainer = build(
         flux_pipeline, tmp_path, eval_dataset=rows(2), num_eval_samples=1, eval_strategy="steps", eval_steps=1,
@@ -352,6 +366,7 @@ def test_warning_comes_when_both_errors_rise_and_not_before():
     assert "25% of what the reference has" in sentence
 
 
+@pytest.mark.slow
 def test_run_whose_preferred_pictures_get_unlikely_is_told(flux_pipeline, tmp_path, caplog):
     trainer = build(flux_pipeline, tmp_path, max_steps=6, num_train_epochs=9, learning_rate=0.3, beta=5000.0)
     trainer.train()
@@ -369,6 +384,7 @@ def test_batch_arithmetic_is_told_in_words(flux_pipeline, tmp_path):
 # Order and resuming
 
 
+@pytest.mark.slow
 def test_every_row_comes_once_an_epoch_in_whole_optimizer_steps(flux_pipeline, tmp_path):
     trainer = build(
         flux_pipeline, tmp_path, rows(5), per_device_train_batch_size=1, gradient_accumulation_steps=2, max_steps=5
@@ -381,6 +397,7 @@ def test_every_row_comes_once_an_epoch_in_whole_optimizer_steps(flux_pipeline, t
     assert seen[:5] != seen[5:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_two_micro_steps_train_what_one_does(flux_pipeline, tmp_path, streaming):
     def losses(name, size, parts):
@@ -397,6 +414,7 @@ def test_two_micro_steps_train_what_one_does(flux_pipeline, tmp_path, streaming)
         assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_completions_of_a_run_are_what_is_trained_on(flux_pipeline, tmp_path):
     """What `log_completions` kept becomes pairs whose noise is the one that drew them."""
     from test_diffusion_nft_trainer import build as build_nft

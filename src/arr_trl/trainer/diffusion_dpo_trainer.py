@@ -199,6 +199,8 @@ class DiffusionDPOTrainer(FlowTrainer):
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         self._micro_step = (self._micro_step + 1) % self.args.gradient_accumulation_steps
+        if self._stream is not None:
+            self._stream.state_dict(self.state.global_step)  # which forgets where earlier steps began
         return loss
 
     def _points(self, rows: list[dict[str, Any]], numbers: list[Any], generators: list[torch.Generator]) -> Buffer:
