@@ -36,8 +36,9 @@ def test_what_a_judge_is_given_has_no_place_for_a_label():
     assert [field.name for field in dataclasses.fields(JudgeRow)] == [
         "prompt", "images", "source_image",
         "rewarded",  # whether it is of a rollout, which these never are
+        "columns",  # those of a dataset that a preset reads, of which these have none
     ]  # fmt: skip
-    assert not any(row.rewarded for row in judge_rows(PAIRS))
+    assert not any(row.rewarded or row.columns for row in judge_rows(PAIRS))
     assert judge_rows(PAIRS)[0].images == PAIRS[0].images == judge_rows(TURNED)[0].images
 
 

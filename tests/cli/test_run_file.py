@@ -54,6 +54,14 @@ def test_folder_of_no_run_is_told(tmp_path):
         evaluation("--run", str(tmp_path))
 
 
+@pytest.mark.parametrize("option", ["base_url", "reward_funcs"])
+def test_key_in_the_address_of_a_server_is_not_written(tmp_path, option):
+    given = {"judge_model": ["j"], option: ["http://host/v1?token=secret"]}
+    arguments = TrainArguments(model_name_or_path="m", dataset_name=["d"], **given)
+    save_run(arguments, SimpleNamespace(**CONFIG, output_dir=str(tmp_path)))
+    assert "secret" not in (tmp_path / "run.json").read_text()
+
+
 def test_password_of_a_server_is_not_written(tmp_path):
     given = TrainArguments(
         model_name_or_path="m", dataset_name=["d"], judge_model=["j"], base_url=["https://me:secret@host/v1"]

@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat.addresses import without_secrets
 from ..folders import replacing
 from ..text_files import read_json, read_text
 from .judge_arguments import JudgeArguments
@@ -43,11 +44,16 @@ def save_run(script_args: "TrainArguments", training_args: "FlowConfig") -> None
         usual = setting.default if setting.default_factory is MISSING else setting.default_factory()
         if getattr(script_args, setting.name) != usual:
             given[setting.name] = getattr(script_args, setting.name)
-    if any("@" in url for url in given.get("base_url") or ()):  # with a password
-        del given["base_url"]
+    given = {name: value for name, value in given.items() if not _holds_a_secret(value)}
     with replacing(Path(training_args.output_dir) / RUN_FILE) as written:
         text = json.dumps({name: value for name, value in given.items() if value is not None}, indent=2)
         written.write_text(text + "\n", encoding="utf-8")
+
+
+def _holds_a_secret(value: Any) -> bool:
+    """Whether a server's address is among the values that names a user, a password or, in a query, most likely a key."""
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    return any("://" in text and without_secrets(text) != text for text in texts)
 
 
 def with_run(argv: list[str], aliases: dict[str, str]) -> list[str]:
