@@ -45,7 +45,7 @@ MUTATIONS = [
     ("every process draws from the noise of the first", "trainer/online_trainer.py",
      "self.accelerator.process_index * len(rows)", "0 * len(rows)", "trainer/test_online_trainer.py"),
     ("reference is the base where it should be the adapter", "trainer/flow_trainer.py",
-     'REFERENCE if self.args.reference == "adapter" else None', "None", "trainer/test_continued_adapter.py"),
+     "REFERENCE if self.args.keeps_reference else None", "None", "trainer/test_continued_adapter.py"),
     ("penalty on some rows not scaled up", "trainer/trajectory_trainer.py", "* (len(latents) / len(kl_RK))", "* 1",
      "trainer/test_arithmetic.py"),
     ("forwards before a resume taken off twice", "trainer/flow_trainer.py", "self._train_started[1] - forwards",
@@ -63,7 +63,9 @@ MUTATIONS = [
     ("streamed evaluation fails after training", "trainer/checks.py", "if isinstance(eval_dataset, IterableDataset):",
      "if False:", "rewards/test_columns.py"),
     ("evaluation in training rounds as a rollout does", "trainer/base_comparison.py",
-     "with released_weights(model), computing_as_released(model):", "with released_weights(model):",
+     "with released_weights(model), computing_as_released(model):\n            trained = draw_rows(self.policy, "
+     "self.model_wrapped, rows, places, self.args)", "with released_weights(model):\n            trained = draw_rows("
+     "self.policy, self.model_wrapped, rows, places, self.args)",
      "trainer/test_evaluation.py"),
     ("divergence measured in the step after the log", "trainer/flow_trainer.py",
      "(self.state.global_step + 1) % self.state.logging_steps", "self.state.global_step % self.state.logging_steps",
@@ -121,7 +123,7 @@ MUTATIONS = [
     ("old policy in a checkpoint of another rollout", "trainer/diffusion_nft_trainer.py",
      'state.get("old_policy_of", self._old_policy_of)', "self._old_policy_of",
      "trainer/test_diffusion_nft_trainer.py::test_step_that_fails_after_the_old_policy_moved_is_begun_again_as_it_was"),
-    ("trained on the end of the schedule, where little noise is", "trainer/diffusion_nft_trainer.py",
+    ("trained on the end of the schedule, where little noise is", "sampling/forward.py",
      "sigmas[:-1][sigmas[:-1] >= 1 - timestep_range - 1e-6]", "sigmas[:-1][sigmas[:-1] <= timestep_range + 1e-6]",
      "trainer/test_diffusion_nft_trainer.py::test_levels_are_of_the_schedule_s_noisy_part_one_from_each_of_its_parts"),
     ("pairs held against the rollout in place of the reference", "trainer/flow_grpo_trainer.py",
