@@ -41,22 +41,24 @@ def run_list(argv: list[str]) -> int:
 
     from ..judges import load_preset, preset_names
 
-    table = Table(title="Judges: arr-trl judge show NAME says what each asks", title_justify="left")
-    for name in ("name", "task", "kind", "answer", "weights", "licence", "serve"):
-        table.add_column(name, overflow="fold")
+    # what is typed again stands in one piece, also on 80 columns; the rest is below it
+    table = Table(title="Judges: arr-trl judge show NAME says what each asks", title_justify="left", show_lines=True)
+    table.add_column("name", no_wrap=True)
+    table.add_column("task, kind, answer")
+    table.add_column("weights, licence, how to serve", overflow="fold")
     presets = [load_preset(name) for name in preset_names()]
     for preset in presets:
         if args.task in (None, preset.task):
-            weights, licence = preset.weights or "any model", preset.licence or "not stated"
-            told = (preset.name, preset.task, preset.kind, ", ".join(preset.answers), weights, licence, preset.serve)
-            table.add_row(*map(escape, told))
+            asked = f"{preset.task}, {preset.kind}, {', '.join(preset.answers)}"
+            served = f"{preset.weights or 'any model'}\n{preset.licence or 'licence not stated'}\n{preset.serve}"
+            table.add_row(*map(escape, (preset.name, asked, served)))
     Console().print(table)
     if scorers := _scorers():
-        table = Table(title="Scorers: reward functions that ask no chat model", title_justify="left")
-        for name in ("class", "weights", "licence", "what it is"):
-            table.add_column(name, overflow="fold")
-        for row in scorers:
-            table.add_row(*map(escape, row))
+        table = Table(title="Scorers: reward functions that ask no chat model", title_justify="left", show_lines=True)
+        table.add_column("class", no_wrap=True)
+        table.add_column("what it is, weights, licence", overflow="fold")
+        for name, weights, licence, words in scorers:
+            table.add_row(escape(name), escape("\n".join(filter(None, (words, weights, licence)))))
         Console().print(table)
     return 0
 
