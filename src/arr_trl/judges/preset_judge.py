@@ -4,7 +4,6 @@ import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +15,7 @@ from jinja2 import TemplateError
 from ..chat import ChatModel, HTTPChatModel
 from ..digests import image_digest
 from .calibration import Calibration
+from .chat_judge import ChatJudge
 from .orders import ORDERS, orders_shown
 from .preset import Ask, Preset
 from .preset_questions import Asked, Asking, Pictures, pair_view, sample_item, single_views
@@ -23,7 +23,6 @@ from .preset_source import load_preset, with_settings
 from .preset_verdict import Opinion, Score, compared, opinion, scored
 from .questions import ask
 from .rehearsal import USUAL_MASS, check_reply, tiny_pictures
-from .reward import JudgeReward
 from .row import JudgeRow
 from .stats import JudgeStats
 from .store import StoredAnswer, VerdictStore
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = 300  # characters of a reply that stand for its reason
 
 
-class PresetJudge(JudgeReward):
+class PresetJudge(ChatJudge):
     """
     A judge that was published with a question, an answer and a score of its own: PaCo-Reward, EditScore, UnifiedReward and
     others, or any vision-language model asked for a number; see [Judge presets](judge_presets.md). It is a reward function
@@ -143,17 +142,6 @@ class PresetJudge(JudgeReward):
     @property
     def presets(self) -> list[Preset]:
         return [self.preset]
-
-    @property
-    def model_names(self) -> list[str]:
-        return [self.model.model]
-
-    @property
-    def sleeps(self) -> bool:
-        return isinstance(self.model, HTTPChatModel) and self.model.sleep
-
-    def awake(self) -> AbstractContextManager:
-        return self.model.awake() if isinstance(self.model, HTTPChatModel) else nullcontext()
 
     def untied(self) -> "PresetJudge":
         untied = copy.copy(self)

@@ -1,7 +1,6 @@
 """The judge: asks a vision chat model which candidate is better under a rubric."""
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from ..digests import image_digest
 from ..rubrics import Criterion, Rubric
 from .auto_rubric import auto_rubric_question
 from .calibration import Calibration
+from .chat_judge import ChatJudge
 from .choice import ChoiceMode
 from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
 from .orders import ORDERS, orders_shown
@@ -19,7 +19,6 @@ from .prompts import LANGUAGES, render_content, template_id
 from .questions import Question, ask, content_key
 from .ranks import RanksMode
 from .rehearsal import check_reply, tiny_pictures
-from .reward import JudgeReward
 from .row import JudgeRow
 from .rubric_source import resolve_rubric
 from .stats import JudgeStats
@@ -27,7 +26,7 @@ from .store import StoredAnswer, VerdictStore
 from .verdict import Verdict
 
 
-class RubricJudge(JudgeReward):
+class RubricJudge(ChatJudge):
     """
     A frozen vision-language model that judges candidates under a rubric you can read (Auto-Rubric as Reward,
     [paper](https://huggingface.co/papers/2605.08354)). It is a reward function in TRL's protocol.
@@ -171,17 +170,6 @@ class RubricJudge(JudgeReward):
     @property
     def rubrics(self) -> list[Rubric]:
         return [] if self.rubric is None else [self.rubric]
-
-    @property
-    def model_names(self) -> list[str]:
-        return [self.model.model]
-
-    @property
-    def sleeps(self) -> bool:
-        return isinstance(self.model, HTTPChatModel) and self.model.sleep
-
-    def awake(self) -> AbstractContextManager:
-        return self.model.awake() if isinstance(self.model, HTTPChatModel) else nullcontext()
 
     def untied(self) -> "RubricJudge":
         untied = copy.copy(self)
