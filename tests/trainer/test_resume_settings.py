@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from arr_trl.runtime.checkpoints import CheckpointError, check_settings
 from arr_trl.trainer import RPOConfig
-from arr_trl.trainer.resume_settings import fixed_settings
+from arr_trl.trainer.resume_settings import fixed_settings, identity_of
 
 
 def write_base(folder, weight=0.0, shift=3.0, version="0.39"):
@@ -37,7 +37,7 @@ def checkpoint(tmp_path):
 
 def settings_with(tmp_path, base, **options):
     args = RPOConfig(output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none", **options)
-    return fixed_settings(args, LoraConfig(), str(base))
+    return fixed_settings(args, LoraConfig(), identity_of(args, str(base)))
 
 
 def test_run_goes_on_from_the_same_files_elsewhere(tmp_path, checkpoint):

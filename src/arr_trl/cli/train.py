@@ -100,8 +100,7 @@ def train(
             print("There is no accelerator here: this runs on the CPU (use_cpu=True).")
         save_run(script_args, training_args)
         print(trainer.batch_arithmetic())
-        passes = trainer.passes_per_step()
-        if is_tiny and passes is not None:
+        if is_tiny and (passes := trainer.passes_per_step()) is not None:
             from ..tiny_scenes import how_long
 
             print(how_long(passes, training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))

@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from .evaluation import means_over_processes
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
 from .hacking import HackingCallback
-from .resume_settings import check_resuming, fixed_settings
+from .resume_settings import check_resuming, fixed_settings, identity_of
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
 
@@ -373,12 +374,17 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
 
     # What a checkpoint holds beside the adapter and the optimizer
 
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """As of when it is first asked for: files that change while a run goes on are not what it started from."""
+        return identity_of(self.args, self.base_model)
+
     def _fixed_settings(self) -> dict[str, Any]:
-        return fixed_settings(self.args, self.model.peft_config["default"], self.base_model)
+        return fixed_settings(self.args, self.model.peft_config["default"], self._identity)
 
     def _sealed_settings(self) -> dict[str, Any]:
         holds_rollout = self._holds_rollout()
-        return fixed_settings(self.args, self.model.peft_config["default"], self.base_model, holds_rollout)
+        return fixed_settings(self.args, self.model.peft_config["default"], self._identity, holds_rollout)
 
     def _holds_rollout(self) -> bool:
         """Whether a checkpoint of this moment holds a rollout that is still trained on."""

@@ -22,11 +22,20 @@ def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> P
     """
     folder = find_checkpoint(args.resume_from_checkpoint, Path(args.output_dir), args.hub_token)
     if folder is not None:
-        settings = fixed_settings(args, peft_config, name_of(model))
+        settings = fixed_settings(args, peft_config, identity_of(args, name_of(model)))
         if args.guidance_scale is None:  # the family's, which is known when the model is loaded
             del settings["guidance_scale"]
         check_settings(folder, settings)
     return folder
+
+
+def identity_of(args: FlowConfig, base_model: str) -> dict[str, Any]:
+    """What a run starts from: its base and the adapter it goes on from. Reads their files, so it is asked for once."""
+    return {
+        **_identity("base_model", base_model, args.output_dir),
+        **_identity("adapter_path", args.adapter_path, args.output_dir),
+        "model_init_kwargs.revision": (args.model_init_kwargs or {}).get("revision"),
+    }
 
 
 def _identity(name: str, source: str | None, output_dir: str) -> dict[str, Any]:
@@ -55,7 +64,9 @@ _NOT_OF_THE_ADAPTER = (
 )
 
 
-def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_rollout: bool = True) -> dict[str, Any]:
+def fixed_settings(
+    args: FlowConfig, lora: LoraConfig, identity: dict[str, Any], holds_rollout: bool = True
+) -> dict[str, Any]:
     """
     What the optimizer's state and a rollout in a checkpoint are of, as far as it is known: the base, the adapter, the
     global batch, and the fields of the configuration that say so.
@@ -63,7 +74,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
     Args:
         args ([`FlowConfig`]): the configuration.
         lora (`peft.LoraConfig`): the adapter.
-        base_model (`str`): the base.
+        identity (`dict[str, Any]`): what the run starts from, of [`identity_of`].
         holds_rollout (`bool`, *optional*, defaults to `True`):
             Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
             the global batch has to stay, and how many processes share it does not.
@@ -81,9 +92,7 @@ def fixed_settings(args: FlowConfig, lora: LoraConfig, base_model: str, holds_ro
         ),
         "zero_stage": None if zero is None else zero.zero_stage,
         "optim": args.optim.removesuffix("_fused"),  # whose state is the same
-        **_identity("base_model", base_model, args.output_dir),
-        **_identity("adapter_path", args.adapter_path, args.output_dir),
-        "model_init_kwargs.revision": (args.model_init_kwargs or {}).get("revision"),
+        **identity,
     }
     if isinstance(args, OnlineConfig):
         settings["per_device_train_batch_size × steps_per_generation × num_processes"] = (
