@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from full_size import MODELS, build_policy, conditioning_of, velocity
+from full_size import MODELS, TEXT_TOKENS, build_policy, conditioning_of, velocity
 from peft import LoraConfig, get_peft_model
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), default="flux")
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--text_tokens", type=int, default=TEXT_TOKENS, help="of a prompt")
     parser.add_argument("--rows", type=int, default=16, help="pictures that are sampled at a time")
     parser.add_argument("--training_rows", type=int, default=4, help="transitions in one pass of training")
     parser.add_argument(

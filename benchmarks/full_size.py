@@ -40,7 +40,7 @@ from arr_trl.trainer.cost import rollout_forwards
 from arr_trl.trainer.trajectory_trainer import draw_window
 
 
-TEXT_TOKENS = 512
+TEXT_TOKENS = 512  # of a prompt, as FLUX.1-dev and Qwen-Image have at the most
 DYNAMIC_SHIFT = dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
 
 
@@ -53,7 +53,7 @@ def qwen_transformer(blocks: list[int] | None) -> QwenImageTransformer2DModel:
     return QwenImageTransformer2DModel(num_layers=blocks[0] if blocks else 60)
 
 
-def flux_pipeline(transformer: FluxTransformer2DModel) -> FluxPipeline:
+def flux_pipeline(transformer: FluxTransformer2DModel, text_tokens: int) -> FluxPipeline:
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, **DYNAMIC_SHIFT),
         vae=AutoencoderKL(
@@ -66,7 +66,7 @@ def flux_pipeline(transformer: FluxTransformer2DModel) -> FluxPipeline:
     config = transformer.config
 
     def encode_prompt(prompt, device, **kwargs):
-        embeds = torch.randn(len(prompt), TEXT_TOKENS, config.joint_attention_dim, device=device)
+        embeds = torch.randn(len(prompt), text_tokens, config.joint_attention_dim, device=device)
         pooled = torch.randn(len(prompt), config.pooled_projection_dim, device=device)
         return embeds.to(transformer.dtype), pooled.to(transformer.dtype), None
 
@@ -74,20 +74,21 @@ def flux_pipeline(transformer: FluxTransformer2DModel) -> FluxPipeline:
     return pipeline
 
 
-def qwen_pipeline(transformer: QwenImageTransformer2DModel) -> QwenImageEditPipeline:
+def qwen_pipeline(transformer: QwenImageTransformer2DModel, text_tokens: int) -> QwenImageEditPipeline:
     pipeline = QwenImageEditPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=0.02, **DYNAMIC_SHIFT),
         vae=AutoencoderKLQwenImage(), text_encoder=None, tokenizer=None, processor=None, transformer=transformer,
     )  # fmt: skip
 
     def encode_prompt(prompt, device, **kwargs):
-        embeds = torch.randn(len(prompt), TEXT_TOKENS, transformer.config.joint_attention_dim, device=device)
+        embeds = torch.randn(len(prompt), text_tokens, transformer.config.joint_attention_dim, device=device)
         return embeds.to(transformer.dtype), None
 
     pipeline.encode_prompt = encode_prompt
     return pipeline
 
 
+VARIANTS = ("batched", "one pair at a time", "compiled")
 MODELS = {"flux": (flux_transformer, flux_pipeline), "qwen-edit": (qwen_transformer, qwen_pipeline)}
 
 
@@ -97,7 +98,7 @@ def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            pipeline = pipeline_of(transformer_of(args.blocks))
+            pipeline = pipeline_of(transformer_of(args.blocks), args.text_tokens)
     finally:
         torch.set_default_dtype(default)
     kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
@@ -112,7 +113,7 @@ def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
         )  # `encode_prompt` is ours
 
     policy = WithoutEncoders(pipeline, **kwargs)
-    policy.num_tokens = lambda prompt: TEXT_TOKENS
+    policy.num_tokens = lambda prompt: args.text_tokens
     return policy
 
 
@@ -186,9 +187,9 @@ def conditioning_of(policy: FlowPolicy, model: str, size: int, rows: int, device
     bf16 = dict(device=device, dtype=torch.bfloat16)
     return {
         "prompt_embeds": torch.empty(
-            rows, TEXT_TOKENS, policy.pipeline.transformer.config.joint_attention_dim, **bf16
+            rows, policy.num_tokens(""), policy.pipeline.transformer.config.joint_attention_dim, **bf16
         ),
-        "prompt_mask": torch.ones(rows, TEXT_TOKENS, dtype=torch.bool),
+        "prompt_mask": torch.ones(rows, policy.num_tokens(""), dtype=torch.bool),
         "source_latents": torch.empty(rows, side * side, 64, **bf16),
         "shapes": torch.tensor([[[side, side], [side, side]]]).expand(rows, -1, -1),
     }
@@ -233,10 +234,27 @@ def matmul_ceiling(device: str) -> float:
     return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
+def copy_bandwidth(device: str) -> float:
+    """Bytes a second that are read and written, of a copy on the device."""
+    size = 2**22 if device == "cpu" else 2**32
+    source = torch.ones(size, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    for repeats in (3, 20):  # the first is warm-up
+        if device != "cpu":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            target.copy_(source)
+        if device != "cpu":
+            torch.cuda.synchronize()
+    return 2 * size * repeats / (time.perf_counter() - started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), default="flux")
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--text_tokens", type=int, default=TEXT_TOKENS, help="of a prompt")
     parser.add_argument("--pairs", type=int, default=8, help="pairs for each optimizer step")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps that are measured")
     parser.add_argument("--batch", type=int, default=4, help="transitions in one pass of training")
@@ -245,15 +263,17 @@ def main() -> None:
     parser.add_argument("--base_precision", choices=["fp8", "int8"])
     parser.add_argument("--offload_blocks", action="store_true")
     parser.add_argument("--no_checkpointing", action="store_true")
-    parser.add_argument("--variants", action="store_true", help="also one pair at a time, and compiled blocks")
+    parser.add_argument("--variant", choices=VARIANTS, default=VARIANTS[0], help="what is run")
+    parser.add_argument("--variants", action="store_true", help="all of them, one after the other")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     if not torch.cuda.is_available() and args.blocks is None:
         raise SystemExit("There is no GPU here; python benchmarks/throughput.py measures TinyScenes on a CPU.")
 
-    if args.variants and (args.base_precision or args.offload_blocks):
-        parser.error("--variants compiles blocks, which goes with neither --base_precision nor --offload_blocks.")
+    variants = VARIANTS if args.variants else (args.variant,)
+    if "compiled" in variants and (args.base_precision or args.offload_blocks):
+        parser.error("Compiled blocks go with neither --base_precision nor --offload_blocks.")
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     forward, forward_backward = operations(args)
@@ -265,7 +285,7 @@ def main() -> None:
     print("| variant | pairs/s | peak GB | sampling | decoding | judge | training | MFU sampling | MFU training |")
     print("|---|---|---|---|---|---|---|---|---|")
     runs = []
-    for variant in ("batched", "one pair at a time", "compiled") if args.variants else ("batched",):
+    for variant in variants:
         run = train(args, device, variant)
         passes, spent = run["passes"], run["seconds"]
         run["mfu_sampling"] = passes["sampling"] * forward / spent["sample"] / ceiling
@@ -290,6 +310,7 @@ def main() -> None:
             "tflop_forward": forward / 1e12,
             "tflop_forward_backward": forward_backward / 1e12,
             "tflops_matmul": ceiling / 1e12,
+            "bandwidth_tb_s": copy_bandwidth(device) / 1e12,
             "runs": runs,
         }
         args.json.write_text(json.dumps(figures, indent=2) + "\n")

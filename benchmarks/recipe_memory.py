@@ -156,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(full_size.MODELS), default="flux")
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--text_tokens", type=int, default=full_size.TEXT_TOKENS, help="of a prompt")
     parser.add_argument("--batch", type=int, default=4, help="transitions in one pass of training")
     parser.add_argument("--rollout_batch", type=int, default=4, help="pairs that are sampled at a time")
     parser.add_argument("--rank", type=int, default=16, help="of the adapter")
