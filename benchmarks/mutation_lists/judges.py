@@ -28,6 +28,12 @@ MUTATIONS = [
      "judges/test_soft_tifa.py"),
     ("a missing answer about a picture taken for 0", "judges/soft_tifa.py", 'if a.status == "answered" else None',
      'if a.status == "answered" else 0.0', "judges/test_soft_tifa.py"),
+    ("columns that a member of an ensemble needs are not missed", "judges/ensemble.py", "            judge.check_first_row(rows)\n",
+     "            pass\n", "judges/test_ensemble.py"),
+    ("a canary forgets what presets read", "trainer/canary.py", "row.source_image, columns=columns))", "row.source_image))",
+     "trainer/test_canary.py"),
+    ("labels are checked without what presets read", "trainer/label_check.py", "shown, source, columns=row), turned", "shown, source), turned",
+     "trainer/test_diffusion_dpo_trainer.py"),
     # presets
     ("a label without the others taken for its mass", "judges/readers.py", "(1.0 if self.absolute else total)", "1.0",
      "judges/test_presets.py"),
