@@ -86,8 +86,9 @@ def test_votes_on_a_file_of_pairs_are_compared_with_its_labels_and_with_a_judge(
     assert "label that came with the pair" in page
     assert "judge tiny_scenes" in page
     with OpenAIServer(TinyScenesJudge()) as server:  # a preset has a model of its own
-        assert main(["vote", "agreement", "--judge_preset", "unifiedreward-think", "--base_url", server.url]) == 0
-    assert "judge CodeGoat24/UnifiedReward-Think-qwen3vl-8b" in capsys.readouterr().out
+        preset = ["--judge_preset", "unifiedreward-think", "--base_url", server.url]
+        assert main(["vote", "agreement", *preset, "--output", "agreement.html"]) == 0
+    assert "judge CodeGoat24/UnifiedReward-Think-qwen3vl-8b" in (folder / "agreement.html").read_text()
 
 
 def test_a_base_against_an_adapter_is_voted_on_without_a_dataset_of_pictures(folder, monkeypatch, capsys):
