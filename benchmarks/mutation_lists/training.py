@@ -214,7 +214,7 @@ MUTATIONS = [
     ("a row that cannot be used stops its process alone", "trainer/row_batches.py", "            failure = error\n", "            raise\n",
      "distributed/test_failing_together.py"),
     ("noise of another picture for the one that it drew", "trainer/given_points.py", "for _ in range(before + 1):", "for _ in range(before + 2):",
-     "trainer/test_diffusion_dpo_trainer.py"),
+     "trainer/test_diffusion_dpo_trainer.py::test_noise_of_a_pair_is_the_one_that_its_pictures_were_drawn_from"),
     ("picture without a reward breaks the loss", "trainer/align_prop_trainer.py",
      "torch.where(reward_B.isnan(), 0.0, loss_B)", "loss_B", "trainer/test_align_prop_trainer.py"),
     ("autoencoder leaves before the backward", "policies/placement.py", '(keep_autoencoder and name == "vae")', "False",

@@ -8,6 +8,7 @@ from stub_painter import StubPainter
 
 from arr_trl.data import load_prompts
 from arr_trl.judges import PresetJudge
+from arr_trl.pairs.painter import Wanted, seed_of
 from arr_trl.pairs.references import with_references, write_prompts
 from arr_trl.tiny_scenes import TinyScenesJudge
 
@@ -31,6 +32,9 @@ def test_a_prompt_has_the_same_reference_wherever_it_stands_and_is_drawn_once(tm
     assert len({image.tobytes() for image in rows["reference_image"]}) == 2
     with_references(Dataset.from_dict({"prompt": PROMPTS}), painter, seed=1)
     assert len(painter.drawn) == 4  # of another seed
+    # none of the pictures that pairs are made of, which would be compared with itself
+    painter.draw([Wanted(PROMPTS[0], None, seed_of(0, 0, PROMPTS[0], None))])
+    assert len(painter.drawn) == 5
     with pytest.raises(ValueError, match="has a column 'reference_image' already"):
         with_references(rows, painter)
 

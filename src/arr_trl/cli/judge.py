@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import explained, parse
-from .checks import check_file, check_limit
+from .checks import check_file, check_limit, check_pairs_suffice
 from .judge_arguments import JudgeArguments, build_judge
 from .judge_calibrate import run as run_calibrate
 from .judge_presets import run_list, run_show, run_try
@@ -127,6 +127,9 @@ def _eval(argv: list[str]) -> int:
         judges = {"judge": build_judge(args, args.judge_store, order="fixed")}
         if args.compare:
             judges["compared"] = build_judge(args.second_judge(), args.judge_store, order="fixed")
+
+        for judge in judges.values():
+            check_pairs_suffice(judge)
 
         from ..data.preferences import benchmark_of, load_preferences
         from ..evaluation.judge_eval import evaluate_judge, mcnemar, pairs_for, print_summary, save_summary
