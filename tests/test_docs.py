@@ -31,9 +31,11 @@ from arr_trl.cli.evaluate import EvaluateArguments
 from arr_trl.cli.grpo import GRPOScriptArguments
 from arr_trl.cli.main import main
 from arr_trl.cli.nft import NFTScriptArguments
+from arr_trl.cli.pairs_arguments import BestWorstArguments, FromRunArguments, RichArguments
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
 from arr_trl.judges import Preset
+from arr_trl.pairs import BestWorstConfig, RichPairsConfig
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
 from arr_trl.trainer import FlowConfig, GroupAdvantagesConfig, OnlineConfig, TrajectoryConfig
 
@@ -43,6 +45,7 @@ SOURCE = ROOT / "src" / "arr_trl"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
 CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
 RUBRIC_CONFIGS = [path for path in CONFIGS if path.name.startswith("rubric_")]
+PAIRS_CONFIGS = [path for path in CONFIGS if path.name.startswith(("pairs_", "tiny_scenes_rich"))]
 SCRIPTS = sorted((ROOT / "examples" / "scripts").glob("*.py"))
 # Of each command that trains: what it takes, and the page of its trainer.
 COMMANDS = {
@@ -163,7 +166,7 @@ def test_commands_and_their_options_exist(path, capsys, monkeypatch):
         assert options <= known | {"--config"}, f"{words} has options that do not exist: {options - known}"
 
 
-@named([path for path in CONFIGS if path not in RUBRIC_CONFIGS])
+@named([path for path in CONFIGS if path not in RUBRIC_CONFIGS + PAIRS_CONFIGS])
 def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     if "evaluate" in path.stem:
@@ -216,6 +219,26 @@ def test_example_configuration_of_a_rubric_has_known_keys_and_sound_values(path,
     assert not unknown
     assert args.output.startswith("outputs/")
     assert config.max_themes == 5
+
+
+@named(PAIRS_CONFIGS)
+def test_example_configuration_of_pairs_has_known_keys_and_sound_values(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    classes = {
+        "rich": (RichArguments, RichPairsConfig),
+        "best-worst": (BestWorstArguments, BestWorstConfig),
+        "from-run": (FromRunArguments,),
+    }
+    (command,) = [name for name in classes if name.replace("-", "_") in path.stem]
+    text = path.read_text(encoding="utf-8")
+    assert f"arr-trl pairs {command} " in text or "`make quickstart" in text
+    args, *_, unknown = TrlParser(classes[command]).parse_args_and_config(
+        ["--config", str(path)], return_remaining_strings=True
+    )
+    assert not unknown
+    assert args.output.startswith("outputs/")
+    for rubric in getattr(args, "rubric", None) or []:
+        Rubric.load(rubric)
 
 
 def test_rubrics_and_presets_in_the_pages_are_some():

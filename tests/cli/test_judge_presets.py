@@ -162,6 +162,14 @@ def test_a_preset_is_measured_beside_a_rubric_on_labelled_pairs(folder, capsys):
     assert "Row 0: it has no source image, which the editing preset three-axis needs." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["eval", "--dataset"], ["calibrate", "--pairs"]])
+def test_a_preset_that_needs_more_than_pairs_have_is_refused_before_it_is_asked(folder, capsys, command):
+    nobody = ["--judge_model", "m", "--base_url", "http://127.0.0.1:9/v1", "--judge_preset", "reference-yes"]
+    with pytest.raises(SystemExit, match="2"):
+        run([*command, "pairs.jsonl", *nobody])
+    assert "reference-yes needs a column 'reference_image', which labelled pairs do not" in capsys.readouterr().err
+
+
 def test_check_asks_what_the_preset_asks(folder):
     with OpenAIServer(TinyScenesJudge()) as server:
         judge = PresetJudge("editscore", "vlm", server.url)

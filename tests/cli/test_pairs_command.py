@@ -9,6 +9,7 @@ from openai_server import Answer, OpenAIServer
 
 from arr_trl.cli.main import main
 from arr_trl.data.preferences import load_preferences
+from arr_trl.judges import VerdictStore
 from arr_trl.tiny_scenes import TinyScenesJudge
 
 
@@ -72,6 +73,17 @@ def test_best_worst_writes_pairs_with_the_noise_of_each_picture(folder, capsys):
     assert (folder / "out/data/train-00000.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", [[*BEST_WORST, "--num_candidates", "3"], [*RICH, "--min_edited_wins", "0"]])
+def test_a_published_judge_prefers_and_is_named_in_the_rows_and_paid_for(folder, command):
+    preset = ["--judge_preset", "three-axis"]  # of edits, with a requirement where there is one
+    assert main([*command, *EDITS[:-2], *TINY, *preset]) == 0
+    report = json.loads((folder / "out/report.json").read_text())
+    rows = load_dataset(str(folder / "out"), split="train")
+    assert set(rows["rubric"]) == {"three-axis 1"}
+    answers = VerdictStore(folder / "out/work/answers.sqlite")
+    assert report["cost"]["requests"] == len(list(answers)) > report["pairs"]
+
+
 def test_a_folder_that_was_written_anew_is_read_anew(folder):
     for limit in ("4", "6"):
         assert main([*BEST_WORST, *CAPTIONS, *TINY, "--num_candidates", "2", "--limit", limit]) == 0
@@ -121,6 +133,8 @@ def test_a_model_that_never_answers_ends_with_status_1_and_what_it_said(folder, 
     ([*RICH, *EDITS, *TINY, "--height", "33"], "height"),
     ([*RICH, *EDITS, *TINY, "--edit_steps", "4"], "There is no option `edit_steps`"),
     ([*BEST_WORST, *CAPTIONS[:-1], EDITS[-1], *TINY], "is for image editing, and the rows have no `source_image`"),
+    ([*BEST_WORST, *CAPTIONS[:-2], *TINY, "--judge_preset", "reference-yes"], "has no column 'reference_image'"),
+    ([*BEST_WORST, *CAPTIONS, *TINY, "--judge_preset", "image-expectation"], "leave out `rubric`"),
     ([*BEST_WORST, *CAPTIONS, *TINY, "--num_candidates", "1"], "num_candidates=1 makes no pair"),
     ([*BEST_WORST, *CAPTIONS, *TINY, "--judge_pairs", "some"], "pairs='some' is not"),
     ([*BEST_WORST, *CAPTIONS, *TINY, "--adapter", "none"], "There is no adapter at none"),

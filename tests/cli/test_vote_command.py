@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from openai_server import OpenAIServer
 from peft import LoraConfig, get_peft_model
 from tiny_pairs import write_pairs
 
@@ -13,7 +14,7 @@ from arr_trl.cli import vote as command
 from arr_trl.cli.main import main
 from arr_trl.data.preferences import load_preferences
 from arr_trl.release import save_adapter
-from arr_trl.tiny_scenes import BASE_MODEL, load_pipeline
+from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, load_pipeline
 from arr_trl.votes import VotingServer
 
 
@@ -60,9 +61,10 @@ def voted(arguments, monkeypatch, choices, raters=("ann",)):
 
     servers = []
     enter = VotingServer.__enter__
-    monkeypatch.setattr(VotingServer, "__enter__", lambda self: servers.append(self) or enter(self))
-    monkeypatch.setattr(command.time, "sleep", sleep)
-    return main(["vote", *arguments])
+    with monkeypatch.context() as patch:
+        patch.setattr(VotingServer, "__enter__", lambda self: servers.append(self) or enter(self))
+        patch.setattr(command.time, "sleep", sleep)
+        return main(["vote", *arguments])
 
 
 def test_votes_on_a_file_of_pairs_are_compared_with_its_labels_and_with_a_judge(folder, monkeypatch, capsys):
@@ -83,6 +85,10 @@ def test_votes_on_a_file_of_pairs_are_compared_with_its_labels_and_with_a_judge(
     page = (folder / "agreement.html").read_text()
     assert "label that came with the pair" in page
     assert "judge tiny_scenes" in page
+    with OpenAIServer(TinyScenesJudge()) as server:  # a preset has a model of its own
+        preset = ["--judge_preset", "unifiedreward-think", "--base_url", server.url]
+        assert main(["vote", "agreement", *preset, "--output", "agreement.html"]) == 0
+    assert "judge CodeGoat24/UnifiedReward-Think-qwen3vl-8b" in (folder / "agreement.html").read_text()
 
 
 def test_a_base_against_an_adapter_is_voted_on_without_a_dataset_of_pictures(folder, monkeypatch, capsys):

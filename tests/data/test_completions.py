@@ -98,6 +98,18 @@ def test_unclear_verdicts_are_left_out(tmp_path):
     assert left_out == {"prompts with a margin under 0.45": 1}
 
 
+def test_settings_may_stand_in_a_file_and_what_is_typed_wins(tmp_path, capsys):
+    run = write_run(tmp_path / "run", {"a": [0.0, 1.0, -1.0]}, {"b": [0.0, 1.0, -1.0]})
+    config = tmp_path / "pairs.yaml"
+    config.write_text(f"output: {tmp_path / 'pairs'}\npairs: all\nmin_margin: 0.45\ntest_share: 0\n")
+    assert main(["pairs", "from-run", run, "--config", str(config), "--min_margin", "0.2"]) == 0
+    assert len(load_dataset(str(tmp_path / "pairs"), split="train")) == 6
+    config.write_text("pairs: some\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["pairs", "from-run", run, "--config", str(config)])
+    assert "pairs: 'some' has to be one of extremes, all, ranking" in capsys.readouterr().err
+
+
 def test_prompts_that_are_held_out_are_in_no_pair_of_training(tmp_path):
     run = write_run(tmp_path / "run", *[{f"p{k}": [0.0, 1.0], f"q{k}": [1.0, 0.0]} for k in range(20)] * 2)
     output = tmp_path / "pairs"

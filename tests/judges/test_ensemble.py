@@ -1,8 +1,9 @@
 import pytest
 from PIL import Image
 
-from arr_trl.judges import EnsembleJudge, JudgeReward, JudgeRow, JudgeStats, Verdict
+from arr_trl.judges import EnsembleJudge, JudgeReward, JudgeRow, JudgeStats, PresetJudge, TournamentJudge, Verdict
 from arr_trl.judges.scores import score_verdict
+from arr_trl.tiny_scenes import TinyScenesJudge
 
 
 ROW = JudgeRow("a", (Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), "white")))
@@ -81,6 +82,16 @@ def test_three_candidates_are_ranked_by_pairwise_majority():
 def test_check_asks_every_judge():
     with pytest.raises(ConnectionError, match="gone"):
         EnsembleJudge([FIRST, FAILED]).check()
+
+
+@pytest.mark.parametrize("wrapped", [lambda judge: judge, TournamentJudge])
+def test_a_column_that_a_member_needs_is_missed_before_anybody_is_asked(wrapped):
+    judge = wrapped(EnsembleJudge([FIRST, PresetJudge("reference-yes", TinyScenesJudge())]))
+    with pytest.raises(ValueError, match="no column 'reference_image'"):
+        judge.check_first_row([{"prompt": "a"}])
+    judge.check_first_row([{"prompt": "a", "reference_image": ROW.images[0]}])
+    assert [preset.name for preset in judge.presets] == ["reference-yes"]
+    assert judge.asked_by == ["reference-yes 1"]
 
 
 def test_one_judge_is_no_ensemble():

@@ -101,6 +101,13 @@ def test_a_candidate_of_which_nothing_is_known_is_neither_best_nor_worst(tmp_pat
     assert numbers(best_worst_row(outcome, maker.judge, maker.painter)) == [2, 3]
 
 
+def test_the_judge_gets_the_columns_of_the_prompt_both_times(tmp_path):
+    maker, judge, _ = make(tmp_path, {"a": [1, 9, 3, 0]})
+    judge.rows.clear()
+    list(maker.write([{"prompt": "a", "requirement": "It is a photograph."}]))
+    assert [row.columns["requirement"] for row in judge.rows] == ["It is a photograph."] * 2
+
+
 def test_a_judge_that_does_not_answer_stops_the_run(tmp_path):
     with pytest.raises(PairsError, match="2 of 2 questions got no answer in the stage 'compare'"):
         make(tmp_path, {"a": [None] * 4, "b": [None] * 4}, max_failure_rate=0.5)

@@ -15,7 +15,6 @@ from arr_trl.rewards import HTTPScorer, ModelScorer, RewardError
 from arr_trl.rubrics import Criterion
 from arr_trl.sampling import denoise
 from arr_trl.tiny_scenes import TinyScenesJudge
-from arr_trl.trainer.align_prop_trainer import steps_with_gradient
 from arr_trl.trainer.buffer import random_at
 from arr_trl.trainer.cost import backprop_forwards
 from arr_trl.trainer.evaluation import draw_rows
@@ -70,7 +69,7 @@ def reference_reward(trainer, frozen, offset, direction):
     args, policy = trainer.args, trainer.policy
     sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).double()
     conditioning = policy.encode(ROWS, args.height, args.width)
-    steps = steps_with_gradient(args, random_at(args.seed, 0))
+    steps = args.steps_with_gradient(random_at(args.seed, 0))
 
     def velocity(latents, sigma, moved):
         weights = [p + offset * d for p, d in zip(frozen, direction, strict=True)] if moved else frozen
@@ -254,7 +253,7 @@ def test_second_branch_of_guidance_counts(tmp_path):
 def test_steps_that_are_drawn():
     def drawn(**settings):
         args = AlignPropConfig(output_dir="unused", num_inference_steps=8, use_cpu=True, bf16=False, **settings)
-        return {tuple(steps_with_gradient(args, random_at(0, step))) for step in range(200)}
+        return {tuple(args.steps_with_gradient(random_at(0, step))) for step in range(200)}
 
     assert drawn(backprop_steps=3) == {(5, 6, 7)}
     assert drawn(backprop_steps=3, min_backprop_steps=2) == {(6, 7), (5, 6, 7)}

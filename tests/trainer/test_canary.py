@@ -1,6 +1,7 @@
 """Fixed pairs that judges are asked about again: what they say of them has to stay."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,16 @@ from PIL import Image
 from test_diffusion_nft_trainer import build
 
 from arr_trl.chat import ChatReply
-from arr_trl.judges import EnsembleJudge, JudgeFailureError, JudgeReward, JudgeRow, JudgeStats, RubricJudge, Verdict
+from arr_trl.judges import (
+    EnsembleJudge,
+    JudgeFailureError,
+    JudgeReward,
+    JudgeRow,
+    JudgeStats,
+    PresetJudge,
+    RubricJudge,
+    Verdict,
+)
 from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.trainer.canary import Canary, CanaryError
 
@@ -86,6 +96,24 @@ def test_another_process_goes_on_with_what_the_first_has_seen(canary, model, tmp
         again.ask(rows(3, 4), 40)
     images = [p["image"].getpixel((0, 0)) for p in model.requests[-1].messages[0]["content"] if p["type"] == "image"]
     assert images == [(0, 0, 255), (255, 0, 0), (2, 0, 0), (2, 1, 0)]
+
+
+def test_columns_that_a_preset_reads_are_kept_with_the_pairs(tmp_path):
+    model = Choosing()
+    model.complete = lambda requests, on_reply=None: (
+        model.requests.extend(requests) or [ChatReply(choice_logprobs={"Yes": math.log(0.5)}) for _ in requests]
+    )
+    judges = {"judge": PresetJudge("reference-yes", model)}
+    columns = {"reference_image": Image.new("RGB", (8, 8), "blue"), "requirement": "none", "other": object()}
+    asked = [replace(row, columns=columns) for row in rows(1)]
+    Canary(tmp_path / "canary", judges, pairs=1, tolerance=0.02, every=1).ask(asked, 0)
+    first = len(model.requests)
+    assert Canary(tmp_path / "canary", judges, pairs=1, tolerance=0.02, every=1).ask(rows(2), 1) == 0
+    shown = [[part["image"].tobytes() for part in request.messages[0]["content"] if part["type"] == "image"]
+             for request in model.requests]  # fmt: skip
+    assert shown[first:] == shown[:first]
+    texts = [part["text"] for part in model.requests[-1].messages[0]["content"] if part["type"] == "text"]
+    assert "none" in "".join(texts)
 
 
 def test_a_missing_answer_is_compared_with_nothing(canary, model, tmp_path):

@@ -356,6 +356,19 @@ def test_judge_tells_swapped_labels_before_training(caplog):
     assert "decided none of the 12 pairs" in caplog.text
 
 
+def test_the_judge_of_labels_gets_the_columns_that_presets_read():
+    seen = []
+
+    class Reading(Brightest):
+        def _compare(self, rows):
+            seen.extend(row.columns["requirement"] for row in rows)
+            return super()._compare(rows)
+
+    dataset = bright_and_dark()
+    check_labels(Reading(), dataset.add_column("requirement", [f"n{i}" for i in range(len(dataset))]), 2)
+    assert len(set(seen)) == 2
+
+
 def test_warning_comes_when_both_errors_rise_and_not_before():
     low, high = [0.001] * 3, [0.05] * 3
     assert both_errors_rise(high[:2], high, [0.2] * 3) is None

@@ -1,8 +1,13 @@
 """What several commands refuse before they ask or draw anything."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..folders import check_writable
+
+
+if TYPE_CHECKING:
+    from ..judges import JudgeReward
 
 
 def check_limit(limit: int | None) -> None:
@@ -33,3 +38,21 @@ def check_file(path: str) -> None:
     if Path(path).is_dir():
         raise ValueError(f"output={path} is a folder; name a file in it.")
     check_writable(Path(path).parent, "output")
+
+
+def check_pairs_suffice(judge: "JudgeReward") -> None:
+    """
+    Refuse a judge that labelled pairs do not have enough for.
+
+    Args:
+        judge ([`~arr_trl.judges.JudgeReward`]): who is to be measured on pairs.
+
+    Raises:
+        `ValueError`: when a preset needs columns of the dataset beside prompt, source and pictures.
+    """
+    for preset in judge.presets:
+        if preset.columns:
+            raise ValueError(
+                f"The preset {preset.name} needs a column {preset.columns[0]!r}, which labelled pairs do not have; it cannot be "
+                "measured on them. `arr-trl judge try` asks it about one picture."
+            )

@@ -1,7 +1,7 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
 `arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels. `arr-trl judge list`,
-`show` and `try`: published judges.
+`show` and `try`: published judges. `arr-trl judge references`: pictures that some of those compare with.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import explained, parse
-from .checks import check_file, check_limit
+from .checks import check_file, check_limit, check_pairs_suffice
 from .judge_arguments import JudgeArguments, build_judge
 from .judge_calibrate import run as run_calibrate
 from .judge_presets import run_list, run_show, run_try
+from .judge_references import run as run_references
 from .judge_tifa import run as run_tifa
 
 
@@ -96,6 +97,7 @@ def run(argv: list[str]) -> int:
     commands.add_parser("list", help="The published judges and scorers there are.", add_help=False)
     commands.add_parser("show", help="What a published judge is asked, in full.", add_help=False)
     commands.add_parser("try", help="One verdict of a published judge on the screen.", add_help=False)
+    commands.add_parser("references", help="Draw what `reference-yes` compares with, by the base.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
     run = {
         "eval": _eval,
@@ -105,6 +107,7 @@ def run(argv: list[str]) -> int:
         "list": run_list,
         "show": run_show,
         "try": run_try,
+        "references": run_references,
     }
     return run[args.command](argv[1:])
 
@@ -124,6 +127,9 @@ def _eval(argv: list[str]) -> int:
         judges = {"judge": build_judge(args, args.judge_store, order="fixed")}
         if args.compare:
             judges["compared"] = build_judge(args.second_judge(), args.judge_store, order="fixed")
+
+        for judge in judges.values():
+            check_pairs_suffice(judge)
 
         from ..data.preferences import benchmark_of, load_preferences
         from ..evaluation.judge_eval import evaluate_judge, mcnemar, pairs_for, print_summary, save_summary

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .arguments import explained, parse
-from .checks import check_file, check_limit
+from .checks import check_file, check_limit, check_pairs_suffice
 from .judge_arguments import JudgeArguments, build_judge
 
 
@@ -49,6 +49,7 @@ def run(argv: list[str]) -> int:
 
         if isinstance(judge, EnsembleJudge):
             raise ValueError("Several judges are fitted one by one; give one `judge_model` and one `rubric`.")
+        check_pairs_suffice(judge)
         judge.check_for(2)
         pairs = load_preferences(args.pairs, args.dataset_config, args.dataset_split, ties=True)
         before = judge.tie_margin if isinstance(judge, PresetJudge) else judge.mode.tie_margin

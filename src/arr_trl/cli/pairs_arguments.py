@@ -1,4 +1,4 @@
-"""The options of `arr-trl pairs best-worst` and `arr-trl pairs rich`."""
+"""The options of the commands of `arr-trl pairs`."""
 
 from dataclasses import dataclass, field
 
@@ -7,24 +7,54 @@ from .picture_arguments import PictureArguments
 
 
 @dataclass
-class PairsArguments(PictureArguments, JudgeArguments):
-    """What both commands take beside their settings."""
+class DatasetArguments:
+    """Where pairs go."""
 
     output: str = field(
         default="pairs",
-        metadata={"help": "Folder for the dataset, and for `work`, what a run that is stopped goes on from."},
-    )
-    adapter: str | None = field(
-        default=None, metadata={"help": "An adapter on the model: a folder, a LoRA file, or `user/repo/subfolder`."}
-    )
-    judge_store: str | None = field(
-        default=None, metadata={"help": "SQLite file of answers. Unset, `work/answers.sqlite` in the output folder."}
+        metadata={"help": "Folder for the dataset, and for `work`, what a command that is stopped goes on from."},
     )
     test_share: float = field(
         default=0.05, metadata={"help": "Share of the prompts whose pairs are held out as split `test`."}
     )
     repo_id: str | None = field(default=None, metadata={"help": "Dataset on the Hub to push to, such as user/pairs."})
     private: bool = field(default=False, metadata={"help": "Create that dataset as private."})
+
+
+@dataclass
+class FromRunArguments(DatasetArguments):
+    """What `arr-trl pairs from-run` takes; what stands behind the command without an option is `source`."""
+
+    source: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of a run with `log_completions`, or the dataset on the Hub that it pushed to."
+        },
+    )
+    pairs: str = field(
+        default="extremes",
+        metadata={
+            "help": "Of the candidates of a prompt the best against the worst, all pairs that differ, or all as a ranking for "
+            "`loss_type: rank`.",
+            "choices": ["extremes", "all", "ranking"],
+        },
+    )
+    min_margin: float = field(
+        default=0.0,
+        metadata={"help": "Leave out verdicts that were less clear than this, 0 to 1, where the judge told."},
+    )
+
+
+@dataclass
+class PairsArguments(DatasetArguments, PictureArguments, JudgeArguments):
+    """What the commands that draw take beside their settings."""
+
+    adapter: str | None = field(
+        default=None, metadata={"help": "An adapter on the model: a folder, a LoRA file, or `user/repo/subfolder`."}
+    )
+    judge_store: str | None = field(
+        default=None, metadata={"help": "SQLite file of answers. Unset, `work/answers.sqlite` in the output folder."}
+    )
     price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in, for the cost."})
     price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out, for the cost."})
     dry_run: bool = field(

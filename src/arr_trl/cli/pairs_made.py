@@ -12,7 +12,7 @@ from ..folders import check_writable, replacing
 from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse
 from .checks import check_limit
 from .judge_arguments import as_tournament, build_judge, named_chat_model
-from .pairs_arguments import BestWorstArguments, PairsArguments, RichArguments
+from .pairs_arguments import BestWorstArguments, DatasetArguments, PairsArguments, RichArguments
 from .picture_arguments import load_pipeline_of, read_rows, settings_of
 from .shown import print_request
 
@@ -86,8 +86,7 @@ def _make(args: PairsArguments, blocks, how: str, progress, row_of: "Callable[[P
     from ..pairs import PairsError
     from ..pairs.outcome import dropped_by_reason
     from ..pairs.progress import summary_of
-    from ..release import PushError
-    from ..release.pairs import PairsFacts, push_pairs, write_pairs
+    from ..release.pairs import PairsFacts, write_pairs
 
     outcomes: list[PairOutcome] = []
     problem = None
@@ -120,12 +119,21 @@ def _make(args: PairsArguments, blocks, how: str, progress, row_of: "Callable[[P
     if problem is not None:
         print(f"arr-trl: {problem}", file=sys.stderr)
         return 1
-    if args.repo_id is not None:
-        try:
-            print(f"Pushed to {push_pairs(output, args.repo_id, args.private or None)}")
-        except PushError as error:
-            print(f"arr-trl: {error}", file=sys.stderr)
-            return 1
+    return pushed(args)
+
+
+def pushed(args: DatasetArguments) -> int:
+    """Put what was written on the Hub, where that was asked for; the exit status."""
+    from ..release import PushError
+    from ..release.pairs import push_pairs
+
+    if args.repo_id is None:
+        return 0
+    try:
+        print(f"Pushed to {push_pairs(Path(args.output), args.repo_id, args.private or None)}")
+    except PushError as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -222,9 +230,10 @@ def _progress(args: PairsArguments, planned: dict, judge: "JudgeReward"):
 
 def _asking(judge: "JudgeReward") -> list:
     """The judges that ask a model, in whatever they are wrapped."""
-    from ..judges import EnsembleJudge, RubricJudge, TournamentJudge
+    from ..judges import EnsembleJudge, TournamentJudge
+    from ..judges.chat_judge import ChatJudge
 
-    if isinstance(judge, RubricJudge):
+    if isinstance(judge, ChatJudge):
         return [judge]
     if isinstance(judge, TournamentJudge):
         return _asking(judge.judge)

@@ -7,6 +7,8 @@ from .arguments import TINY_SCENES, TINY_SCENES_EDIT, place_of
 
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from ..evaluation.pictures import InferenceSettings
     from ..policies import FlowPolicy
 
@@ -59,7 +61,7 @@ class PictureArguments:
     )
 
 
-def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str, Any]]:
+def read_prompts(args: PictureArguments, tiny_split: str = "test") -> "Dataset":
     """
     The prompts, with the pictures to edit as they are stored.
 
@@ -70,8 +72,6 @@ def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str
     Raises:
         `ValueError`: when they are no rows that the model can draw from.
     """
-    from itertools import islice
-
     from ..data import check_prompts, check_sources, load_prompts, undecoded
     from ..policies import policy_class_of
     from ..rewards import check_columns
@@ -94,7 +94,12 @@ def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str
     rows = undecoded(rows)
     if policy_class_of(place_of(args.model)).editing:
         check_sources(rows, args.dataset)
-    return list(islice(rows, args.limit))
+    return rows if args.limit is None else rows.select(range(min(args.limit, len(rows))))
+
+
+def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str, Any]]:
+    """[`read_prompts`] as a list."""
+    return list(read_prompts(args, tiny_split))
 
 
 def load_pipeline_of(args: PictureArguments) -> "FlowPolicy":

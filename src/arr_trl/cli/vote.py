@@ -140,7 +140,7 @@ def _agreement(argv: list[str]) -> int:
         from ..votes.printed import agreement_html, print_agreement
 
         rows = read_votes(args.votes)
-        judged = _judged(args, rows) if args.judge_model else {}
+        judged = _judged(args, rows) if args.judge_model or args.judge_preset else {}
     found = agreement_of(rows, judged)
     print_agreement(found)
     if args.output is not None:
@@ -157,6 +157,7 @@ def _judged(args: AgreementArguments, rows: list[dict]) -> dict[str, dict[str, i
 
     folder = Path(args.votes).parent
     judge = build_judge(args, args.judge_store or folder / "judge.sqlite", order="both")
+    judge.check_first_row(rows)
     pairs = {row["pair"]: row for row in rows}
 
     def shown(stored):
@@ -164,7 +165,10 @@ def _judged(args: AgreementArguments, rows: list[dict]) -> dict[str, dict[str, i
 
     asked = [
         JudgeRow(
-            row["prompt"], tuple(shown(row["images"])), shown(row["source_image"]) if "source_image" in row else None
+            row["prompt"],
+            tuple(shown(row["images"])),
+            shown(row["source_image"]) if "source_image" in row else None,
+            columns=row,
         )
         for row in pairs.values()
     ]

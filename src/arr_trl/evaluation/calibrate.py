@@ -90,7 +90,7 @@ def calibrate(
 
 
 def _ask(judge: JudgeReward, pairs: Iterable[Preference | str]) -> Iterable[Judged]:
-    usable = (pair for pair in pairs_for(judge.rubrics, pairs) if isinstance(pair, Preference))
+    usable = (pair for pair in pairs_for([*judge.rubrics, *judge.presets], pairs) if isinstance(pair, Preference))
     while chunk := list(itertools.islice(usable, _CHUNK)):
         rows = [JudgeRow(p.prompt, p.images, p.source_image) for p in chunk]
         swapped = [JudgeRow(p.prompt, p.images[::-1], p.source_image) for p in chunk]

@@ -2,15 +2,16 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
+from .preset import Preset
 from .reward import JudgeReward, verdict_rewards
 from .row import JudgeRow
 from .scores import score_verdict, z_scores
@@ -86,12 +87,20 @@ class EnsembleJudge(JudgeReward):
         return [rubric for judge in self.judges for rubric in judge.rubrics]
 
     @property
+    def presets(self) -> list[Preset]:
+        return [preset for judge in self.judges for preset in judge.presets]
+
+    @property
     def model_names(self) -> list[str]:
         return [name for judge in self.judges for name in judge.model_names]
 
     def check(self) -> None:
         for judge in self.judges:
             judge.check()
+
+    def check_first_row(self, rows: Iterable[Mapping[str, Any]] | None) -> None:
+        for judge in self.judges:
+            judge.check_first_row(rows)
 
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         for judge in self.judges:

@@ -20,6 +20,7 @@ from .readers import (
 )
 
 
+REFERENCE_COLUMN = "reference_image"  # holds the picture that candidates are compared with
 Role = Literal["source", "candidate", "first", "second", "reference"]
 _READERS: dict[str, type[Reader]] = {
     "labels": LabelReader,
@@ -247,7 +248,12 @@ class Preset(BaseModel):
     def columns(self) -> list[str]:
         """Columns that every row has to have."""
         lists = [ask.each for ask in self.asks if ask.each is not None]
-        return [*lists, *{"grid": ["grid"], "reference": ["reference_image"]}.get(self.kind, [])]
+        return [*lists, *{"grid": ["grid"], "reference": [REFERENCE_COLUMN]}.get(self.kind, [])]
+
+    @property
+    def reads(self) -> set[str]:
+        """Columns that it looks at where a row has them."""
+        return set(self.columns).union(*(ask.columns for ask in self.asks))
 
     @property
     def answers(self) -> list[str]:

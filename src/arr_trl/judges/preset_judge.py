@@ -17,7 +17,7 @@ from ..digests import image_digest
 from .calibration import Calibration
 from .chat_judge import ChatJudge
 from .orders import ORDERS, orders_shown
-from .preset import Ask, Preset
+from .preset import REFERENCE_COLUMN, Ask, Preset
 from .preset_questions import Asked, Asking, Pictures, pair_view, sample_item, single_views
 from .preset_source import load_preset, with_settings
 from .preset_verdict import Opinion, Score, compared, opinion, scored
@@ -203,9 +203,11 @@ class PresetJudge(ChatJudge):
     def _check_columns(self, columns: Mapping[str, Any], has_source: bool, what: str) -> None:
         missing = [name for name in self.preset.columns if columns.get(name) in (None, [], ())]
         if missing:
+            beaten = missing[0] == REFERENCE_COLUMN and self.preset.swap  # not one that candidates should be like
+            drawn = " `arr-trl judge references` draws it with the base." if beaten else ""
             raise ValueError(
                 f"{what} has no column {missing[0]!r}, or nothing in it, which the preset {self.preset.name} needs; it has "
-                f"{', '.join(map(repr, columns)) or 'no further ones'}."
+                f"{', '.join(map(repr, columns)) or 'no further ones'}.{drawn}"
             )
         if self.preset.task == "image-editing" and not has_source:
             raise ValueError(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..chat import ChatModel, ChatReply, ChatRequest
 from ..digests import image_digest
-from .preset import Ask, ImageRule, Preset
+from .preset import REFERENCE_COLUMN, Ask, ImageRule, Preset
 from .questions import Question, content_key
 from .readers import ExpectedReader, PrinciplesReader, Reading
 from .row import JudgeRow
@@ -130,7 +130,7 @@ def pair_view(row: JudgeRow, first: int, second: int) -> View:
 
 def reference_of(row: JudgeRow) -> Image.Image:
     """The picture of the column `reference_image`, decoded."""
-    found = row.columns["reference_image"]
+    found = row.columns[REFERENCE_COLUMN]
     if isinstance(found, Image.Image):
         return found
     from ..data import load_image  # judges of pictures in memory do without `datasets`

@@ -90,6 +90,12 @@ class JudgeReward(ABC):
         return []
 
     @property
+    def asked_by(self) -> list[str]:
+        """By what rows are judged, for the record: hashes of rubrics, names and versions of presets."""
+        rubrics = [rubric.content_hash for rubric in self.rubrics]
+        return rubrics + [f"{preset.name} {preset.version}" for preset in self.presets]
+
+    @property
     def model_names(self) -> list[str]:
         """The chat models that are asked, as far as there are any."""
         return []

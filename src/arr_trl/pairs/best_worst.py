@@ -5,10 +5,10 @@ from itertools import islice
 from typing import Any
 
 from ..data import SOURCE_COLUMN
-from ..judges import JudgeReward, JudgeRow, TournamentJudge, Verdict
+from ..judges import JudgeReward, TournamentJudge, Verdict
 from .config import BestWorstConfig
 from .outcome import OnDrawn, OnStage, PairOutcome, stop_when_broken, told_apart
-from .painter import Painter, Wanted, opened, seed_of
+from .painter import Painter, Wanted, seed_of
 
 
 class BestWorst:
@@ -60,8 +60,9 @@ class BestWorst:
             yield self._block(told_apart(block, taken), number)
 
     def _block(self, rows: list[dict[str, Any]], block: int) -> list[PairOutcome]:
+        editing = self.painter.policy.editing
         outcomes = [
-            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if self.painter.policy.editing else None) for row in rows
+            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if editing else None, columns=row) for row in rows
         ]
         n = self.config.num_candidates
         for outcome in outcomes:
@@ -89,8 +90,7 @@ class BestWorst:
 
     @staticmethod
     def _verdicts(judge: JudgeReward, outcomes: list[PairOutcome]) -> list[Verdict]:
-        rows = [JudgeRow(one.prompt, tuple(map(opened, one.images)), one.source) for one in outcomes]
-        return judge.compare(rows) if rows else []
+        return judge.compare([one.judge_row() for one in outcomes]) if outcomes else []
 
 
 def _keep_both_ends(outcome: PairOutcome, standing: Verdict) -> int | None:

@@ -1,16 +1,16 @@
 """What became of every pair that could have been, and when there is no use in going on."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..autorubric.writer import NoAnswer
 from ..data import SOURCE_COLUMN, decode_sources
-from ..judges import Verdict
+from ..judges import JudgeRow, Verdict
 from .config import PairsConfig
-from .painter import Source, source_digests
+from .painter import Source, opened, source_digests
 from .replies import Fault
 
 
@@ -40,6 +40,7 @@ class PairOutcome:
         faults (`list[Fault]`): what was found wrong with the first picture.
         mended (`list[Fault]`): those of them that the instruction is about.
         instruction (`str`, *optional*): what the editor was told.
+        columns (`Mapping`): the row of the prompt, of which presets read some columns.
     """
 
     prompt: str
@@ -52,6 +53,11 @@ class PairOutcome:
     faults: list[Fault] = field(default_factory=list)
     mended: list[Fault] = field(default_factory=list)
     instruction: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def judge_row(self) -> JudgeRow:
+        """Its pictures as a judge is asked about them: with the original prompt."""
+        return JudgeRow(self.prompt, tuple(map(opened, self.images)), self.source, columns=self.columns)
 
     @property
     def open(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autorubric.writer import NoAnswer, Writer
 from ..data import SOURCE_COLUMN
-from ..judges import JudgeReward, JudgeRow
+from ..judges import JudgeReward
 from .config import RichPairsConfig
 from .filters import joined, usable_edits, what_an_edit_did
 from .outcome import OnDrawn, OnStage, PairOutcome, PairsError, stop_when_broken, told_apart
@@ -115,7 +115,7 @@ class RichPairs:
             prompt, source = row["prompt"], row.get(SOURCE_COLUMN) if self.again else None
             for k in range(self.config.samples_per_prompt):
                 seed = seed_of(self.config.pictures_seed, k, prompt, source)
-                samples.append(PairOutcome(prompt, source, seeds=[seed]))
+                samples.append(PairOutcome(prompt, source, seeds=[seed], columns=row))
         self.on_stage(f"sample {block}", len(samples), "pictures")
         wanted = [Wanted(sample.prompt, sample.source, *sample.seeds) for sample in samples]
         for sample, path in zip(samples, self.painter.draw(wanted, self.on_drawn), strict=True):
@@ -193,8 +193,7 @@ class RichPairs:
     def _judge(self, outcomes: list[PairOutcome], block: int) -> None:
         asked = [outcome for outcome in outcomes if outcome.open]
         self.on_stage(f"judge {block}", len(asked) * self.judge.questions_per_row(2), "questions")
-        rows = [JudgeRow(one.prompt, tuple(map(opened, one.images)), one.source) for one in asked]
-        verdicts = self.judge.compare(rows) if rows else []
+        verdicts = self.judge.compare([one.judge_row() for one in asked]) if asked else []
         stop_when_broken("judge", verdicts, self.config)
         for outcome, verdict in zip(asked, verdicts, strict=True):
             outcome.decide(verdict)

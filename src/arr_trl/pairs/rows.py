@@ -59,7 +59,7 @@ def _common(outcome: PairOutcome, judge: JudgeReward, painter: Painter) -> dict[
         "rationale": outcome.verdict.reason or None,
         "margin": outcome.verdict.margin,
         "judge": ", ".join(dict.fromkeys(judge.model_names)) or type(judge).__name__,
-        "rubric": ", ".join(rubric.content_hash for rubric in judge.rubrics) or None,
+        "rubric": ", ".join(judge.asked_by) or None,
         "model": painter.name,
     }
 

@@ -36,7 +36,7 @@ COLUMNS = {
     "chosen_candidate": (Value("int64"), "its number among the candidates that were shown, from 1"),
     "rejected_candidate": (Value("int64"), "the same of the other one"),
     "judge": (Value("string"), "who preferred it"),
-    "rubric": (Value("string"), "hash of the rubric that it was judged by"),
+    "rubric": (Value("string"), "what it was judged by: the hash of a rubric, or the name and version of a preset"),
     "step": (Value("int64"), "optimizer step of the run before which it was drawn"),
     "model": (Value("string"), "what drew the pictures"),
     "edit_model": (Value("string"), "what edited the first picture into the second"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from .transitions import euler_step
 
@@ -91,6 +92,27 @@ def leap(
     landed = _at(middle, euler_step(begin, velocity(begin, first_B), first_B, second_B))
     seen = middle + discount * (landed - middle)  # the same value, less of its gradient
     return _at(end, euler_step(landed, velocity(seen, second_B), second_B, torch.zeros_like(second_B)))
+
+
+def decode_one_by_one(to_pixels: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
+    """
+    Pictures of latents with gradient, each decoded alone and, so that the activations of one are in memory at a time, once
+    more in the backward.
+
+    Args:
+        to_pixels (`Callable`): pixels `[1, 3, H, W]` in -1..1 of latents `[1, L, C]`, with gradient.
+        latents (`torch.Tensor`): `[B, L, C]`.
+
+    Returns:
+        `torch.Tensor`: `[B, 3, H, W]` from 0 to 1, float32.
+    """
+
+    def decode(one: torch.Tensor) -> torch.Tensor:
+        return (to_pixels(one).float() / 2 + 0.5).clamp(0, 1)
+
+    if not torch.is_grad_enabled():
+        return torch.cat([decode(one) for one in latents.split(1)])
+    return torch.cat([checkpoint(decode, one, use_reentrant=False) for one in latents.split(1)])
 
 
 def _at(value: torch.Tensor, reached: torch.Tensor) -> torch.Tensor:

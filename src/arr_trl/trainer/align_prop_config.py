@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from random import Random
 
 from .flow_config import FlowConfig
 
@@ -196,6 +197,27 @@ class AlignPropConfig(FlowConfig):
         elif single is not None:
             self.backprop_steps = self.num_inference_steps - single
         self.truncated_backprop_timestep = self.truncated_backprop_rand = self.truncated_rand_backprop_minmax = None
+
+    def steps_with_gradient(self, random: Random) -> list[int]:
+        """
+        Which steps of the schedule have a gradient in an optimizer step, in order.
+
+        Args:
+            random (`random.Random`): the randomness of that step.
+        """
+        first, end = self.backprop_range
+        if self.backprop_strategy == "refl":
+            return [random.randrange(first, end)]
+        if self.backprop_strategy == "leap":
+            return sorted(random.sample(range(first, end), 2))
+        count = self.backprop_steps
+        if self.backprop_strategy == "random":
+            apart = (end - first) // count
+            first += random.randrange(end - first - (count - 1) * apart)
+            return list(range(first, first + (count - 1) * apart + 1, apart))
+        if self.min_backprop_steps is not None:
+            count = random.randint(self.min_backprop_steps, count)
+        return list(range(self.num_inference_steps - count, self.num_inference_steps))
 
     @property
     def decodes_with_gradient(self) -> bool:

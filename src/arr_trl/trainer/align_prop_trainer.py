@@ -1,7 +1,5 @@
 """Training by the gradient of a reward, passed back through the steps that drew a picture: AlignProp and its relatives."""
 
-from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import torch
@@ -9,18 +7,16 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from PIL import Image
 from torch.profiler import record_function
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
-from transformers import TrainerCallback
 
 from ..data import RepeatSampler, decode_columns
 from ..objectives import combine_rewards, velocity_kl
 from ..policies import Conditioning
 from ..rewards import RewardFunc, call, get_callable_name, read_rewards
 from ..rewards.pixels import as_pictures, as_pixels
-from ..rewards.with_gradient import BASE_PIXELS, PixelRewardFunc, asks_for_base_pixels, pixel_rewards
+from ..rewards.with_gradient import BASE_PIXELS, asks_for_base_pixels, pixel_rewards
 from ..runtime.finite import not_finite
-from ..sampling import Velocity, denoise, denoise_with_gradient, jump_to_end, leap
+from ..sampling import Velocity, decode_one_by_one, denoise, denoise_with_gradient, jump_to_end, leap
 from .align_prop_config import AlignPropConfig
 from .buffer import prompt_generators, random_at
 from .checks import check_judges_and_scorers, check_rewards_have_gradients
@@ -81,26 +77,10 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
     args: AlignPropConfig
 
-    def __init__(
-        self,
-        model: Model,
-        reward_funcs: PixelRewardFunc | list[PixelRewardFunc],
-        args: AlignPropConfig | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | None = None,
-        eval_funcs: Callable | list[Callable] | None = None,
-        peft_config: LoraConfig | None = None,
-        callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple = (None, None),
-        watch_funcs: RewardFunc | list[RewardFunc] | None = None,
-        eval_reward_funcs: RewardFunc | list[RewardFunc] | None = None,
-    ):
+    def __init__(self, *args, eval_reward_funcs: RewardFunc | list[RewardFunc] | None = None, **kwargs):
         given = eval_reward_funcs or []
         self.eval_reward_funcs = given if isinstance(given, list) else [given]
-        super().__init__(
-            model, reward_funcs, args, train_dataset, eval_dataset, eval_funcs, peft_config, callbacks, optimizers,
-            watch_funcs,
-        )  # fmt: skip
+        super().__init__(*args, **kwargs)
         self._compared_by = self.eval_reward_funcs
         self._taken = 0  # micro-steps
         vae = self.policy.pipeline.vae
@@ -189,13 +169,8 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
     def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels `[B, 3, H, W]` from 0 to 1, each picture decoded alone, once more in the backward."""
-
-        def decode(one: torch.Tensor) -> torch.Tensor:
-            return (self.policy.to_pixels(one, self.args.height, self.args.width).float() / 2 + 0.5).clamp(0, 1)
-
-        if not torch.is_grad_enabled():
-            return torch.cat([decode(one) for one in latents.split(1)])
-        return torch.cat([checkpoint(decode, one, use_reentrant=False) for one in latents.split(1)])
+        args, policy = self.args, self.policy
+        return decode_one_by_one(lambda one: policy.to_pixels(one, args.height, args.width), latents)
 
     @torch.no_grad()
     def _base_pixels(self, model: torch.nn.Module, noise: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -227,9 +202,8 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
         noise = self._noise(len(inputs))
         with record_function("align_prop/draw"):
-            latents = self._draw(
-                model, velocity, noise, conditioning, steps_with_gradient(args, random_at(args.seed, step))
-            )
+            steps = args.steps_with_gradient(random_at(args.seed, step))
+            latents = self._draw(model, velocity, noise, conditioning, steps)
         with record_function("align_prop/decode"):
             pixels = self._pixels(latents)
         failure = None if pixels.isfinite().all() else not_finite("pictures", step + 1)
@@ -320,20 +294,3 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         ]
         judged_NF = torch.stack([read_rewards(output, name, len(pairs)) for output, name in outputs], 1)
         return combine_rewards(judged_NF, 2, torch.ones(len(self.eval_reward_funcs)))
-
-
-def steps_with_gradient(args: AlignPropConfig, random: Random) -> list[int]:
-    """Which steps of the schedule have a gradient in an optimizer step, in order."""
-    first, end = args.backprop_range
-    if args.backprop_strategy == "refl":
-        return [random.randrange(first, end)]
-    if args.backprop_strategy == "leap":
-        return sorted(random.sample(range(first, end), 2))
-    count = args.backprop_steps
-    if args.backprop_strategy == "random":
-        apart = (end - first) // count
-        first += random.randrange(end - first - (count - 1) * apart)
-        return list(range(first, first + (count - 1) * apart + 1, apart))
-    if args.min_backprop_steps is not None:
-        count = random.randint(args.min_backprop_steps, count)
-    return list(range(args.num_inference_steps - count, args.num_inference_steps))

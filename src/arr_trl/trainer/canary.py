@@ -11,6 +11,8 @@ from PIL import Image
 
 from ..folders import replacing
 from ..judges import JudgeFailureError, JudgeReward, JudgeRow, Verdict
+from ..judges.preset import REFERENCE_COLUMN
+from ..judges.preset_questions import reference_of
 from ..judges.reward import verdict_rewards
 
 
@@ -70,7 +72,13 @@ class Canary:
             [`CanaryError`]: when a score has moved by more than `tolerance`.
         """
         if not (self.folder / _FILE).is_file():
-            asked = [JudgeRow(r.prompt, r.images[:2], r.source_image) for r in rows[: self.pairs]]
+            reads = {name for judge in self.judges.values() for preset in judge.presets for name in preset.reads}
+            asked = []
+            for row in rows[: self.pairs]:
+                columns = {name: row.columns[name] for name in sorted(reads & row.columns.keys())}
+                if columns.get(REFERENCE_COLUMN) is not None:
+                    columns[REFERENCE_COLUMN] = reference_of(row)
+                asked.append(JudgeRow(row.prompt, row.images[:2], row.source_image, columns=columns))
             self._keep(asked, {name: self._scores(judge, asked) for name, judge in self.judges.items()}, step)
             return None
         asked, kept, first_step = self._kept()
@@ -100,12 +108,18 @@ class Canary:
         self.folder.mkdir(parents=True, exist_ok=True)
         described = []
         for i, row in enumerate(rows):
-            names = {}
-            for kind, images in (("image", row.images), ("source", row.sources)):
+            names, columns = {}, dict(row.columns)
+            reference = columns.pop(REFERENCE_COLUMN, None)
+            for kind, images in (
+                ("image", row.images),
+                ("source", row.sources),
+                ("reference", [] if reference is None else [reference]),
+            ):
                 names[kind] = [f"{i}-{kind}-{j}.png" for j in range(len(images))]
                 for name, image in zip(names[kind], images, strict=True):
                     image.save(self.folder / name)
-            described.append({"prompt": row.prompt, "images": names["image"], "sources": names["source"]})
+            files = {"images": names["image"], "sources": names["source"], "references": names["reference"]}
+            described.append({"prompt": row.prompt, **files, "columns": columns})
         with replacing(self.folder / _FILE) as written:  # last, so that what is there is whole
             content = {"step": step, "rows": described, "scores": scores}
             written.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -116,10 +130,12 @@ class Canary:
         def pictures(names: list[str]) -> list[Image.Image]:
             return [Image.open(self.folder / name).convert("RGB") for name in names]
 
-        rows = [
-            JudgeRow(row["prompt"], tuple(pictures(row["images"])), pictures(row["sources"]) or None)
-            for row in content["rows"]
-        ]
+        rows = []
+        for row in content["rows"]:
+            references = pictures(row.get("references", []))  # those of earlier versions have none
+            columns = row.get("columns", {}) | ({REFERENCE_COLUMN: references[0]} if references else {})
+            sources = pictures(row["sources"]) or None
+            rows.append(JudgeRow(row["prompt"], tuple(pictures(row["images"])), sources, columns=columns))
         return rows, content["scores"], content["step"]
 
 

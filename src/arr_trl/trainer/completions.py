@@ -90,7 +90,8 @@ def log_completions(
 
 def judged_by(judges: Sequence[JudgeReward], count: int) -> dict[str, list[str]]:
     """
-    Columns that say who judged `count` candidates: `judge`, the models, and `rubric`, the hashes of what they judged by.
+    Columns that say who judged `count` candidates: `judge`, the models, and `rubric`, what they judged by: hashes
+    of rubrics, names and versions of presets.
 
     Args:
         judges (`Sequence[JudgeReward]`): the judges of the run; without any there are no columns.
@@ -99,7 +100,7 @@ def judged_by(judges: Sequence[JudgeReward], count: int) -> dict[str, list[str]]
     if not judges:
         return {}
     models = dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)
-    rubrics = dict.fromkeys(rubric.content_hash for judge in judges for rubric in judge.rubrics)
+    rubrics = dict.fromkeys(asked for judge in judges for asked in judge.asked_by)
     return {"judge": [", ".join(models)] * count, "rubric": [", ".join(rubrics)] * count}
 
 

@@ -7,26 +7,28 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
-from ..data import PartStream, RepeatSampler, RowError, read_rows
-from ..data.given_pictures import check_pairs, decode_pairs, has_pairs
+from ..data import PartStream, RepeatSampler, read_rows
+from ..data.given_pictures import check_pairs, has_pairs
 from ..judges import JudgeReward
 from ..objectives import dpo_loss, rank_dpo_loss, sdpo_loss
 from ..rewards import RewardFunc
-from ..sampling import add_noise, levels_to_train, logit_normal, stratified
-from .buffer import Buffer, prompt_generators, with_conditioning
+from ..sampling import add_noise
+from .buffer import Buffer, prompt_generators
 from .diffusion_dpo_config import DiffusionDPOConfig
 from .ema import released_weights
 from .evaluation import share_of
 from .flow_trainer import FlowTrainer
+from .given_points import given_points, levels_of
 from .label_check import check_labels
 from .preference_card import preference_facts
 from .preference_watch import PreferenceCallback, SyncReferenceCallback, preference_metrics, prompts_of
+from .row_batches import RowBatches
 from .trainable import Model
 
 
-class DiffusionDPOTrainer(FlowTrainer):
+class DiffusionDPOTrainer(RowBatches, FlowTrainer):
     """
     Trainer for Diffusion-DPO ([paper](https://huggingface.co/papers/2311.12908)) and its relatives, for the flow-matching
     pipelines of diffusers. Nothing is sampled: pictures that were preferred to others are noised to several levels, and the
@@ -85,8 +87,7 @@ class DiffusionDPOTrainer(FlowTrainer):
         super().__init__(model, rewards, args, train_dataset, eval_dataset, eval_funcs, **kwargs)
         self.policy.pictures.max_rows = self.args.max_cached_pictures
         self._micro_step = 0  # of those of an optimizer step
-        self._stream: PartStream | None = None
-        self._levels = self._schedule()
+        self._levels = levels_of(self.policy, self.args)
         self.add_callback(PreferenceCallback())
         if self.args.sync_ref_model:
             self.add_callback(SyncReferenceCallback())
@@ -110,14 +111,6 @@ class DiffusionDPOTrainer(FlowTrainer):
                 "per_device_train_batch_size × gradient_accumulation_steps."
             )
 
-    def _schedule(self) -> torch.Tensor | None:
-        """The levels that are drawn from, where they are those of a schedule."""
-        args = self.args
-        if args.timestep_sampling != "schedule":
-            return None
-        sigmas = self.policy.sigmas(args.eval_num_inference_steps, args.height, args.width)
-        return levels_to_train(sigmas, args.timestep_range, args.num_train_points, "eval_num_inference_steps")
-
     def batch_arithmetic(self) -> str:
         args, processes = self.args, self.accelerator.num_processes
         pairs = args.pairs_per_step * processes
@@ -136,27 +129,21 @@ class DiffusionDPOTrainer(FlowTrainer):
 
     # Data
 
-    def get_train_dataloader(self) -> DataLoader:
-        # places, so that a picture is decoded here and a broken one is a sentence
-        dataset = self.train_dataset if self._streams() else range(len(self.train_dataset))
-        if self._streams():
-            args = self.args
-            dataset = self._stream = PartStream(
-                dataset,
-                self._global_rows(),
-                args.gradient_accumulation_steps,
-                args.shuffle_dataset,
-                args.prompt_seed,
-                args.shuffle_buffer_size,
-            )
-            if self.last_checkpoint is not None:
-                self._stream.load_state_dict(self._load_process_state(self.last_checkpoint)["stream"])
-        return self._get_dataloader(
-            dataset=dataset,
-            description="Training",
-            batch_size=self.args.per_device_train_batch_size,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
+    def _rows_of_a_batch(self) -> int:
+        return self.args.per_device_train_batch_size
+
+    def _place_in_stream(self) -> int:
+        return self.state.global_step
+
+    def _stream_of(self, dataset: IterableDataset) -> PartStream:
+        args = self.args
+        return PartStream(
+            dataset,
+            self._global_rows(),
+            args.gradient_accumulation_steps,
+            args.shuffle_dataset,
+            args.prompt_seed,
+            args.shuffle_buffer_size,
         )
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
@@ -179,21 +166,14 @@ class DiffusionDPOTrainer(FlowTrainer):
         return self._without_cfg()
 
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
-        rows, places = (
-            (batch, [None] * len(batch)) if self._streams() else (read_rows(self.train_dataset, batch), batch)
-        )
-        # of the data that the rows were made of, where they know it
-        numbers = [row.get("row", place) for row, place in zip(rows, places, strict=True)]
-        first = (self._micro_step * self.accelerator.num_processes + self.accelerator.process_index) * len(rows)
-        generators = prompt_generators(self.args.seed, self.state.global_step, first, len(rows))
-        points, failure = {}, None
-        try:
+        points: Buffer = {}
+        first = (self._micro_step * self.accelerator.num_processes + self.accelerator.process_index) * len(batch)
+        generators = prompt_generators(self.args.seed, self.state.global_step, first, len(batch))
+        with self._used_together():
+            rows, places = self._rows_of(batch), [None] * len(batch) if self._streams() else batch
+            # of the data that the rows were made of, where they know it
+            numbers = [row.get("row", place) for row, place in zip(rows, places, strict=True)]
             points = self._points(rows, numbers, generators)
-        except ValueError as error:
-            failure = RowError(str(error))
-        except Exception as error:  # whatever disks, networks and encoders raise: the others wait for an answer
-            failure = error
-        self._stop_together(failure, "A row of another process cannot be used.")
         return points
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -204,50 +184,7 @@ class DiffusionDPOTrainer(FlowTrainer):
         return loss
 
     def _points(self, rows: list[dict[str, Any]], numbers: list[Any], generators: list[torch.Generator]) -> Buffer:
-        """What is trained on: the pictures of `B` rows, each row at `K` noise levels, and so `B·K` rows of a buffer."""
-        args, policy, K = self.args, self.policy, self.args.num_train_points
-        rows = decode_pairs(rows, numbers, args.height, args.width)
-        sizes = {len(row["pictures"]) for row in rows}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"Rows of {' and '.join(map(str, sorted(sizes)))} pictures are in one batch; set "
-                "per_device_train_batch_size=1, or keep those of one number."
-            )
-        pictures = [picture for row in rows for picture in row["pictures"]]
-        x0 = policy.latents_of(pictures, args.height, args.width).unflatten(0, (len(rows), sizes.pop()))
-        draws = torch.stack([torch.rand(K, generator=generator) for generator in generators])
-        sigma = logit_normal(K, draws) if self._levels is None else stratified(self._levels, K, draws)
-        if args.pair_noise == "own":
-            noise = torch.stack([self._own_noise(row) for row in rows]).repeat_interleave(K, 0)
-        else:
-            shape = (K, *x0.shape[2:])
-            noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).flatten(0, 1)
-        points = {
-            "x0": x0.repeat_interleave(K, 0),
-            "noise": noise.to(x0.device),
-            "sigma": sigma.flatten().to(x0.device),
-            "prompt": torch.arange(len(rows)).repeat_interleave(K),
-            "scores": torch.tensor([row["scores"] for row in rows], device=x0.device),
-        }
-        return with_conditioning(points, policy.encode(rows, args.height, args.width))
-
-    def _own_noise(self, row: dict[str, Any]) -> torch.Tensor:
-        """The noise `[2, L, C]` that the pictures of a pair were drawn from."""
-        noise = []
-        for name, size in zip(("chosen_noise", "rejected_noise"), row["sizes"], strict=True):
-            if not row.get(name):
-                raise ValueError(f"The row with the prompt {row['prompt'][:80]!r} has no `{name}`; leave it out.")
-            if size != (self.args.width, self.args.height):
-                raise ValueError(
-                    f"The row with the prompt {row['prompt'][:80]!r} has a picture of {size[0]} × {size[1]} pixels, and its "
-                    f"noise is of that size: pair_noise='own' needs width={size[0]} and height={size[1]}."
-                )
-            seed, before = row[name]
-            generator = torch.Generator().manual_seed(seed)
-            for _ in range(before + 1):
-                drawn = self.policy.initial_noise(1, self.args.height, self.args.width, [generator])
-            noise.append(drawn[0])
-        return torch.stack(noise)
+        return given_points(rows, numbers, generators, self.policy, self.args, self._levels)
 
     # Loss
 
@@ -359,9 +296,3 @@ class DiffusionDPOTrainer(FlowTrainer):
 
     def _card_facts(self) -> dict[str, Any]:
         return {"preferences": preference_facts(self.train_dataset, self.eval_dataset, self.state.log_history)}
-
-    # What a checkpoint holds beside
-
-    def _process_state(self) -> dict[str, Any]:
-        stream = None if self._stream is None else self._stream.state_dict(self.state.global_step)
-        return super()._process_state() | {"stream": stream}

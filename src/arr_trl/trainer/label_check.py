@@ -69,7 +69,8 @@ def _labelled(dataset: Dataset | IterableDataset, count: int) -> Iterator[tuple[
         source = row.get(SOURCE_COLUMN)
         turned = number % 2
         shown = pictures[::-1] if turned else pictures
-        yield JudgeRow(row["prompt"], shown, None if source is None else load_image(source)), turned
+        source = None if source is None else load_image(source)
+        yield JudgeRow(row["prompt"], shown, source, columns=row), turned
 
 
 def _ends(row: dict[str, Any]) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ def preference_facts(
         facts = {"trained on": f"{what}, streamed"}
     else:
         facts = {"trained on": f"{len(train_dataset):,} {what}"}
-        for column, name in (("judge", "labelled by"), ("rubric", "by a rubric with the content hash")):
+        for column, name in (("judge", "labelled by"), ("rubric", "by the rubric or preset")):
             found = sorted({value for value in train_dataset[column] if value}) if column in columns else []
             if found:
                 more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

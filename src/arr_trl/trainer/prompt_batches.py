@@ -4,27 +4,21 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from PIL import Image
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
-from ..data import RepeatSampler, RepeatStream, RowError, decode_sources, read_rows
+from ..data import RepeatSampler, RepeatStream, decode_sources
 from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
-from .flow_config import FlowConfig
 from .hacking import FEW_PICTURES
+from .row_batches import RowBatches
 
 
-class PromptBatches:
-    """
-    A part of trainers whose batches are prompts that pictures are drawn of, named before [`FlowTrainer`]. The same global
-    batch comes on any number of processes, and after a resume.
-    """
-
-    args: FlowConfig
+class PromptBatches(RowBatches):
+    """A part of trainers whose batches are prompts that pictures are drawn of, named before [`FlowTrainer`]."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._stream: RepeatStream | None = None
         self._first_colors: list[float] = [0.0]  # of the first pictures
 
     def _prompts_of_a_batch(self) -> tuple[int, int]:
@@ -35,27 +29,21 @@ class PromptBatches:
         """Batches that are done with."""
         raise NotImplementedError
 
-    def get_train_dataloader(self) -> DataLoader:
-        # places: of all micro-steps that get the same prompts, one reads the rows
-        dataset = self.train_dataset if self._streams() else range(len(self.train_dataset))
-        prompts, repeats = self._prompts_of_a_batch()
-        if self._streams():
-            dataset = self._stream = RepeatStream(
-                dataset,
-                self._global_prompts(),
-                repeats,
-                self.args.shuffle_dataset,
-                self.args.prompt_seed,
-                self.args.shuffle_buffer_size,
-            )
-            if self.last_checkpoint is not None:
-                self._stream.load_state_dict(self._load_process_state(self.last_checkpoint)["stream"])
-        return self._get_dataloader(
-            dataset=dataset,
-            description="Training",
-            batch_size=prompts,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
+    def _rows_of_a_batch(self) -> int:
+        return self._prompts_of_a_batch()[0]
+
+    def _place_in_stream(self) -> int:
+        return self._batches_taken()
+
+    def _stream_of(self, dataset: IterableDataset) -> RepeatStream:
+        args, repeats = self.args, self._prompts_of_a_batch()[1]
+        return RepeatStream(
+            dataset,
+            self._global_prompts(),
+            repeats,
+            args.shuffle_dataset,
+            args.prompt_seed,
+            args.shuffle_buffer_size,
         )
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
@@ -78,17 +66,12 @@ class PromptBatches:
         The rows of a batch with their sources decoded, once it is known that all of them can be encoded, all at once or
         so many at a time.
         """
-        rows, failure = [], None
-        try:
-            rows = decode_sources(batch if self._streams() else read_rows(self.train_dataset, batch))
+        rows: list[dict[str, Any]] = []
+        with self._used_together():
+            rows = decode_sources(self._rows_of(batch))
             chunk = encoded_together or len(rows)
             for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
                 self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
-        except ValueError as error:
-            failure = RowError(str(error))
-        except Exception as error:  # whatever disks, networks and encoders raise: the others wait for an answer
-            failure = error
-        self._stop_together(failure, "A row of another process cannot be used.")
         return rows
 
     def _watch_pictures(self, images: list[Image.Image]) -> None:
@@ -107,7 +90,3 @@ class PromptBatches:
     def _restore_owner_state(self, state: dict[str, Any]) -> None:
         super()._restore_owner_state(state)
         self._first_colors = state.get("first_colors", [0.0])  # older checkpoints have none
-
-    def _process_state(self) -> dict[str, Any]:
-        stream = None if self._stream is None else self._stream.state_dict(self._batches_taken())
-        return super()._process_state() | {"stream": stream}
