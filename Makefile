@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs figures lint format clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,12 @@ test-slow: setup
 # The pages as a site with search, in outputs/docs; a warning is an error.
 docs: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs/source outputs/docs
+
+# The pictures of README and docs, from the adapter of `make quickstart`; needs Chromium.
+figures: setup
+	test -f outputs/quickstart/ARR-tiny-flux/adapter_config.json || $(MAKE) quickstart
+	$(BIN)/arr-trl evaluate --config examples/configs/tiny_scenes_evaluate.yaml --num_images_per_prompt 1 --output outputs/figures
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/figures.py --evaluation outputs/figures
 
 lint: setup
 	$(BIN)/ruff check .

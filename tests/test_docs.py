@@ -261,6 +261,16 @@ def test_links_lead_somewhere(path):
         assert not anchor or anchor in anchors(page), f"{path.name} links to {target}"
 
 
+@named(PAGES)
+def test_pictures_are_there_and_small(path):
+    text = path.read_text(encoding="utf-8")
+    for file in re.findall(r"!\[[^\]]*\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+\.png)\"", text):
+        (name,) = filter(None, file)
+        picture = path.parent / name
+        assert picture.is_file(), f"{path.name} shows {name}"
+        assert picture.stat().st_size < 150_000, f"{name} takes long to load"
+
+
 def anchors(page: Path) -> set[str]:
     """The names GitHub gives to headings; a repeated one is numbered."""
     seen: dict[str, int] = {}

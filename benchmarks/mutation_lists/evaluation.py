@@ -53,5 +53,14 @@ MUTATIONS = [
     ("the other order's lead with its sign", "evaluation/calibrate.py", "(leads[0], -leads[1])", "(leads[0], leads[1])",
      "evaluation/test_calibrate.py"),
     ("prompts on both sides", "evaluation/calibrate.py", "if j.prompt not in first]", "]", "evaluation/test_calibrate.py"),
+    ("a report calls a model better that is not", "evaluation/answer.py", "(interval[0] > 0.5 or interval[1] < 0.5)", "True",
+     "evaluation/test_answer.py"),
+    ("an interval of a difference is upside down", "evaluation/summary.py", "(1 + b - a) / 2", "(1 + a - b) / 2",
+     "evaluation/test_answer.py"),
+    ("reasons of the other order name the wrong model", "evaluation/pairs_page.py", "with_names(swapped, names[::-1])",
+     "with_names(swapped, names)", "evaluation/test_report.py::test_reasons_name_the_models"),
+    ("keys of the lightbox stop after a pair", "evaluation/templates/lightbox.js",
+     "  byId(\"lightbox-models\").children[light.at].focus(); // keys go where the focus is, and the buttons are new\n", "",
+     "evaluation/test_report.py::test_picture_opens_and_the_other_takes_its_place"),
 ]
 # fmt: on

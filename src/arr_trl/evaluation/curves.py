@@ -7,6 +7,7 @@ from typing import Any
 
 
 # What is worth a chart: title, what to look for, whether it is a share from 0 to 1, and the names it has in the logs.
+# The first three say what became of the model, the others how the training went.
 _CHARTS = (
     ("Win rate against the base", "should rise above .5", True, ("eval_win_rate",)),
     ("Success", "ground truth, if there is one", True, ("eval_success_all", "eval_base_success_all")),
@@ -19,6 +20,8 @@ _CHARTS = (
     ("Waiting for the judge", "seconds per rollout, beside sampling", False, ("judge/wait_s", "rollout/sample_s")),
     ("Gradient norm", "without spikes", False, ("grad_norm",)),
 )
+
+_CHIEF = 3
 
 
 def find_run(adapter_path: str) -> Path | None:
@@ -37,14 +40,15 @@ def learning_curves(runs: Mapping[str, Path]) -> list[dict[str, Any]]:
         runs (`Mapping[str, Path]`): name of each run and its `trainer_state.json`.
 
     Returns:
-        `list[dict]`: `title`, `hint`, `share`, `series` (their labels) and `values` (steps, then one list per series, `None` where
-        nothing was logged); charts without values are left out.
+        `list[dict]`: `title`, `hint`, `share`, `first` (whether it is among those that matter), `half` (whether one half is its
+        middle), `series` (their labels) and `values` (steps, then one list per series, `None` where nothing was logged). Charts
+        with fewer than two steps are left out.
     """
     histories = {
         name: json.loads(path.read_text(encoding="utf-8")).get("log_history", []) for name, path in runs.items()
     }
     charts = []
-    for title, hint, share, metrics in _CHARTS:
+    for number, (title, hint, share, metrics) in enumerate(_CHARTS):
         series: dict[str, dict[int, float]] = {}
         for name, history in histories.items():
             for metric in metrics:
@@ -52,8 +56,19 @@ def learning_curves(runs: Mapping[str, Path]) -> list[dict[str, Any]]:
                 points = {entry["step"]: float(entry[metric]) for entry in history if metric in entry}
                 if points:
                     series[label] = points
-        if series:
-            steps = sorted({step for points in series.values() for step in points})
-            values = [steps, *([points.get(step) for step in steps] for points in series.values())]
-            charts.append({"title": title, "hint": hint, "share": share, "series": list(series), "values": values})
+        steps = sorted({step for points in series.values() for step in points})
+        if len(steps) < 2:  # a point is no curve
+            continue
+        values = [steps, *([points.get(step) for step in steps] for points in series.values())]
+        charts.append(
+            {
+                "title": title,
+                "hint": hint,
+                "share": share,
+                "first": number < _CHIEF,
+                "half": "eval_win_rate" in metrics,
+                "series": list(series),
+                "values": values,
+            }
+        )
     return charts

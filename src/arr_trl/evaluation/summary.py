@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -45,7 +45,7 @@ class Evaluation:
         settings (`dict`): how the pictures were drawn.
         judge (`dict`, *optional*): model, rubric, what it cost.
         models (`dict[str, dict]`): per model its diversity, drift from the base, rewards and success.
-        comparisons (`list[dict]`): per two models the win rates.
+        comparisons (`list[dict]`): per two models the win rates, and the differences in success.
         ranking (`list[dict]`): Bradley-Terry strengths, where there are more than two models.
     """
 
@@ -153,13 +153,38 @@ def summarize(
     for names in combinations(models, 2):
         some = [pair for pair in pairs if pair.models == names]
         if some:
-            comparisons.append(compare(some, rubric))
+            comparisons.append(compare(some, rubric) | _success_of_two(names, pictures))
     judged = [pair for pair in pairs if pair.failure is None]
     ranking = []
     if len(models) > 2 and judged:
         outcomes, prompts = [pair.outcome for pair in judged], [pair.prompt for pair in judged]
         ranking = [asdict(s) for s in bradley_terry(models, [pair.models for pair in judged], outcomes, prompts)]
     return {name: _model([p for p in pictures if p.model == name]) for name in models}, comparisons, ranking
+
+
+def _success_of_two(names: tuple[str, str], pictures: Sequence[PictureRecord]) -> dict[str, Any]:
+    """Success of two models side by side, where the truth is known: of every criterion, and of all of them."""
+    first, second = (
+        {(p.prompt, p.image): p.checks for p in pictures if p.model == name and p.checks} for name in names
+    )
+    places = sorted(first.keys() & second.keys())
+    if not places:
+        return {}
+    prompts = [prompt for prompt, _ in places]
+
+    def rates(met: Callable[[dict[str, bool]], bool]) -> dict[str, Any]:
+        before, after = ([float(met(of_model[place])) for place in places] for of_model in (first, second))
+        # better, as before or worse is to a picture what a win, a tie or a loss is: one kind of interval for both
+        ends = rate_interval([(1 + b - a) / 2 for a, b in zip(before, after, strict=True)], prompts)
+        return {
+            **_rate("first", before, prompts),
+            **_rate("second", after, prompts),
+            "difference": (sum(after) - sum(before)) / len(places),
+            "difference_ci": tuple(2 * end - 1 for end in ends),
+        }
+
+    each = {name: rates(lambda checks, name=name: checks[name]) for name in first[places[0]]}
+    return {"success": each, "success_all": rates(lambda checks: all(checks.values()))}
 
 
 def judge_facts(judge: JudgeReward, stats: JudgeStats) -> dict[str, Any]:

@@ -49,6 +49,7 @@ _TRAINER_SETTINGS = (
     "fp16",
 )
 _EVALUATION = re.compile(r"(^### Evaluation\n\n).*?(?=^### )", re.MULTILINE | re.DOTALL)
+_LEAD = re.compile(r"\A(## [^\n]*\n\n).*?(?=^A LoRA adapter for )", re.MULTILINE | re.DOTALL)
 _PRIVATE_ENDINGS = ("token", "_key", "_dir", "_path", "_url", "_file", "_config")
 
 
@@ -264,9 +265,12 @@ def record_results(folder: str | os.PathLike, subfolder: str, results: Evaluatio
     section = next((section for section in read_sections(readme) if section.subfolder == subfolder), None)
     if section is None:
         return False
-    evaluation = card_environment().get_template("evaluation.md.jinja2")
-    text = evaluation.render(results=results, success=_success_rows(results)).strip()
+    lead, text = (
+        card_environment().get_template(name).render(results=results, success=_success_rows(results)).strip()
+        for name in ("lead.md.jinja2", "evaluation.md.jinja2")
+    )
     body = _EVALUATION.sub(lambda found: f"{found[1]}{text}\n\n", section.body)
+    body = _LEAD.sub(lambda found: found[1] + (f"{lead}\n\n" if lead else ""), body)
     facts = section.facts | _measured(results, subfolder, section.facts["task"], section.facts["datasets"])
     readme = merge_section(readme, CardSection(facts, body), title=Path(folder).resolve().name)
     with replacing(path) as written:
@@ -343,16 +347,22 @@ def _success_rows(results: EvaluationResults | None) -> list[dict[str, Any]]:
         return []
     pairs = {name: (rate, results.trained.success[name]) for name, rate in results.base.success.items()}
     pairs["**all criteria**"] = (results.base.success_all, results.trained.success_all)
-    return [
-        {
-            "name": name,
-            "base": base,
-            "base_ci": wilson_interval(base, results.prompts),
-            "trained": trained,
-            "trained_ci": wilson_interval(trained, results.prompts),
-        }
-        for name, (base, trained) in pairs.items()
-    ]
+    rows = []
+    for name, (base, trained) in pairs.items():
+        base_ci, trained_ci = wilson_interval(base, results.prompts), wilson_interval(trained, results.prompts)
+        rows.append(
+            {
+                "name": name,
+                "base": base,
+                "base_ci": base_ci,
+                "trained": trained,
+                "trained_ci": trained_ci,
+                # the two are not known pair by pair: where their intervals are apart the difference is no chance
+                "more": trained_ci[0] > base_ci[1],
+                "less": trained_ci[1] < base_ci[0],
+            }
+        )
+    return rows
 
 
 def _metrics(

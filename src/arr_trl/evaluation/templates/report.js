@@ -1,8 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const perPage = 24;
-let shown = data.pairs;
+const perPage = 8; // four rows of two on a wide page
+let shown = [];
 let page = 0;
 
 // Thumbnails lie in blocks of JSON; only the blocks of the visible page are parsed, and the latest few are kept.
@@ -13,7 +13,7 @@ function thumbnail(index) {
   if (!block) {
     block = JSON.parse(byId(`thumbs-${number}`).textContent);
     blocks.set(number, block);
-    if (blocks.size > 2 * perPage) blocks.delete(blocks.keys().next().value);
+    if (blocks.size > 6 * perPage) blocks.delete(blocks.keys().next().value);
   }
   const picture = block[index % data.perBlock];
   return picture ? `data:image/webp;base64,${picture}` : null;
@@ -26,53 +26,86 @@ function element(tag, attributes, ...children) {
   return made;
 }
 
-function picture(label, alt, index, link, won) {
-  const source = thumbnail(index);
-  const image = element("img", { alt, loading: "lazy", decoding: "async", width: data.size[0], height: data.size[1] });
-  if (source) image.src = source;
-  const open = element("a", { href: link, target: "_blank", rel: "noopener" }, image);
-  return element("figure", won ? { class: "winner" } : {}, open, element("figcaption", {}, won ? `${label} ✓` : label));
+const file = (prompt) => String(prompt).padStart(5, "0");
+const criterion = (number) => `${number}. ${(data.criteria[number] ?? "criterion").replace(/\.$/, "")}`;
+const names = (pair) => data.comparisons[pair.c].names;
+const said = (winner, pair) => (winner === null ? "tie" : names(pair)[winner]);
+// Where a model's picture of a prompt is among the thumbnails, and beside this file.
+const indexOf = (pair, model) => (pair.p * data.perPrompt + pair.k) * data.models.length + model;
+const linkOf = (pair, model) => data.folders && `images/${data.folders[model]}/${file(pair.p)}-${pair.k}.png`;
+
+// A card shows the pictures of one noise: those of one comparison, or of all models with what was said of each two.
+function picturesOf(item) {
+  const [pair] = item.pairs;
+  const several = item.pairs.length > 1;
+  const found = [];
+  if (data.sources !== null) found.push({ label: "source", alt: `the picture to edit: ${data.prompts[pair.p]}`, index: data.sources + pair.p, link: data.folders && `images/source/${file(pair.p)}.png`, source: true });
+  const models = several ? data.models.map((_, i) => i) : data.comparisons[pair.c].models;
+  models.forEach((model, i) => {
+    const label = several ? data.models[model] : names(pair)[i];
+    const own = item.pairs.filter((one) => data.comparisons[one.c].models.includes(model));
+    const won = own.length > 0 && own.every((one) => one.w !== null && data.comparisons[one.c].models[one.w] === model);
+    found.push({ label, alt: `${label}: ${data.prompts[pair.p]}`, index: indexOf(pair, model), link: linkOf(pair, model), won });
+  });
+  return found;
 }
 
-const names = (pair) => data.comparisons[pair.c];
-const said = (winner, pair) => (winner === null ? "tie" : names(pair)[winner]);
+function picture(one, item) {
+  const source = thumbnail(one.index);
+  const image = element("img", { alt: one.alt, loading: "lazy", decoding: "async", width: data.size[0], height: data.size[1] });
+  if (source) image.src = source;
+  const open = element("a", { href: one.link ?? source ?? "", target: "_blank", rel: "noopener" }, image);
+  open.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the reader wants a tab
+    event.preventDefault();
+    openLightbox(shown.indexOf(item), one.index);
+  });
+  return element("figure", one.won ? { class: "winner" } : {}, open, element("figcaption", {}, one.won ? `${one.label} ✓` : one.label));
+}
 
 function verdict(pair) {
-  if (pair.f) return `No verdict: ${pair.f}`;
-  const orders = pair.a === false ? " The orders disagree." : "";
-  const margin = pair.g === null ? "" : ` (margin ${Math.abs(pair.g).toFixed(2)})`;
-  return (pair.w === null ? "Tie." : `${names(pair)[pair.w]} wins${margin}.`) + orders;
+  if (pair.f) return data.truth ? pair.f : `No verdict: ${pair.f}`;
+  const disagree = pair.a === false ? " The orders disagree." : "";
+  const margin = pair.g === null || pair.w === null ? "" : ` (margin ${Math.abs(pair.g).toFixed(2)})`;
+  if (pair.w === null) return `Tie.${disagree}`;
+  return (data.truth?.[pair.w] ?? `${names(pair)[pair.w]} wins`) + `${margin}.${disagree}`;
 }
 
-function card(pair) {
-  const prompt = data.prompts[pair.p];
-  const models = names(pair);
-  const pictures = element("div", { class: "pictures" });
-  const first = data.sources === null ? null : data.sources + pair.p;
-  if (first !== null) pictures.append(picture("source", `the picture to edit: ${prompt}`, first, `images/source/${file(pair.p)}.png`));
-  models.forEach((model, i) => {
-    const index = (pair.p * data.perPrompt + pair.k) * data.models.length + data.models.indexOf(model);
-    const link = `images/${model.replaceAll("/", "--")}/${file(pair.p)}-${pair.k}.png`;
-    pictures.append(picture(model, `${model}: ${prompt}`, index, link, pair.w === i));
-  });
-  const made = element("article", { class: "card", "data-prompt": pair.p, "data-image": pair.k }, element("h3", {}, prompt), pictures, element("p", {}, verdict(pair)));
-  if (pair.r) made.append(element("p", {}, pair.r));
+function details(pair) {
   const more = element("ul", {});
-  if (pair.o.length) more.append(element("li", {}, `${models[0]} shown first: ${said(pair.o[0], pair)}`), element("li", {}, `${models[1]} shown first: ${said(pair.o[1], pair)}${pair.s ? `. ${pair.s}` : ""}`));
+  const two = names(pair);
+  if (pair.o.length) more.append(element("li", {}, `${two[0]} shown first: ${said(pair.o[0], pair)}`), element("li", {}, `${two[1]} shown first: ${said(pair.o[1], pair)}${pair.s ? `. ${pair.s}` : ""}`));
   for (const [number, winner] of pair.t) more.append(element("li", {}, `${criterion(number)}: ${said(winner, pair)}`));
   for (const [name, values] of Object.entries(pair.v)) more.append(element("li", {}, `${name}: ${values.map((v) => (v === null ? "–" : v.toPrecision(4))).join(" and ")}`));
-  if (more.children.length) made.append(element("details", {}, element("summary", {}, "Orders, criteria and rewards"), more));
+  for (const note of pair.n ?? []) more.append(element("li", {}, note));
+  return more;
+}
+
+function card(item) {
+  const [pair] = item.pairs;
+  const pictures = element("div", { class: "pictures" }, ...picturesOf(item).map((one) => picture(one, item)));
+  const made = element("article", { class: "card", "data-prompt": pair.p, "data-image": pair.k }, element("h3", {}, data.prompts[pair.p]), pictures);
+  const more = element("details", {}, element("summary", {}, "Orders, criteria and rewards"));
+  for (const one of item.pairs) {
+    const who = item.pairs.length > 1 ? `${names(one)[1]} against ${names(one)[0]}: ` : "";
+    made.append(element("p", {}, element("strong", {}, who + verdict(one)), one.r ? ` ${one.r}` : ""));
+    const list = details(one);
+    if (!list.children.length) continue;
+    if (who) more.append(element("p", {}, who));
+    more.append(list);
+  }
+  if (more.children.length > 1) made.append(more);
   return made;
 }
 
-const file = (prompt) => String(prompt).padStart(5, "0");
-const criterion = (number) => `${number}. ${(data.criteria[number] ?? "criterion").replace(/\.$/, "")}`;
-
+// Of several comparisons a card goes by the clearest of an adapter against the base.
+const lead = (item) => item.pairs.reduce((best, one) => (one.g !== null && data.comparisons[one.c].models[0] === 0 && (best === null || one.g > best) ? one.g : best), null);
+const margin = (item) => (item.pairs.length > 1 ? lead(item) : item.pairs[0].g);
 const orders = {
-  prompt: (a, b) => a.p - b.p || a.k - b.k,
-  second: (a, b) => (b.g ?? -9) - (a.g ?? -9),
-  first: (a, b) => (a.g ?? 9) - (b.g ?? 9),
-  close: (a, b) => Math.abs(a.g ?? 9) - Math.abs(b.g ?? 9),
+  prompt: () => 0,
+  second: (a, b) => (margin(b) ?? -9) - (margin(a) ?? -9),
+  first: (a, b) => (margin(a) ?? 9) - (margin(b) ?? 9),
+  close: (a, b) => Math.abs(margin(a) ?? 9) - Math.abs(margin(b) ?? 9),
 };
 const outcomes = {
   1: (pair) => pair.w === 1,
@@ -82,12 +115,25 @@ const outcomes = {
   failed: (pair) => Boolean(pair.f),
 };
 
+// The pairs of one noise belong together; with one comparison chosen each is alone.
+function items(comparison) {
+  const found = new Map();
+  for (const pair of data.pairs) {
+    if (comparison !== "" && pair.c !== Number(comparison)) continue;
+    const key = pair.p * data.perPrompt + pair.k;
+    if (found.has(key)) found.get(key).pairs.push(pair);
+    else found.set(key, { pairs: [pair] });
+  }
+  return [...found.entries()].sort(([a], [b]) => a - b).map(([, item]) => item);
+}
+
 function update() {
-  const [comparison, outcome] = [Number(byId("pair").value), byId("outcome").value];
+  const outcome = byId("outcome").value;
   const [number, side] = byId("criterion").value.split(":").map(Number);
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const found = data.prompts.map((prompt) => words.every((word) => prompt.toLowerCase().includes(word)));
-  shown = data.pairs.filter((pair) => pair.c === comparison && found[pair.p] && (!outcome || outcomes[outcome](pair)) && (!number || pair.t.some(([n, winner]) => n === number && winner === side)));
+  const fits = (pair) => (!outcome || outcomes[outcome](pair)) && (!number || pair.t.some(([n, winner]) => n === number && winner === side));
+  shown = items(byId("pair").value).filter((item) => found[item.pairs[0].p] && item.pairs.some(fits));
   shown.sort(orders[byId("sort").value]);
   turn(0);
 }
@@ -95,6 +141,7 @@ function update() {
 function turn(to) {
   const pages = Math.max(1, Math.ceil(shown.length / perPage));
   page = Math.min(Math.max(0, to), pages - 1);
+  byId("cards").style.setProperty("--pictures", shown.length ? picturesOf(shown[0]).length : 2);
   byId("cards").replaceChildren(...shown.slice(page * perPage, (page + 1) * perPage).map(card));
   byId("count").textContent = shown.length === 1 ? "1 pair" : `${shown.length.toLocaleString("en")} pairs`;
   byId("page").value = page + 1;
@@ -104,11 +151,15 @@ function turn(to) {
   byId("next").disabled = page === pages - 1;
 }
 
-data.comparisons.forEach(([first, second], i) => byId("pair").append(element("option", { value: i }, `${first} | ${second}`)));
+data.comparisons.forEach(({ names: [first, second] }, i) => byId("pair").append(element("option", { value: i }, `${second} against ${first}`)));
+// criteria are told apart by the names of the two where there are only two
+const [one, other] = data.comparisons.length === 1 ? data.comparisons[0].names : ["first", "second"];
 for (const number of Object.keys(data.criteria)) {
-  byId("criterion").append(element("option", { value: `${number}:1` }, `second better: ${criterion(number)}`), element("option", { value: `${number}:0` }, `first better: ${criterion(number)}`));
+  byId("criterion").append(element("option", { value: `${number}:1` }, `${other} better: ${criterion(number)}`), element("option", { value: `${number}:0` }, `${one} better: ${criterion(number)}`));
 }
-if (data.size[0] <= 128) byId("cards").classList.add("pixels");
+if (byId("pair").options.length < 2) byId("pair").closest("label").hidden = true;
+if (byId("criterion").options.length < 2) byId("criterion").closest("label").hidden = true;
+if (data.size[0] <= 128) document.body.classList.add("pixels");
 for (const id of ["pair", "sort", "outcome", "criterion"]) byId(id).addEventListener("change", update);
 let typing;
 byId("search").addEventListener("input", () => {
@@ -127,7 +178,7 @@ for (const button of document.querySelectorAll("[data-outcome]")) {
   });
 }
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  if (byId("lightbox").open || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
   if (event.key === "ArrowRight") turn(page + 1);
   else if (event.key === "ArrowLeft") turn(page - 1);
   else if (event.key === "/") {
@@ -135,24 +186,4 @@ document.addEventListener("keydown", (event) => {
     byId("search").focus();
   }
 });
-
-function charts() {
-  const box = byId("charts");
-  box.replaceChildren();
-  const style = getComputedStyle(document.documentElement);
-  const [ink, line] = [style.getPropertyValue("--faint").trim(), style.getPropertyValue("--line").trim()];
-  const colors = ["--accent", "--win", "--ink"].map((name) => style.getPropertyValue(name).trim());
-  for (const chart of data.curves) {
-    const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
-    const holder = element("div", {});
-    box.append(element("figure", {}, element("figcaption", {}, element("strong", {}, chart.title), ` ${chart.hint}`), holder));
-    const series = chart.series.map((one, i) => ({ label: one, stroke: colors[i % 3], width: 2, spanGaps: true, points: { show: chart.values[0].length < 40 } }));
-    const plot = new uPlot({ width: holder.clientWidth, height: 200, scales: { x: { time: false }, y: chart.share ? { range: [0, 1] } : {} }, axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => String(+tick.toPrecision(3))) }], series: [{ label: "step" }, ...series] }, chart.values, holder);
-    new ResizeObserver(() => plot.setSize({ width: holder.clientWidth, height: 200 })).observe(holder);
-  }
-}
-if (data.curves.length) {
-  charts();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", charts);
-}
 update();

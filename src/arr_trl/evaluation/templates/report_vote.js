@@ -22,13 +22,13 @@ function votesInTheBrowser() {
   }
 
   function pathsOf(pair) {
-    return names(pair).map((model) => `images/${model.replaceAll("/", "--")}/${file(pair.p)}-${pair.k}.png`);
+    return data.comparisons[pair.c].models.map((model) => linkOf(pair, model));
   }
 
   function shown(one, rater, former) {
     const { pair, key } = one;
     const paths = pathsOf(pair);
-    const thumbs = names(pair).map((model) => thumbnail((pair.p * data.perPrompt + pair.k) * data.models.length + data.models.indexOf(model)));
+    const thumbs = data.comparisons[pair.c].models.map((model) => thumbnail(indexOf(pair, model)));
     const [left, right] = swappedFor(key, rater) ? [1, 0] : [0, 1];
     return { key, prompt: data.prompts[pair.p], source: data.sources === null ? [] : [thumbnail(data.sources + pair.p)], left: thumbs[left], right: thumbs[right], leftLink: paths[left], rightLink: paths[right], ...former };
   }
