@@ -9,13 +9,17 @@ from arr_trl.judges import Ask, Preset
 
 
 def preset(
-    images=("candidate",), template='{{ image("candidate") }}{{ prompt }}?', labels=("Y", "N"), **overrides
+    images=("candidate",),
+    template='{{ image("candidate") }}{{ prompt }}?',
+    labels=("Y", "N"),
+    read=None,
+    **overrides,
 ) -> Preset:
     ask = Ask(
         name="red",
         images=images,
         template=template,
-        read={"labels": dict(zip(labels, (1, 0), strict=True))},
+        read=read or {"labels": dict(zip(labels, (1, 0), strict=True))},
         max_tokens=1,
     )
     return Preset(**{"name": "is-it", "version": "1", "asks": (ask,), "scale": (0, 1), **overrides})

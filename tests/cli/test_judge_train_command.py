@@ -47,7 +47,9 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
     assert found["after"]["accuracy_mean"] == 1.0
     assert found["calibration_error"]["after"] < 0.2 < found["calibration_error"]["before"]
     card = (output / "README.md").read_text()
-    assert "4 held-out pairs of" in card and "| `accuracy_mean` |" in card and "6 labelled pairs" in card
+    assert "4 held-out pairs of" in card
+    assert "| `accuracy_mean` |" in card
+    assert "6 labelled pairs" in card
     assert str(tmp_path) not in card
 
     evaluated = tmp_path / "eval.json"

@@ -4,6 +4,8 @@ from ..lazy import from_files
 _PUBLIC = {
     "FirstTokenSFTConfig": ".first_token_config",
     "FirstTokenSFTTrainer": ".first_token_trainer",
+    "GCPOConfig": ".gcpo_config",
+    "GCPOTrainer": ".gcpo_trainer",
     "JudgeFacts": ".judge_card",
     "JudgeTrainer": ".judge_trainer",
     "answer_rows": ".rows",
