@@ -64,6 +64,7 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
         (["--method", "guessing"], "method='guessing' is not one of"),
         (["--eval_dataset_split", "train"], "measured on the pairs that it is trained on"),
         (["--judge_preset", "mj-pair"], "is read from a text"),
+        (["--method", "gcpo", "--gradient_accumulation_steps", "4"], "leaves no traces to compare"),
         (["--first_token_weight", "2"], "first_token_weight=2.0 is the first token's share"),
     ],
 )

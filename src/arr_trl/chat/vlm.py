@@ -36,16 +36,14 @@ def load_vlm(model: str, dtype: str | torch.dtype = "auto", **kwargs: Any) -> Pr
         `OSError`: when the adapter's base cannot be found.
     """
     base = base_of(model)
-    try:
-        loaded = AutoModelForImageTextToText.from_pretrained(base or model, dtype=dtype, **kwargs)
-    except OSError as error:
-        if base is None:
-            raise
-        raise OSError(f"{model} is an adapter of {base}, which cannot be loaded: {error}") from error
     if base is None:
-        return loaded
+        return AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, **kwargs)
+    try:
+        loaded = load_vlm(base, dtype, **kwargs)  # of a judge that was trained further, an adapter again
+    except OSError as error:
+        raise OSError(f"{model} is an adapter of {base}, which cannot be loaded: {error}") from error
     merged = PeftModel.from_pretrained(loaded, model).merge_and_unload()
-    merged.config._name_or_path = model
+    merged.config._name_or_path = merged.name_or_path = model  # what PEFT notes as the base of the next adapter
     return merged
 
 
@@ -54,7 +52,8 @@ def load_processor(model: str) -> ProcessorMixin:
     The processor of a model, of its base for an adapter. That of Qwen's models needs torchvision for videos alone; without
     it the part for videos is left out.
     """
-    model = base_of(model) or model
+    while (base := base_of(model)) is not None:
+        model = base
     if not is_torchvision_available() and AutoConfig.from_pretrained(model).model_type in _QWEN:
         return ImageOnlyProcessor.from_pretrained(model)
     return AutoProcessor.from_pretrained(model)

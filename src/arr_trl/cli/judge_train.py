@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from ..judge_training import JudgeFacts, JudgeTrainer
     from ..judges import Preset
 
-METHODS = ("first-token",)
+METHODS = ("first-token", "gcpo", "thurstone")
+# what a method sets of its trainer's configuration, unless told otherwise
+_SETTINGS = {
+    "gcpo": {"pair_reward": "gcpo"},
+    "thurstone": {
+        "pair_reward": "thurstone",
+        "scale_rewards": "group",
+        "beta": 0.04,
+        "num_generations": 6,
+        "per_device_train_batch_size": 12,
+    },
+}
 # those of the language model: servers take no adapter on the part that sees
 LINEAR_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
@@ -83,19 +94,31 @@ def run(argv: list[str]) -> int:
         from peft import LoraConfig
         from trl import TrlParser
 
-        from ..judge_training import FirstTokenSFTConfig, FirstTokenSFTTrainer, answer_rows
-        from ..judge_training.rows import check_labels
+        from ..judge_training import (
+            FirstTokenSFTConfig,
+            FirstTokenSFTTrainer,
+            GCPOConfig,
+            GCPOTrainer,
+            answer_rows,
+            question_rows,
+        )
+        from ..judge_training.rows import check_labels, check_traces
 
-        methods = {"first-token": (FirstTokenSFTConfig, FirstTokenSFTTrainer, answer_rows, check_labels)}
         with explained():
             method = _method(argv)
-            config_class, trainer_class, make_rows, check = methods[method]
+        if method == "first-token":
+            config_class, trainer_class = FirstTokenSFTConfig, FirstTokenSFTTrainer
+            make_rows, check = answer_rows, check_labels
+        else:
+            config_class, trainer_class = GCPOConfig, GCPOTrainer
+            make_rows, check = question_rows, check_traces
         parser = TrlParser(
             (JudgeTrainArguments, config_class),
             prog="arr-trl judge train",
             description="Train a judge on labelled pairs.",
             epilog=LAUNCH_HELP,
         )
+        parser.set_defaults(**_SETTINGS.get(method, {}))
         with_accelerator = use_what_is_there(parser, argv)
         if OPTION in argv:
             with explained():

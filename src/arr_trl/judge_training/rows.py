@@ -64,6 +64,20 @@ def check_labels(preset: Preset, processor: ProcessorMixin) -> None:
             )
 
 
+def check_traces(preset: Preset, processor: ProcessorMixin | None = None) -> None:
+    """
+    Find out whether a preset is read from a text, before which there is room for reasons.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    if preset.asks[0].read.choices(["", "0", "0"]) is not None:
+        raise ValueError(
+            f"The preset {preset.name} is read at the first token, which leaves no traces to compare; train it with "
+            "method='first-token'."
+        )
+
+
 def question_rows(pairs: Dataset, preset: Preset) -> Dataset:
     """
     Two rows for each pair, one after the other: the question about the preferred picture, and about the other one.
