@@ -33,14 +33,17 @@ def arguments(files, output, *more):
         "judge", "train", "--model_name_or_path", str(files / "model"), "--judge_preset", str(files / "preset"),
         "--dataset_name", str(files / "train.jsonl"), "--output_dir", str(output), "--max_steps", "20",
         "--learning_rate", "0.01", "--lr_scheduler_type", "constant", "--warmup_steps", "0", "--save_strategy", "no",
-        "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1", "--first_token_weight", "0.5",
+        "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1",
         "--gradient_checkpointing", "false", "--report_to", "none", "--lora_r", "4", "--lora_alpha", "8", *more,
     ]  # fmt: skip
 
 
 def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, capsys):
     output = tmp_path / "red-judge"
-    assert main(arguments(files, output, "--eval_dataset_name", str(files / "test.jsonl"))) == 0
+    assert (
+        main(arguments(files, output, "--eval_dataset_name", str(files / "test.jsonl"), "--first_token_weight", "0.5"))
+        == 0
+    )
     assert "--judge_preset" in capsys.readouterr().out
     found = json.loads((output / "judge_eval.json").read_text())
     assert found["after"]["pairs"] == found["before"]["pairs"] == 4
@@ -54,7 +57,9 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
 
     evaluated = tmp_path / "eval.json"
     asked = ["--judge_preset", str(output), "--judge_local", "--dataset", str(files / "test.jsonl")]
-    assert main(["judge", "eval", *asked, "--output", str(evaluated), "--judge_store", str(tmp_path / "s.sqlite")]) == 0
+    assert (
+        main(["judge", "eval", *asked, "--output", str(evaluated), "--judge_store", str(tmp_path / "s.sqlite")]) == 0
+    )
     assert json.loads(evaluated.read_text())["accuracy_mean"] == 1.0
 
 
