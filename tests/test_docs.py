@@ -29,12 +29,14 @@ from arr_trl.cli.align_prop import AlignPropScriptArguments
 from arr_trl.cli.dpo import DPOScriptArguments
 from arr_trl.cli.evaluate import EvaluateArguments
 from arr_trl.cli.grpo import GRPOScriptArguments
+from arr_trl.cli.judge_train import JudgeTrainArguments
 from arr_trl.cli.main import main
 from arr_trl.cli.nft import NFTScriptArguments
 from arr_trl.cli.pairs_arguments import BestWorstArguments, FromRunArguments, RichArguments
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
-from arr_trl.judges import Preset
+from arr_trl.judge_training import FirstTokenSFTConfig, GCPOConfig
+from arr_trl.judges import Preset, load_preset
 from arr_trl.pairs import BestWorstConfig, RichPairsConfig
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, captions
 from arr_trl.trainer import FlowConfig, GroupAdvantagesConfig, OnlineConfig, TrajectoryConfig
@@ -44,6 +46,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "arr_trl"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "source").glob("*.md"))]
 CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
+JUDGE_CONFIGS = [path for path in CONFIGS if path.name.startswith("judge_")]
 RUBRIC_CONFIGS = [path for path in CONFIGS if path.name.startswith("rubric_")]
 PAIRS_CONFIGS = [path for path in CONFIGS if path.name.startswith(("pairs_", "tiny_scenes_rich"))]
 SCRIPTS = sorted((ROOT / "examples" / "scripts").glob("*.py"))
@@ -166,7 +169,7 @@ def test_commands_and_their_options_exist(path, capsys, monkeypatch):
         assert options <= known | {"--config"}, f"{words} has options that do not exist: {options - known}"
 
 
-@named([path for path in CONFIGS if path not in RUBRIC_CONFIGS + PAIRS_CONFIGS])
+@named([path for path in CONFIGS if path not in RUBRIC_CONFIGS + PAIRS_CONFIGS + JUDGE_CONFIGS])
 def test_example_configuration_has_known_keys_and_sound_values(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     if "evaluate" in path.stem:
@@ -239,6 +242,22 @@ def test_example_configuration_of_pairs_has_known_keys_and_sound_values(path, mo
     assert args.output.startswith("outputs/")
     for rubric in getattr(args, "rubric", None) or []:
         Rubric.load(rubric)
+@named(JUDGE_CONFIGS)
+def test_example_configuration_of_a_judge_has_known_keys_and_says_that_it_was_not_run(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = path.read_text(encoding="utf-8")
+    assert "not run here" in text
+    assert f"arr-trl judge train --config examples/configs/{path.name}" in text
+    assert f"configs/{path.name})" in (ROOT / "docs" / "source" / "recipes.md").read_text(encoding="utf-8")
+    parser = TrlParser((JudgeTrainArguments, GCPOConfig if "gcpo" in path.name else FirstTokenSFTConfig))
+    given = ["--dataset_name", "pairs.jsonl", "--use_cpu", "true", "--bf16", "false"]
+    args, config, unknown = parser.parse_args_and_config(
+        ["--config", str(path), *given], return_remaining_strings=True
+    )
+    assert not unknown
+    assert load_preset(args.judge_preset).kind == "pointwise"
+    if "gcpo" in path.name:
+        assert f"# {config.pairs_per_step} pairs of 2 × {config.num_generations} traces" in text
 
 
 def test_rubrics_and_presets_in_the_pages_are_some():
@@ -300,6 +319,8 @@ def test_every_page_is_in_the_index():
         DiffusionNFTConfig,
         AlignPropConfig,
         DiffusionDPOConfig,
+        FirstTokenSFTConfig,
+        GCPOConfig,
     ],
 )
 def test_every_field_of_the_configuration_is_documented_with_its_default(config):

@@ -24,6 +24,7 @@ ORDER = (
     "votes",
     "runtime",
     "trainer",
+    "judge_training",
     "tiny_scenes",
     "cli",
 )

@@ -157,3 +157,24 @@ def test_other_weights_of_the_same_name_are_another_judge(folder):
     after = LocalChatModel(vlm, processor)
     assert after.model == before.model
     assert after.settings != before.settings
+
+
+def test_adapter_on_an_adapter_is_loaded_as_it_was_trained(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from arr_trl.chat.vlm import load_vlm
+
+    expected, place = None, str(folder)
+    for number, name in enumerate(("first", "second")):
+        torch.manual_seed(number)
+        lora = LoraConfig(r=2, target_modules=r".*language_model.*\.v_proj", init_lora_weights=False)
+        trained = get_peft_model(load_vlm(place), lora).eval()
+        trained.save_pretrained(tmp_path / name)
+        place = str(tmp_path / name)
+        with torch.no_grad():
+            expected = trained(input_ids=torch.arange(5, 20)[None]).logits
+    judge = LocalChatModel(place)
+    with torch.no_grad():
+        found = judge.vlm(input_ids=torch.arange(5, 20)[None]).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert judge.model == place

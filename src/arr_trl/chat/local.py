@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from ..rgb import as_rgb
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
+from .vlm import load_processor, load_vlm
 from .wire import beginning
 
 
@@ -31,7 +32,7 @@ class LocalChatModel:
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
-            Model id or folder, or a loaded model.
+            Model id or folder, that of an adapter included, such as a trained judge; or a loaded model.
         processor ([`~transformers.ProcessorMixin`], *optional*):
             Its processor, with a chat template; needed when `model` is a loaded model.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
@@ -59,8 +60,8 @@ class LocalChatModel:
     ):
         if isinstance(model, str):
             with whole_weights():
-                loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
-            processor = processor or AutoProcessor.from_pretrained(model)
+                loaded = load_vlm(model, dtype)
+            processor = processor or load_processor(model)
         else:
             loaded = model
             if processor is None:

@@ -1,7 +1,8 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
 `arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels. `arr-trl judge list`,
-`show` and `try`: published judges. `arr-trl judge references`: pictures that some of those compare with.
+`show` and `try`: published judges. `arr-trl judge references`: pictures that some of those compare with. `arr-trl judge
+train`: a judge that learns from labelled pairs.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from .judge_calibrate import run as run_calibrate
 from .judge_presets import run_list, run_show, run_try
 from .judge_references import run as run_references
 from .judge_tifa import run as run_tifa
+from .judge_train import run as run_train
 
 
 @dataclass(kw_only=True)
@@ -98,6 +100,7 @@ def run(argv: list[str]) -> int:
     commands.add_parser("show", help="What a published judge is asked, in full.", add_help=False)
     commands.add_parser("try", help="One verdict of a published judge on the screen.", add_help=False)
     commands.add_parser("references", help="Draw what `reference-yes` compares with, by the base.", add_help=False)
+    commands.add_parser("train", help="Train a judge on labelled pairs.", add_help=False)
     args, _ = parser.parse_known_args(argv[:1])
     run = {
         "eval": _eval,
@@ -108,6 +111,7 @@ def run(argv: list[str]) -> int:
         "show": run_show,
         "try": run_try,
         "references": run_references,
+        "train": run_train,
     }
     return run[args.command](argv[1:])
 

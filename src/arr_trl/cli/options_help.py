@@ -15,7 +15,7 @@ _GROUPS = {
         "dataset_name", "dataset_split", "eval_dataset_name", "eval_dataset_split", "prompt_column", "source_column",
     ),
     "Judge and rewards": (
-        "judge_model", "rubric", "base_url", "judge_provider", "judge_local", "judge_mode", "judge_order", "judge_pairs",
+        "method", "judge_preset", "judge_name", "judge_model", "rubric", "base_url", "judge_provider", "judge_local", "judge_mode", "judge_order", "judge_pairs",
         "reward_funcs", "eval_funcs", "watch_funcs",
     ),
     "Sampling": (
@@ -23,7 +23,7 @@ _GROUPS = {
         "noise_level", "sde_window_size", "max_sequence_length",
     ),
     "Objective": (
-        "loss_type", "learning_rate", "beta", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+        "loss_type", "first_token_weight", "pair_reward", "learning_rate", "beta", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
         "num_iterations", "ema_decay", "seed",
     ),
     "Evaluation": (
@@ -68,6 +68,8 @@ def print_help(parser: ArgumentParser, everything: bool = False) -> None:
         )
     ]
     for title, some in groups.items():
+        if not some:
+            continue
         lines += ["", f"{title}:"]
         for action in some:
             text = "" if action.help in (None, SUPPRESS) else " ".join(action.help.split())

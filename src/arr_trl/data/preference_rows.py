@@ -43,6 +43,7 @@ _FEATURES = {
     "rejected_noise": List(Value("int64")),
     "judge": Value("string"),
     "rubric": Value("string"),
+    "rationale": Value("string"),
     "row": Value("int64"),
 }
 
@@ -74,7 +75,7 @@ def preference_rows(
     Returns:
         [`~datasets.Dataset`] or [`~datasets.IterableDataset`]: rows with `prompt`, `chosen`, `rejected` and `row`, its number
             in the data; with `rankings` `images` and `scores`, the share of the others that each beats; and where the
-            data has them `source_image`, `chosen_noise`, `rejected_noise`, `judge` and `rubric`.
+            data has them `source_image`, `chosen_noise`, `rejected_noise`, `judge`, `rubric` and `rationale`.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
@@ -176,7 +177,7 @@ def _beside(number: int, row: dict[str, Any], folder: Path) -> dict[str, Any]:
     stored = (
         [_stored(one, folder) for one in source] if isinstance(source, list) else source and _stored(source, folder)
     )
-    named = {name: row[name] for name in ("judge", "rubric") if isinstance(row.get(name), str)}
+    named = {name: row[name] for name in ("judge", "rubric", "rationale") if isinstance(row.get(name), str)}
     return ({} if source is None else {SOURCE_COLUMN: stored}) | named | {"row": number}
 
 

@@ -174,7 +174,9 @@ class Preset(BaseModel):
         resample (`bool`, *optional*, defaults to `False`):
             Where a reply cannot be read, sample once more with another seed; needs a temperature.
         image ([`ImageRule`], *optional*): what pictures are made before they are shown.
-        weights (`str`, *optional*): repository of the model, which is asked for by this name unless another is given.
+        weights (`str`, *optional*):
+            Repository of the model, which is asked for by this name unless another is given; `"."` for what lies beside the
+            preset, as with a judge that `arr-trl judge train` wrote.
         serve (`str`): how to serve it.
         licence (`str`, *optional*): of the weights.
         source (`str`): where the question, its answer and its score are published.

@@ -228,11 +228,9 @@ class Asking:
         pictures: Pictures,
     ) -> ChatRequest:
         """No JSON schema goes with it: a grammar moves what a fine-tuned model would say."""
-        content = ask.content({role: pictures.shown(i) for role, i in images.items()}, **{**given, "prompt": prompt})
-        system = [{"role": "system", "content": [{"type": "text", "text": ask.system}]}] if ask.system else []
         choices = ask.read.choices(item)
         return ChatRequest(
-            [*system, {"role": "user", "content": content}],
+            messages_of(ask, prompt, images, given, pictures),
             choices=choices,
             max_tokens=1 if choices else ask.max_tokens,
             temperature=self.preset.temperature,
@@ -248,6 +246,24 @@ class Asking:
         if not self.preset.resample or self.preset.temperature == 0 or request.choices is not None:
             return None
         return replace(request, sampling=request.sampling | {"seed": request.sampling["seed"] + _ANOTHER_SEED})
+
+
+def messages_of(
+    ask: Ask, prompt: str, images: Mapping[str, Picture], given: Mapping[str, Any], pictures: Pictures
+) -> list[dict[str, Any]]:
+    """
+    A question as messages: what a judge is asked, and what one is trained on.
+
+    Args:
+        ask ([`Ask`]): the question.
+        prompt (`str`): the caption or instruction.
+        images (`dict`): pictures by their role, those that the question shows.
+        given (`dict`): variables of the template.
+        pictures ([`Pictures`]): makes pictures what is shown of them.
+    """
+    content = ask.content({role: pictures.shown(i) for role, i in images.items()}, **{**given, "prompt": prompt})
+    system = [{"role": "system", "content": [{"type": "text", "text": ask.system}]}] if ask.system else []
+    return [*system, {"role": "user", "content": content}]
 
 
 def sample_item(ask: Ask) -> Sequence[str] | None:

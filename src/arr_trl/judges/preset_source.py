@@ -16,6 +16,7 @@ from .preset import Ask, Preset
 
 
 PRESET_FILE = "preset.json"
+BESIDE = "."  # the `weights` of a trained judge, which lie beside its question
 _FOLDER = Path(__file__).parent / "presets"
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _TEMPLATE_FILE = re.compile(r"[\w-][\w.-]*\.jinja2?")
@@ -48,7 +49,7 @@ def load_preset(preset: Preset | str | Path) -> Preset:
     elif path.is_dir():
         path = path / PRESET_FILE
     if path.is_file():
-        return _read(str(path), path, lambda name: path.parent / name)
+        return _beside(_read(str(path), path, lambda name: path.parent / name), str(path.parent))
     if path.suffix == ".json" or not _REPO.fullmatch(str(preset)):
         near = difflib.get_close_matches(str(preset), preset_names(), n=1)
         raise FileNotFoundError(
@@ -58,7 +59,8 @@ def load_preset(preset: Preset | str | Path) -> Preset:
         )
     repo = str(preset)
     try:
-        return _read(repo, Path(hf_hub_download(repo, PRESET_FILE)), lambda name: Path(hf_hub_download(repo, name)))
+        file = Path(hf_hub_download(repo, PRESET_FILE))
+        return _beside(_read(repo, file, lambda name: Path(hf_hub_download(repo, name))), repo)
     except (RepositoryNotFoundError, EntryNotFoundError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
             f"There is no file {repo}, and no `{PRESET_FILE}` with its templates in a repository {repo} on the Hub that can "
@@ -104,6 +106,11 @@ def save_preset(preset: Preset, folder: str | Path) -> Path:
     with replacing(folder / PRESET_FILE) as file:
         file.write_text(written.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
     return folder / PRESET_FILE
+
+
+def _beside(preset: Preset, place: str) -> Preset:
+    """The preset of a trained judge with its weights by their name: they are where it is."""
+    return preset.model_copy(update={"weights": place}) if preset.weights == BESIDE else preset
 
 
 def _read(name: str, path: Path, file_of: Callable[[str], Path]) -> Preset:

@@ -7,23 +7,13 @@ from diffusers import DiffusionPipeline, QwenImageEditPipeline, QwenImageEditPlu
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE
 from PIL import Image
-from transformers import Qwen2VLProcessor
 from transformers.utils import is_torchvision_available
 
+from ..image_only_processor import ImageOnlyProcessor
 from .batching import Conditioning, concatenate
 from .files import file_kwargs
 from .qwen_image import QwenImagePolicy
 from .sources import single_source, source_images
-
-
-class ImageOnlyProcessor(Qwen2VLProcessor):
-    """
-    `Qwen2VLProcessor` without its video processor, the only part that needs torchvision: the pipelines hand it
-    pictures alone.
-    """
-
-    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
 
 
 class QwenImageEditPolicy(QwenImagePolicy):

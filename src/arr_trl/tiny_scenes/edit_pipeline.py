@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from ..policies.qwen_image_edit import ImageOnlyProcessor, QwenImageEditPolicy
+from ..image_only_processor import ImageOnlyProcessor
+from ..policies.qwen_image_edit import QwenImageEditPolicy
 from ..sampling import denoise
 from .edits import all_instructions
 from .scenes import SIZE

@@ -1,0 +1,293 @@
+"""`arr-trl judge train`: a judge that learns from labelled pairs, measured before and after, and released with its question."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..folders import check_writable
+from .arguments import TINY_SCENES, explained, parse
+from .checks import check_limit
+from .launch import LAUNCH_HELP, OPTION, launch, split_options
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..data.preferences import Preference
+    from ..judge_training import JudgeFacts, JudgeTrainer
+    from ..judges import Preset
+
+METHODS = ("first-token", "gcpo", "thurstone")
+# what a method sets of its trainer's configuration, unless told otherwise
+_SETTINGS = {
+    "gcpo": {"pair_reward": "gcpo"},
+    "thurstone": {
+        "pair_reward": "thurstone",
+        "scale_rewards": "group",
+        "beta": 0.04,
+        "num_generations": 6,
+        "per_device_train_batch_size": 12,
+    },
+}
+# those of the language model: servers take no adapter on the part that sees
+LINEAR_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+
+@dataclass(kw_only=True)
+class JudgeTrainArguments:
+    """What `arr-trl judge train` takes beside the configuration of the method's trainer."""
+
+    method: str = field(
+        default="first-token",
+        metadata={"help": "How the judge learns: `first-token`, the label of an answer and the reasons after it.",
+                  "choices": list(METHODS)},
+    )  # fmt: skip
+    model_name_or_path: str = field(
+        metadata={"help": "The vision-language model that is trained: a repository or folder."}
+    )
+    judge_preset: str = field(
+        metadata={
+            "help": "The question it learns to answer: a name of `arr-trl judge list`, a JSON file, a folder, or a repository "
+            "on the Hub."
+        }
+    )
+    dataset_name: str = field(
+        metadata={
+            "help": "Labelled pairs in any layout that is read: a .jsonl, .json or .parquet file, a dataset on the Hub, or a "
+            "benchmark with pairs."
+        }
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of the dataset."})
+    dataset_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Pairs that it is measured on, before and after. Unset, the same dataset, `eval_dataset_split`."
+        },
+    )
+    eval_dataset_split: str | None = field(
+        default=None, metadata={"help": "Split to measure on. Unset without `eval_dataset_name`, nothing is measured."}
+    )
+    eval_limit: int | None = field(default=500, metadata={"help": "How many pairs to measure on at most."})
+    judge_name: str | None = field(
+        default=None, metadata={"help": "What the judge is called. Unset, the name of the output folder."}
+    )
+    lora_r: int = field(default=32, metadata={"help": "Rank of the adapter."})
+    lora_alpha: int = field(default=64, metadata={"help": "Alpha of the adapter."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Layers that get an adapter: names, one pattern, or `all-linear`. Unset, the linear layers of the language "
+            "model, the only ones that servers take adapters on."
+        },
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Train, measure and write the release; 0 for success, 1 when training or the push failed."""
+    from .train import quiet, use_what_is_there
+
+    with quiet():
+        from peft import LoraConfig
+        from trl import TrlParser
+
+        from ..judge_training import (
+            FirstTokenSFTConfig,
+            FirstTokenSFTTrainer,
+            GCPOConfig,
+            GCPOTrainer,
+            answer_rows,
+            question_rows,
+        )
+        from ..judge_training.rows import check_labels, check_traces
+
+        with explained():
+            method = _method(argv)
+        if method == "first-token":
+            config_class, trainer_class = FirstTokenSFTConfig, FirstTokenSFTTrainer
+            make_rows, check = answer_rows, check_labels
+        else:
+            config_class, trainer_class = GCPOConfig, GCPOTrainer
+            make_rows, check = question_rows, check_traces
+        parser = TrlParser(
+            (JudgeTrainArguments, config_class),
+            prog="arr-trl judge train",
+            description="Train a judge on labelled pairs.",
+            epilog=LAUNCH_HELP,
+        )
+        parser.set_defaults(**_SETTINGS.get(method, {}))
+        with_accelerator = use_what_is_there(parser, argv)
+        if OPTION in argv:
+            with explained():
+                argv, of_launcher = split_options(parser, argv)
+                parse(parser, argv)
+            return launch("judge", ["train", *argv], of_launcher)
+
+        from ..release import PushError
+        from ..runtime import CheckpointError
+
+        with explained(CheckpointError):
+            args, training_args = parse(parser, argv)
+            check_limit(args.eval_limit)
+            check_writable(training_args.output_dir, "output_dir")
+
+            from ..chat.vlm import load_processor, load_vlm
+            from ..judge_training.rows import check_preset
+            from ..judges import load_preset
+
+            preset = load_preset(args.judge_preset)
+            processor = load_processor(args.model_name_or_path)
+            check(preset, processor)
+            pairs, held_out = load_pairs(args), load_held_out(args)
+            check_preset(preset, pairs)
+            model = load_vlm(args.model_name_or_path, dtype="float32" if training_args.use_cpu else "auto")
+            facts = _facts(args, len(pairs), len(held_out))
+            if held_out and training_args.process_index == 0:
+                _measure(facts, "before", preset, held_out, training_args.output_dir, model, processor)
+            trainer = trainer_class(
+                model,
+                args=training_args,
+                train_dataset=make_rows(pairs, preset),
+                processing_class=processor,
+                peft_config=LoraConfig(
+                    r=args.lora_r,
+                    lora_alpha=args.lora_alpha,
+                    target_modules=_targets(args.lora_target_modules),
+                    task_type="CAUSAL_LM",
+                ),
+                preset=preset,
+                name=args.judge_name,
+                facts=facts,
+            )
+    if trainer.is_world_process_zero() and not with_accelerator:
+        print("There is no accelerator here: this runs on the CPU (use_cpu=True).")
+    try:
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    except (CheckpointError, FloatingPointError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    trainer.save_model(_internal_call=True)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        if held_out:
+            _measure_release(trainer, held_out)
+        trainer.create_model_card()
+        print(f"Wrote adapter, preset.json and README.md to {training_args.output_dir}.")
+    try:
+        if training_args.push_to_hub and (push := trainer.push_to_hub()) is not None:
+            print(f"Pushed to {push.commit_url}")
+    except (PushError, ValueError) as error:
+        print(f"arr-trl: {error}", file=sys.stderr)
+        return 1
+    if trainer.is_world_process_zero():
+        print(f"Judge with it: --judge_preset {training_args.output_dir} --judge_local")
+    trainer.accelerator.end_training()
+    return 0
+
+
+def load_pairs(args: JudgeTrainArguments) -> "Dataset":
+    """
+    The pairs to train on.
+
+    Raises:
+        `ValueError` or `OSError`: when they cannot be read.
+    """
+    if args.dataset_name == TINY_SCENES:
+        from ..tiny_scenes import pairs
+
+        return pairs(args.dataset_split)
+    from ..data.preference_rows import preference_rows
+
+    return preference_rows(args.dataset_name, args.dataset_config, args.dataset_split)
+
+
+def load_held_out(args: JudgeTrainArguments) -> "Sequence[Preference | str]":
+    """
+    The pairs to measure on; none where nothing is to be measured.
+
+    Raises:
+        `ValueError` or `OSError`: when they cannot be read, or would be those that it is trained on.
+    """
+    name, split = args.eval_dataset_name or args.dataset_name, args.eval_dataset_split
+    if args.eval_dataset_name is None and split is None:
+        return []
+    split = split or "train"
+    if (name, split) == (args.dataset_name, args.dataset_split):
+        raise ValueError(
+            "The judge would be measured on the pairs that it is trained on; give another `eval_dataset_split` or "
+            "`eval_dataset_name`."
+        )
+    if name == TINY_SCENES:
+        from ..tiny_scenes import preferences
+
+        return preferences(args.eval_limit or 500, split=split, in_turn=True)
+    from ..data.preferences import load_preferences
+
+    return list(islice(load_preferences(name, args.dataset_config, split), args.eval_limit))
+
+
+def _method(argv: list[str]) -> str:
+    """The method that is asked for, on which it depends which options there are."""
+    from ..text_files import read_text
+
+    asked = "first-token"
+    for option, value in pairwise(argv):
+        if option == "--config" and Path(value).is_file():
+            import yaml
+
+            content = yaml.safe_load(read_text(Path(value)))
+            asked = content.get("method", asked) if isinstance(content, dict) else asked
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--method=") else [word])]
+    asked = next((value for option, value in pairwise(words) if option == "--method"), asked)
+    if asked not in METHODS:
+        raise ValueError(f"method={asked!r} is not one of {', '.join(METHODS)}.")
+    return asked
+
+
+def _targets(names: list[str] | None) -> str | list[str]:
+    if names is None:
+        return LINEAR_LAYERS
+    return names[0] if len(names) == 1 else names
+
+
+def _facts(args: JudgeTrainArguments, pairs: int, held_out: int) -> "JudgeFacts":
+    from ..judge_training import JudgeFacts
+
+    name, split = args.eval_dataset_name or args.dataset_name, args.eval_dataset_split or "train"
+    return JudgeFacts(
+        datasets=[args.dataset_name],
+        learned="It learned from which of two pictures people preferred.",
+        pairs=pairs,
+        measured_on=f"{held_out} held-out pairs of {name} (split {split})" if held_out else None,
+    )
+
+
+def _measure(
+    facts: "JudgeFacts", when: str, preset: "Preset", pairs: "Sequence[Preference | str]", folder: str, *model: Any
+) -> None:
+    """Ask a model about the held-out pairs; what it answered is kept, so that a run that resumes does not ask again."""
+    from ..chat.local import LocalChatModel
+    from ..judge_training.measure import measure_judge
+    from ..judges import PresetJudge
+
+    store = Path(folder) / "judge_eval.sqlite"
+    judge = PresetJudge(preset, LocalChatModel(*model), order="fixed", store=store, max_failure_rate=None)
+    facts.measured[when], facts.calibration[when] = measure_judge(judge, pairs)
+
+
+def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]") -> None:
+    """Measure what was written, as anybody will load it, and show it beside what was before."""
+    from ..evaluation.judge_eval import print_summary, save_summary
+    from ..judge_training.judge_release import EVALUATION_FILE
+    from ..judges import load_preset
+
+    folder, facts = trainer.args.output_dir, trainer.facts
+    _measure(facts, "after", load_preset(folder), pairs, folder, folder)
+    save_summary(facts.measured | {"calibration_error": facts.calibration}, Path(folder) / EVALUATION_FILE)
+    print_summary(facts.measured)
+    told = [f"{when} {error:.3f}" for when, error in facts.calibration.items() if error is not None]
+    if told:
+        print(f"Calibration error of its scores: {', '.join(told)}.")

@@ -1,0 +1,177 @@
+"""What TRL's trainers of language models lack to train a judge: whole checkpoints, and a release that restores it."""
+
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..folders import replacing_files
+from ..judges import Preset, save_preset
+from ..release import Push
+from ..runtime import ResumableTrainer
+from ..runtime.process_state import state_file
+from .judge_card import JudgeFacts, write_judge_card
+from .judge_release import WEIGHT_FILES, push_judge, question_of, save_weights
+
+
+class JudgeTrainer(ResumableTrainer):
+    """
+    A mixin for TRL's trainers of language models, named before them: checkpoints and pushes of [`ResumableTrainer`], and a
+    release of adapter, question and card that `--judge_preset` takes.
+
+    Args:
+        preset ([`~arr_trl.judges.Preset`]):
+            The question that is trained on, which goes into the release.
+        name (`str`, *optional*):
+            Name of the judge; that of `output_dir` by default.
+        facts ([`JudgeFacts`], *optional*):
+            What the card says of the data and of what was measured.
+        *args, **kwargs:
+            As of the trainer that it is mixed into; its model has to get an adapter.
+
+    Raises:
+        `ValueError`: when there would be no adapter.
+    """
+
+    def __init__(
+        self, *args: Any, preset: Preset, name: str | None = None, facts: JudgeFacts | None = None, **kwargs: Any
+    ):
+        self.preset, self.facts = preset, facts or JudgeFacts()
+        self._name_of_judge = name
+        super().__init__(*args, **kwargs)
+        if "default" not in getattr(self.model, "peft_config", {}):
+            raise ValueError("A judge is trained as an adapter of its model; give a `peft_config`.")
+
+    @property
+    def judge_name(self) -> str:
+        """What the judge is called."""
+        return self._name_of_judge or Path(self.args.output_dir).absolute().name
+
+    @property
+    def base_model(self) -> str:
+        """What the adapter belongs to."""
+        return self.model.peft_config["default"].base_model_name_or_path
+
+    def card_settings(self) -> dict[str, Any]:
+        """Settings that the card names."""
+        args, lora = self.args, self.model.peft_config["default"]
+        names = (
+            "learning_rate",
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "seed",
+        )
+        return {name: getattr(args, name) for name in names} | {"lora_r": lora.r, "lora_alpha": lora.lora_alpha}
+
+    def _send_telemetry(self) -> None:
+        # TRL's tells Hugging Face of every run; ours sends nothing
+        return
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        # TRL's empties what was measured and leaves a plain dictionary no name that it has not seen
+        super().log(logs, start_time)
+        for mode in ("train", "eval"):
+            self._metrics[mode] = defaultdict(list, self._metrics[mode])
+
+    # Files
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        save_weights(self.accelerator.unwrap_model(self.model), folder, state_dict)
+        if folder == Path(self.args.output_dir):
+            self._save_question()
+
+    def _save_question(self) -> None:
+        rank = self.model.peft_config["default"].r
+        save_preset(question_of(self.preset, self.judge_name, self.base_model, rank), self.args.output_dir)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | list[str] | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """
+        Write README.md to `output_dir`: what the judge is asked, what it learned from, what was measured, how to use it.
+
+        Args:
+            model_name (`str`, *optional*): unused; the judge's name is its own.
+            dataset_name (`str` or `list[str]`, *optional*): unused; they are in `facts`.
+            tags (`str` or `list[str]`, *optional*): unused.
+        """
+        if not self.is_world_process_zero():
+            return
+        write_judge_card(
+            self.args.output_dir,
+            self.facts,
+            self.preset,
+            name=self.judge_name,
+            repo=self.args.hub_model_id if self.args.push_to_hub else None,
+            base_model=self.base_model,
+            rank=self.model.peft_config["default"].r,
+            trained=f"`{type(self).__name__}`, {self.state.global_step} steps",
+            settings=self.card_settings(),
+        )
+
+    def _release_checkpoint(self, checkpoint: Path) -> None:
+        with replacing_files(self.args.output_dir, WEIGHT_FILES) as written:
+            for name in WEIGHT_FILES:
+                shutil.copy2(checkpoint / name, written / name)
+        self._save_question()
+
+    def _push_release(
+        self,
+        commit_message: str | None,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+    ) -> Push:
+        args = self.args
+        return push_judge(
+            args.output_dir,
+            self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name,
+            private=args.hub_private_repo if private is None else private,
+            token=token or args.hub_token,
+            revision=revision or args.hub_revision,
+            commit_message=commit_message,
+        )
+
+    # What a checkpoint holds beside the adapter and the optimizer
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        args, lora = self.args, self.model.peft_config["default"]
+        return super()._fixed_settings() | {
+            "per_device_train_batch_size": args.per_device_train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "seed": args.seed,
+            "lora_r": lora.r,
+            "lora_alpha": lora.lora_alpha,
+            "preset": [self.preset.name, self.preset.version],
+        }
+
+    def _owner_state(self) -> dict[str, Any]:
+        return {
+            "metrics": {name: [float(v) for v in values] for name, values in self._metrics["train"].items()},
+            "loss": (self._tr_loss.clone(), self._globalstep_last_logged),
+        }
+
+    def _restore_owner_state(self, state: dict[str, Any]) -> None:
+        self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in state["metrics"].items()})
+        loss, self._globalstep_last_logged = state["loss"]
+        self._tr_loss.copy_(loss)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        torch.save(self._owner_state(), state_file(output_dir, self.args.process_index))
+
+    def _load_rng_state(self, checkpoint: str | os.PathLike | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            file = state_file(checkpoint, self.args.process_index)
+            self._restore_owner_state(torch.load(file, map_location=self.args.device, weights_only=True))

@@ -1,0 +1,144 @@
+"""Rows that a judge is trained on, made of labelled pairs in the words that it will be asked in."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+from transformers import ProcessorMixin
+
+from ..data import SOURCE_COLUMN, load_image, undecoded
+from ..judges import JudgeRow, Preset
+from ..judges.preset_questions import Pictures, messages_of, single_views
+from ..judges.readers import LabelReader
+
+
+SIDES = ("chosen", "rejected")
+
+
+def check_preset(preset: Preset, pairs: Dataset) -> None:
+    """
+    Find out whether pairs can be made into rows of a preset's question.
+
+    Args:
+        preset ([`~arr_trl.judges.Preset`]): what is asked.
+        pairs ([`~datasets.Dataset`]): rows with `prompt`, `chosen` and `rejected`.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    if preset.kind != "pointwise" or len(preset.asks) != 1 or preset.asks[0].each is not None:
+        raise ValueError(
+            f"The preset {preset.name} ({preset.kind}, {len(preset.asks)} question(s)) cannot be trained on pairs: a label says "
+            "which picture is better, so the preset has to have one question about one candidate, beside its source "
+            "for an edit."
+        )
+    if preset.before is not None:
+        raise ValueError(f"The preset {preset.name} asks for {preset.before.name} first, which pairs do not have.")
+    if preset.task == "image-editing" and SOURCE_COLUMN not in pairs.column_names:
+        raise ValueError(
+            f"The pairs have no `{SOURCE_COLUMN}`, which the preset {preset.name} shows: it judges edits."
+        )
+
+
+def check_labels(preset: Preset, processor: ProcessorMixin) -> None:
+    """
+    Find out whether a preset is read at the first token, and whether its labels are one token each for a model.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    read = preset.asks[0].read
+    if not isinstance(read, LabelReader):
+        raise ValueError(
+            f"The preset {preset.name} is read from a text; method='first-token' needs one whose reader has `labels`. Train "
+            "it with method='gcpo'."
+        )
+    encode = partial(processor.tokenizer.encode, add_special_tokens=False)
+    for label in read.labels:
+        alone, answered = encode(label), encode(f"{label}\nfor")
+        if len(alone) != 1 or answered[0] != alone[0]:
+            raise ValueError(
+                f"The label {label!r} of the preset {preset.name} is not one token of this model at the beginning of an "
+                "answer; choose labels that are, such as Yes and No or single digits."
+            )
+
+
+def check_traces(preset: Preset, processor: ProcessorMixin | None = None) -> None:
+    """
+    Find out whether a preset is read from a text, before which there is room for reasons.
+
+    Raises:
+        `ValueError`: with a sentence that says what to change.
+    """
+    if preset.asks[0].read.choices(["", "0", "0"]) is not None:
+        raise ValueError(
+            f"The preset {preset.name} is read at the first token, which leaves no traces to compare; train it with "
+            "method='first-token'."
+        )
+
+
+def question_rows(pairs: Dataset, preset: Preset) -> Dataset:
+    """
+    Two rows for each pair, one after the other: the question about the preferred picture, and about the other one.
+
+    Args:
+        pairs ([`~datasets.Dataset`]):
+            Rows with `prompt`, `chosen`, `rejected`, and where there are any `source_image` and `rationale`, of
+            [`~arr_trl.data.preference_rows.preference_rows`]. Pictures are decoded when a row's turn comes.
+        preset ([`~arr_trl.judges.Preset`]): what is asked.
+
+    Returns:
+        [`~datasets.Dataset`]: rows with `prompt`, a list of messages; `images`, its pictures in their order; `pair`, the
+            number of the pair; and `side`, `"chosen"` or `"rejected"`.
+    """
+    return _rows(pairs, partial(_question_row, preset))
+
+
+def answer_rows(pairs: Dataset, preset: Preset) -> Dataset:
+    """
+    [`question_rows`] with their `completion`: the label of the preset with the highest value for the preferred picture, that
+    with the lowest for the other one, and behind it why, where the pair has a `rationale`.
+    """
+    return _rows(pairs, partial(_answer_row, preset))
+
+
+def _rows(pairs: Dataset, make: Any) -> Dataset:
+    order = Dataset.from_dict({"pair": [i for i in range(len(pairs)) for _ in SIDES], "side": [*SIDES] * len(pairs)})
+    stored = undecoded(pairs)
+
+    def made(batch: dict[str, list]) -> dict[str, list]:
+        rows = [make(stored[i], i, side) for i, side in zip(batch["pair"], batch["side"], strict=True)]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    return order.with_transform(made)
+
+
+def _question_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
+    ask, pictures = preset.asks[0], Pictures(preset.image)
+    source = stored.get(SOURCE_COLUMN)
+    row = JudgeRow(stored["prompt"], (load_image(stored[side]),), None if source is None else load_image(source))
+    ((view,),) = single_views(preset, row, 0, pictures)
+    given = {name: stored[name] for name in ask.columns if isinstance(stored.get(name), str | int | float)}
+    shown = {role: view.images[role] for role in ask.images}
+    messages, images = _with_places(messages_of(ask, row.prompt, shown, given, pictures))
+    return {"prompt": messages, "images": images, "pair": number, "side": side}
+
+
+def _answer_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
+    labels = preset.asks[0].read.labels
+    answer = (max if side == "chosen" else min)(labels, key=labels.get)
+    if stored.get("rationale"):
+        answer = f"{answer}\n{stored['rationale']}"
+    completion = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    return _question_row(preset, stored, number, side) | {"completion": completion}
+
+
+def _with_places(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Messages with a place for each picture, as TRL takes them, and the pictures."""
+    images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
+    placed = [
+        m | {"content": [{"type": "image"} if part["type"] == "image" else part for part in m["content"]]}
+        for m in messages
+    ]
+    return placed, images

@@ -1,0 +1,83 @@
+"""Rewards of traces that a judge wrote about the two pictures of a labelled pair, as a reward function in TRL's protocol."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..chat import ChatReply
+from ..judges import Preset
+from ..judges.parsing import ReplyError
+from ..judges.preset_verdict import opinion
+from .losses import fidelity_rewards, won_comparisons
+
+
+Score = Callable[[str], float | None]
+
+
+def score_of(preset: Preset, text: str) -> float | None:
+    """The score that a trace gives, as a judge with this preset would read it; `None` where it cannot be read."""
+    ask = preset.asks[0]
+    try:
+        reading = ask.read.read(ChatReply(text=text), ask.name)
+    except ReplyError:
+        return None
+    return opinion(preset, preset.combine, [(ask, reading)]).scores[0]
+
+
+class PairRewards:
+    """
+    Rewards the traces of a pair by the scores of all of them: [`won_comparisons`] (GCPO) or [`fidelity_rewards`]
+    (Thurstone), of each pair by itself.
+
+    Args:
+        score (`Callable[[str], float | None]`): reads the score that a trace gives.
+        kind (`str`): `"gcpo"` or `"thurstone"`.
+    """
+
+    def __init__(self, score: Score, kind: str):
+        self.score, self.kind = score, kind
+        self.__name__ = kind
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[list[dict[str, Any]]],
+        pair: Sequence[int],
+        side: Sequence[str],
+        log_metric: Callable[[str, float], None],
+        **columns: Any,
+    ) -> list[float | None]:
+        scores = [self.score(_text(completion)) for completion in completions]
+        rewards: list[float | None] = [None] * len(scores)
+        separated, inverted, skipped = [], [], []
+        for number in dict.fromkeys(pair):
+            groups = [[i for i, p in enumerate(pair) if p == number and side[i] == s] for s in ("chosen", "rejected")]
+            if not all(groups):
+                raise ValueError(
+                    f"Pair {number} was split over batches: its two pictures have to be asked about together."
+                )
+            given = self._rewards(*([scores[i] for i in group] for group in groups))
+            for group, of_group in zip(groups, given, strict=True):
+                for i, reward in zip(group, of_group, strict=True):
+                    rewards[i] = reward
+            better, worse = ([scores[i] for i in group if scores[i] is not None] for group in groups)
+            skipped.append(given[0] == [None] * len(groups[0]))
+            if better and worse:
+                separated.append(min(better) > max(worse))
+                inverted.append(max(better) < min(worse))
+        # of pairs whose traces all agree nothing is learned, whether they are right or wrong
+        for name, values in (("separated", separated), ("inverted", inverted), ("skipped", skipped)):
+            if values:
+                log_metric(f"{self.kind}/{name}", sum(values) / len(values))
+        log_metric(f"{self.kind}/unreadable", sum(score is None for score in scores) / len(scores))
+        return rewards
+
+    def _rewards(self, better: list[float | None], worse: list[float | None]) -> Sequence[list[float | None]]:
+        return won_comparisons(better, worse) if self.kind == "gcpo" else fidelity_rewards([better, worse], [1.0, 0.0])
+
+
+def _text(completion: list[dict[str, Any]] | str) -> str:
+    """What was written, as messages or as text, their content as text or as parts."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)

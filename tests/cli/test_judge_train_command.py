@@ -1,0 +1,79 @@
+"""`arr-trl judge train`: from labelled pairs to a folder that judges, measured before and after."""
+
+import json
+
+import pytest
+from PIL import Image
+from tiny_judge import build_model, preset
+
+from arr_trl.cli.main import main
+from arr_trl.judges import save_preset
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model, a question, and pairs that red pictures win, the winner in either place."""
+    folder = tmp_path_factory.mktemp("files")
+    build_model(folder / "model")
+    save_preset(preset(), folder / "preset")
+    for split, shades in (("train", range(6)), ("test", range(6, 10))):
+        rows = []
+        for i in shades:
+            for name, color in (("red", (190 + 6 * i, 10, 10)), ("blue", (10, 10, 190 + 6 * i))):
+                Image.new("RGB", (28, 28), color).save(folder / f"{name}-{i}.png")
+            names = [f"red-{i}.png", f"blue-{i}.png"]
+            order = 1 if i % 2 else -1
+            rows.append({"prompt": "red", "response": names[::order], "label_rank": [1, 2][::order]})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def arguments(files, output, *more):
+    return [
+        "judge", "train", "--model_name_or_path", str(files / "model"), "--judge_preset", str(files / "preset"),
+        "--dataset_name", str(files / "train.jsonl"), "--output_dir", str(output), "--max_steps", "20",
+        "--learning_rate", "0.01", "--lr_scheduler_type", "constant", "--warmup_steps", "0", "--save_strategy", "no",
+        "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1",
+        "--gradient_checkpointing", "false", "--report_to", "none", "--lora_r", "4", "--lora_alpha", "8", *more,
+    ]  # fmt: skip
+
+
+def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, capsys):
+    output = tmp_path / "red-judge"
+    assert (
+        main(arguments(files, output, "--eval_dataset_name", str(files / "test.jsonl"), "--first_token_weight", "0.5"))
+        == 0
+    )
+    assert "--judge_preset" in capsys.readouterr().out
+    found = json.loads((output / "judge_eval.json").read_text())
+    assert found["after"]["pairs"] == found["before"]["pairs"] == 4
+    assert found["after"]["accuracy_mean"] == 1.0
+    assert found["calibration_error"]["after"] < 0.2 < found["calibration_error"]["before"]
+    card = (output / "README.md").read_text()
+    assert "4 held-out pairs of" in card
+    assert "| `accuracy_mean` |" in card
+    assert "6 labelled pairs" in card
+    assert str(tmp_path) not in card
+
+    evaluated = tmp_path / "eval.json"
+    asked = ["--judge_preset", str(output), "--judge_local", "--dataset", str(files / "test.jsonl")]
+    assert (
+        main(["judge", "eval", *asked, "--output", str(evaluated), "--judge_store", str(tmp_path / "s.sqlite")]) == 0
+    )
+    assert json.loads(evaluated.read_text())["accuracy_mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--method", "guessing"], "method='guessing' is not one of"),
+        (["--eval_dataset_split", "train"], "measured on the pairs that it is trained on"),
+        (["--judge_preset", "mj-pair"], "is read from a text"),
+        (["--method", "gcpo", "--gradient_accumulation_steps", "4"], "leaves no traces to compare"),
+        (["--first_token_weight", "2"], "first_token_weight=2.0 is the first token's share"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_a_model_is_loaded(files, tmp_path, capsys, more, said):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(files, tmp_path / "out", *more))
+    assert said in capsys.readouterr().err
