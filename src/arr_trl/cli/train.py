@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, place_of
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, with_config_files
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 from .run_file import save_run, what_next
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
@@ -72,6 +72,8 @@ def train(
             description=description,
             epilog=LAUNCH_HELP,
         )
+        with explained():
+            argv = with_config_files(argv)
         with_accelerator = _use_what_is_there(parser, argv)
         if OPTION in argv:
             with explained():
@@ -89,7 +91,7 @@ def train(
             rewards = load_rewards(script_args, training_args)
             datasets = load_datasets(script_args, training_args)
             trainer = trainer_class(
-                model=place_of(script_args.model_name_or_path),
+                model=script_args.model_name_or_path,
                 args=training_args,
                 peft_config=lora_config(script_args, training_args),
                 **rewards,
