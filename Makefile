@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs wheel lint format clean
 
 setup: $(STAMP)
 
@@ -16,19 +16,19 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 quickstart: setup
-	$(BIN)/arr-trl nft --config examples/configs/tiny_scenes_nft.yaml
+	$(BIN)/arr-trl quickstart
 
 quickstart-rpo: setup
-	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_rpo.yaml
+	$(BIN)/arr-trl quickstart --rpo
 
 quickstart-edit: setup
-	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_edit.yaml
+	$(BIN)/arr-trl quickstart --edit
 
 quickstart-align-prop: setup
-	$(BIN)/arr-trl align-prop --config examples/configs/tiny_scenes_align_prop.yaml
+	$(BIN)/arr-trl quickstart --align_prop
 
 quickstart-dpo: setup
-	$(BIN)/arr-trl dpo --config examples/configs/tiny_scenes_dpo.yaml
+	$(BIN)/arr-trl quickstart --dpo
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint
@@ -40,6 +40,12 @@ test-slow: setup
 # The pages as a site with search, in outputs/docs; a warning is an error.
 docs: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs/source outputs/docs
+
+# Source and wheel in dist/, the wheel built from the source, and whether all that ships is in it.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build -q
+	$(BIN)/python tests/wheel_contents.py dist/*.whl
 
 lint: setup
 	$(BIN)/ruff check .

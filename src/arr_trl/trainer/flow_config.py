@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from trl.trainer.base_config import _BaseConfig
@@ -11,6 +12,7 @@ from trl.trainer.base_config import _BaseConfig
 from ..adapter_names import ROOT
 from ..runtime.checkpoints import ALWAYS, ROLLOUT
 from .frozen_adapters import EMA, REFERENCE
+from .recipes import settings_of
 
 
 @dataclass
@@ -367,6 +369,29 @@ class FlowConfig(_BaseConfig):
                 "compile_blocks=True compiles blocks whose weights are kept in the type that they compute in. Leave it "
                 "out, or base_precision."
             )
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path, **changed: Any) -> "FlowConfig":
+        """
+        The configuration of a recipe, in place of its settings written out.
+
+        Args:
+            recipe (`str` or `Path`):
+                Name of a configuration that ships with the package, such as `"rpo_flux"`, or a YAML file. The model, the
+                data and the judge, which it may name too, are the trainer's own arguments; its adapter is
+                [`~arr_trl.trainer.lora_from_recipe`]'s.
+            **changed: settings that are to be others than the recipe's.
+
+        Raises:
+            `FileNotFoundError`: when there is no such recipe.
+            `ValueError`: when it is for another trainer, or a setting cannot be.
+
+        Example:
+        ```python
+        >>> args = RPOConfig.from_recipe("tiny_scenes_rpo", output_dir="outputs/mine", max_steps=100)
+        ```
+        """
+        return cls(**settings_of(recipe, cls.__dataclass_fields__, cls.__name__) | changed)
 
     @property
     def prompt_seed(self) -> int:
