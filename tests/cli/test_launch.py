@@ -112,7 +112,8 @@ def test_mistake_that_every_process_finds_is_not_buried_under_the_launchers(tmp_
 def test_launcher_that_is_told_to_end_waits_for_the_step_and_its_checkpoint(tmp_path, config, processes):
     # a step of more than the 30 s after which torchrun would kill
     with OpenAIServer(TinyScenesJudge(), checks_pass, latency_s=35) as server:
-        run = start(tmp_path, config, processes, "--judge_model", "judge", "--base_url", server.url)
+        judge = ("--judge_model", "judge", "--base_url", server.url, "--rehearse_judge", "false")
+        run = start(tmp_path, config, processes, *judge)
         while not any("response_format" in body and not checks_pass(0, body) for body in server.requests):
             assert run.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)

@@ -87,6 +87,9 @@ class FlowConfig(_BaseConfig):
 
         reward_weights (`list[float]`, *optional*):
             Weight of each reward function; all 1 by default.
+        rehearse_judge (`bool`, *optional*, defaults to `True`):
+            Ask every judge one real question before anything is loaded, about two flat pictures for the first prompt, and
+            stop with its reply where that cannot be read. No store and no count has it.
         eval_height (`int`, *optional*):
             Height of evaluation pictures in pixels; `height` by default. To train at half the size and
             evaluate at full size costs a quarter.
@@ -228,6 +231,10 @@ class FlowConfig(_BaseConfig):
 
     reward_weights: Annotated[list[float] | None, ROLLOUT] = field(
         default=None, metadata={"help": "Weight of each reward function. Unset, all 1."}
+    )
+    rehearse_judge: bool = field(
+        default=True,
+        metadata={"help": "Ask every judge one real question, about two flat pictures, before anything is loaded."},
     )
     eval_height: int | None = field(
         default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
@@ -373,23 +380,13 @@ class FlowConfig(_BaseConfig):
     @classmethod
     def from_recipe(cls, recipe: str | Path, **changed: Any) -> "FlowConfig":
         """
-        The configuration of a recipe, in place of its settings written out.
-
-        Args:
-            recipe (`str` or `Path`):
-                Name of a configuration that ships with the package, such as `"rpo_flux"`, or a YAML file. The model, the
-                data and the judge, which it may name too, are the trainer's own arguments; its adapter is
-                [`~arr_trl.trainer.lora_from_recipe`]'s.
-            **changed: settings that are to be others than the recipe's.
+        The configuration of a recipe, the name of one that ships or a YAML file, with some settings changed:
+        `RPOConfig.from_recipe("tiny_scenes_rpo", max_steps=100)`. Model, data and judge, which it may name too, are the
+        trainer's own arguments; its adapter is [`~arr_trl.trainer.lora_from_recipe`]'s.
 
         Raises:
             `FileNotFoundError`: when there is no such recipe.
             `ValueError`: when it is for another trainer, or a setting cannot be.
-
-        Example:
-        ```python
-        >>> args = RPOConfig.from_recipe("tiny_scenes_rpo", output_dir="outputs/mine", max_steps=100)
-        ```
         """
         return cls(**settings_of(recipe, cls.__dataclass_fields__, cls.__name__) | changed)
 
