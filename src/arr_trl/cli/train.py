@@ -74,7 +74,7 @@ def train(
         )
         with explained():
             argv = with_config_files(argv)
-        with_accelerator = _use_what_is_there(parser, argv)
+        with_accelerator = let_it_be_on_the_cpu(parser, argv)
         if OPTION in argv:
             with explained():
                 argv, of_launcher = split_options(parser, argv)
@@ -146,7 +146,7 @@ def train(
     return 0 if failure is None else 1
 
 
-def _use_what_is_there(parser: "TrlParser", argv: list[str]) -> bool:
+def let_it_be_on_the_cpu(parser: "TrlParser", argv: list[str]) -> bool:
     """
     Let a run be on the CPU, in float32, where there is nothing else and it says nothing of both: transformers would answer
     every mistake in the input with what is missing.

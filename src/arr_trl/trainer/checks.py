@@ -120,7 +120,7 @@ def check_judges_and_scorers(
                 func.check_first_row(dataset)
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
-            num_sources = _num_sources(train_dataset)
+            num_sources = num_sources_of(train_dataset)
             func.check_for(candidates, num_sources)
             if args.rehearse_judge and args.process_index == 0:
                 check_rehearsal(func, args, train_dataset, num_sources or 0)
@@ -163,7 +163,7 @@ def check_rewards_have_gradients(
         )
 
 
-def _num_sources(dataset: Dataset | IterableDataset) -> int | None:
+def num_sources_of(dataset: Dataset | IterableDataset) -> int | None:
     """How many pictures the first row edits; `None` where rows edit none."""
     if SOURCE_COLUMN not in (dataset.column_names or next(iter(dataset))):
         return None
