@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs figures lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs figures wheel lint format clean
 
 setup: $(STAMP)
 
@@ -16,19 +16,19 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 quickstart: setup
-	$(BIN)/arr-trl nft --config examples/configs/tiny_scenes_nft.yaml
+	$(BIN)/arr-trl quickstart
 
 quickstart-rpo: setup
-	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_rpo.yaml
+	$(BIN)/arr-trl quickstart --rpo
 
 quickstart-edit: setup
-	$(BIN)/arr-trl rpo --config examples/configs/tiny_scenes_edit.yaml
+	$(BIN)/arr-trl quickstart --edit
 
 quickstart-align-prop: setup
-	$(BIN)/arr-trl align-prop --config examples/configs/tiny_scenes_align_prop.yaml
+	$(BIN)/arr-trl quickstart --align_prop
 
 quickstart-dpo: setup
-	$(BIN)/arr-trl dpo --config examples/configs/tiny_scenes_dpo.yaml
+	$(BIN)/arr-trl quickstart --dpo
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint
@@ -46,6 +46,12 @@ figures: setup
 	test -f outputs/quickstart/ARR-tiny-flux/adapter_config.json || $(MAKE) quickstart
 	$(BIN)/arr-trl evaluate --config examples/configs/tiny_scenes_evaluate.yaml --num_images_per_prompt 1 --output outputs/figures
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/figures.py --evaluation outputs/figures
+
+# Source and wheel in dist/, the wheel built from the source, and whether all that ships is in it.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build -q
+	$(BIN)/python tests/wheel_contents.py dist/*.whl
 
 lint: setup
 	$(BIN)/ruff check .

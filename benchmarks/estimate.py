@@ -13,8 +13,6 @@ measures both on a GPU.
 
 import argparse
 import json
-import math
-import weakref
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -23,93 +21,12 @@ import torch
 from full_size import MODELS, TEXT_TOKENS, build_policy, conditioning_of, velocity
 from peft import LoraConfig, get_peft_model
 from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import flop_registry
 
 from arr_trl.policies import FlowPolicy
+from arr_trl.runtime.counted import Count, attention, rms_norm
 from arr_trl.runtime.memory import compute_in_base_precision
 from arr_trl.sampling import denoise_with_gradient
-
-
-# What a GPU runs in place of the operations that torch takes apart for a device without kernels.
-
-
-@torch.library.custom_op("estimate::rms_norm", mutates_args=())
-def fused_rms_norm(x: torch.Tensor, weight: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty_like(x), x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
-
-
-@torch.library.custom_op("estimate::rms_norm_backward", mutates_args=())
-def fused_rms_norm_backward(
-    grad: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor, weight: torch.Tensor | None
-) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
-fused_rms_norm.register_fake(fused_rms_norm._init_fn)
-fused_rms_norm_backward.register_fake(fused_rms_norm_backward._init_fn)
-fused_rms_norm.register_autograd(
-    lambda ctx, grad, _: (fused_rms_norm_backward(grad, *ctx.saved_tensors), None),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output[1], inputs[1]),
-)
-
-
-def rms_norm(input, normalized_shape, weight=None, eps=None):
-    return fused_rms_norm(input, weight)[0]
-
-
-def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    bf16 = (x.bfloat16() for x in (query, key, value))  # some are wider under autocast
-    return torch.ops.aten._scaled_dot_product_flash_attention(*bf16, scale=scale)[0]
-
-
-class Count(TorchDispatchMode):
-    """Counts operations, the least time they take and the most memory that is alive, beside what was there before."""
-
-    def __init__(self, flops_per_s: float, bytes_per_s: float):
-        super().__init__()
-        self.flops_per_s, self.bytes_per_s = flops_per_s, bytes_per_s
-        self.flops, self.seconds, self.peak_bytes = 0, 0.0, 0
-        self._alive, self._storages = 0, weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        results = [x for x in tree_leaves(output) if isinstance(x, torch.Tensor)]
-        made = [x for x in results if self._is_new(x, args, kwargs)]
-        for x in made:
-            self._follow(x.untyped_storage())
-        in_place = func._schema.is_mutable
-        if made or in_place:
-            read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            moved = sum(map(num_bytes, read)) + sum(map(num_bytes, made or results[:1]))
-            counts = flop_registry.get(func._overloadpacket)
-            flops = counts(*args, **kwargs, out_val=output) if counts else 0
-            self.flops += flops
-            if not func.name().startswith(("aten::empty", "aten::new_empty")):
-                self.seconds += max(flops / self.flops_per_s, moved / self.bytes_per_s)
-        return output
-
-    @staticmethod
-    def _is_new(x: torch.Tensor, args, kwargs) -> bool:
-        given = {y.untyped_storage()._cdata for y in tree_leaves((args, kwargs)) if isinstance(y, torch.Tensor)}
-        return x.untyped_storage()._cdata not in given
-
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        size = storage.nbytes()
-        self._alive += size
-        self.peak_bytes = max(self.peak_bytes, self._alive)
-        weakref.finalize(storage, self._forget, size)
-
-    def _forget(self, size: int) -> None:
-        self._alive -= size
-
-
-def num_bytes(x: torch.Tensor) -> int:
-    """Of the numbers that have to be read, once where they are repeated."""
-    return x.element_size() * math.prod(size for size, stride in zip(x.shape, x.stride(), strict=True) if stride)
 
 
 def count(args: argparse.Namespace, run: Callable, *inputs) -> Count:

@@ -27,7 +27,6 @@ import second_device
 device = second_device.register()  # first: libraries ask torch for an accelerator when they are imported
 os.environ["ACCELERATE_TORCH_DEVICE"] = "hpu"
 
-import estimate  # noqa: E402
 import full_size  # noqa: E402
 import torch  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope  # noqa: E402
@@ -36,6 +35,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only  # noqa: E402
 
 from arr_trl import RPOConfig, RPOTrainer  # noqa: E402
 from arr_trl.policies import FlowPolicy  # noqa: E402
+from arr_trl.runtime.counted import attention, rms_norm  # noqa: E402
 
 
 COMPUTED = 1_000_000  # numbers; operations on more than that are only allocated
@@ -169,8 +169,8 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.nn.functional.rms_norm, torch.nn.functional.scaled_dot_product_attention = (
-        estimate.rms_norm,
-        estimate.attention,
+        rms_norm,
+        attention,
     )
     skipped = skip_large_operations()
     peaks = train(args)

@@ -35,6 +35,18 @@ def checks_pass(number: int, body: dict) -> Answer | None:
     return Answer("OK") if body["messages"][0]["content"][0]["text"] == "Say OK." else None
 
 
+def is_rehearsal(body: dict) -> bool:
+    """Whether this is the real question about flat pictures that a run asks before it loads anything."""
+    content = [part for message in body["messages"] for part in message["content"] if isinstance(part, dict)]
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    images = [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB") for url in urls]
+    return (
+        bool(images)
+        and body.get("max_tokens") != 1
+        and all(len(image.getcolors(9) or "many") == 1 for image in images)
+    )
+
+
 class OpenAIServer:
     """
     Use as a context manager. `respond(number, body)` gets the number of the request, from 0, and its JSON, and returns

@@ -122,8 +122,10 @@ def test_editing_script_trains_judges_and_releases(base, edits, tmp_path, monkey
         ])  # fmt: skip
         runpy.run_path(str(EXAMPLES / "scripts" / "rpo_image_editing.py"), run_name="__main__")
     # the source, in its own shape, then both candidates
-    assert judge.shown
-    assert all(sizes == [(40, 32), (32, 32), (32, 32)] for sizes in judge.shown)
+    rehearsal, *shown = judge.shown
+    assert rehearsal == [(32, 32)] * 3  # flat ones, before anything is loaded
+    assert shown
+    assert all(sizes == [(40, 32), (32, 32), (32, 32)] for sizes in shown)
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"ARR-Qwen-Image-Edit", "README.md", "samples.png", "results.json", "judge.sqlite"} <= left
     assert 'image=load_image("source.png")' in (tmp_path / "out" / "README.md").read_text()

@@ -11,6 +11,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
+import torch
 from torch.nn.parallel import DistributedDataParallel
 from trl.trainer.base_trainer import _BaseTrainer
 
@@ -54,7 +55,8 @@ IMPORTS = {
     "peft.tuners.tuners_utils": ("BaseTunerLayer",),
     "torch._dynamo": ("config",),
     "torch.serialization": ("default_restore_location",),
-    "torch.utils._pytree": ("tree_map_only",),
+    "torch.utils._python_dispatch": ("TorchDispatchMode",),
+    "torch.utils._pytree": ("tree_leaves", "tree_map_only"),
     "transformers.image_utils": ("OPENAI_CLIP_MEAN", "OPENAI_CLIP_STD"),
     "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl": ("smart_resize",),
     "transformers.trainer": ("OPTIMIZER_NAME", "SCHEDULER_NAME", "TRAINER_STATE_NAME"),
@@ -101,6 +103,7 @@ def test_what_is_called_of_torch_python_and_accelerate():
     assert callable(DistributedDataParallel._set_params_and_buffers_to_ignore_for_model), (
         "torch: see runtime/memory.py"
     )
+    assert callable(torch.ops.aten._scaled_dot_product_flash_attention), "torch: see runtime/counted.py"
     assert callable(threading._register_atexit), "Python: see chat/at_exit.py"
     source = inspect.getsource(import_module("accelerate.accelerator"))
     for name in ("autocast_handler", "is_fsdp2", "scaler"):

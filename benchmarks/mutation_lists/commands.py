@@ -12,6 +12,12 @@ MUTATIONS = [
     ("~ in a YAML file is a folder", "cli/arguments.py",
      "    parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))\n", "",
      "cli/test_arguments.py"),
+    ("a name that ships wins over a file", "shipped.py", "    if path.is_file():\n        return path\n", "",
+     "test_shipped.py"),
+    ("TinyScenes starts at 512 pixels", "policies/auto.py", "    check_sizes_of_shipped(model, sizes)\n", "",
+     "test_shipped.py"),
+    ("a recipe's setting for another trainer is dropped", "trainer/recipes.py",
+     "if name not in known and not OF_THE_COMMAND.fullmatch(name):", "if False:", "trainer/test_recipes.py"),
     ("no figure of the leaderboard", "cli/judge.py", "else benchmark.official", "else ()",
      "cli/test_judge_command.py"),
 ]

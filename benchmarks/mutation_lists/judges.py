@@ -2,6 +2,10 @@
 
 # fmt: off
 MUTATIONS = [
+    ("a judge whose reply cannot be read begins a run", "trainer/rehearse.py", "elif judge.may_stop:", "elif False:",
+     "trainer/test_judge_in_training.py"),
+    ("the question before a run is asked of the run's store", "judges/chat_judge.py", "copy.copy(self.probe())",
+     "copy.copy(self)", "trainer/test_judge_in_training.py"),
     # judges
     ("better in one order is better", "judges/aggregate.py", "if all(ranks[i] < ranks[j] for",
      "if any(ranks[i] < ranks[j] for", "judges/test_ranks.py"),

@@ -2,6 +2,12 @@
 
 # fmt: off
 MUTATIONS = [
+    ("optimizer's moments not counted", "trainer/fit.py", "_BYTES_OF_TRAINED = 16", "_BYTES_OF_TRAINED = 4",
+     "trainer/test_fit.py"),
+    ("encoders that are offloaded counted on the card", "trainer/fit.py", "encoders=0 if args.offload_encoders else",
+     "encoders=0 if False else", "trainer/test_fit.py"),
+    ("a run that does not fit is sound", "cli/doctor.py", "if needed.peak + _BESIDE > size:", "if False:",
+     "cli/test_doctor.py"),
     # sampling
     ("the same noise at every step of a candidate", "sampling/rollout.py", "step_noise[:, :, i]",
      "step_noise[:, :, 0]", "sampling/test_rollout.py"),

@@ -99,7 +99,7 @@ def loss_of(policy, model, steps, conditioning, advantages_RK):
 def train(num_steps, seed=0):
     """`num_steps` optimizer steps with a falling rate, one rollout for each."""
     policy, model = load_model(seed)
-    judge = RubricJudge(rubric=Rubric.load("examples/rubrics/tiny_scenes.json"), model=TinyScenesJudge())
+    judge = RubricJudge(rubric=Rubric.load("tiny_scenes"), model=TinyScenesJudge())
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (num_steps - step) / num_steps)
     for number, rows in enumerate(islice(rollouts(prompts("train"), seed), num_steps)):

@@ -12,12 +12,12 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from openai_server import OpenAIServer, checks_pass
 
-from arr_trl.cli import launch as launching
 from arr_trl.cli.main import main
+from arr_trl.shipped import examples
 from arr_trl.tiny_scenes import TinyScenesJudge
 
 
-CONFIGS = sorted(launching.CONFIGS.glob("*.yaml"))
+CONFIGS = sorted((examples() / "accelerate_configs").glob("*.yaml"))
 PROCESSES = [("single", 1), ("ddp", 2)]
 
 
@@ -63,9 +63,9 @@ def test_options_of_accelerate_go_to_accelerate_and_the_others_to_the_command(la
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["--accelerate_config", "zero7"], "zero7 is neither a file nor one of ddp, fsdp2, multi_node, single, zero2, zero3"),
+    (["--accelerate_config", "zero7"], r"zero7 is neither a file nor .*; did you mean `zero3`\?"),
     (["--accelerate_config", "ddp", "--num_proceses", "2"], "no option `num_proceses`.*did you mean `num_processes`"),
-    (["--accelerate_config"], "is neither a file nor one of"),
+    (["--accelerate_config"], "is neither a file nor one of ddp, fsdp2, multi_node, single, zero2, zero3"),
     (["--num_generations", "1", "--accelerate_config", "ddp"], "num_generations=1 leaves nothing to compare"),
 ])  # fmt: skip
 def test_what_cannot_be_launched_is_refused_in_a_sentence(launched, tmp_path, capsys, argv, message):
@@ -112,7 +112,8 @@ def test_mistake_that_every_process_finds_is_not_buried_under_the_launchers(tmp_
 def test_launcher_that_is_told_to_end_waits_for_the_step_and_its_checkpoint(tmp_path, config, processes):
     # a step of more than the 30 s after which torchrun would kill
     with OpenAIServer(TinyScenesJudge(), checks_pass, latency_s=35) as server:
-        run = start(tmp_path, config, processes, "--judge_model", "judge", "--base_url", server.url)
+        judge = ("--judge_model", "judge", "--base_url", server.url, "--rehearse_judge", "false")
+        run = start(tmp_path, config, processes, *judge)
         while not any("response_format" in body and not checks_pass(0, body) for body in server.requests):
             assert run.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)

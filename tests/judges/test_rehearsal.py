@@ -8,7 +8,8 @@ from openai_server import Answer, OpenAIServer, checks_pass
 from test_rubric_judge import RUBRIC, Brightness, gray
 
 from arr_trl.chat import ChatFailure, ChatReply, HTTPChatModel
-from arr_trl.judges import EnsembleJudge, JudgeRow, RubricJudge
+from arr_trl.judges import EnsembleJudge, JudgeRow, RubricJudge, TournamentJudge
+from arr_trl.judges.rehearsal import flat_pictures
 
 
 EDITING = RUBRIC.model_copy(update={"task": "image-editing"})
@@ -147,3 +148,39 @@ def test_a_verdict_of_a_choice_needs_a_least_probability(mass, is_verdict):
     (verdict,) = judge.compare([JudgeRow("a", (gray(1), gray(2)))])
     assert (verdict.failure is None) is is_verdict
     assert verdict.winner == (0 if is_verdict else None)
+
+
+ROW = JudgeRow("a gray square", flat_pictures(48, 40))
+
+
+def test_one_real_question_is_asked_of_which_nothing_is_kept(tmp_path):
+    model = Brightness()
+    judge = RubricJudge(RUBRIC, model, store=tmp_path / "judge.sqlite", temperature=0.7)
+    (said,) = judge.rehearse(ROW)
+    (request,) = model.requests  # not in both orders
+    assert request.max_tokens == 1024  # all of the reply, unlike `check`
+    assert [p["image"].size for p in request.messages[0]["content"] if p["type"] == "image"] == [(40, 48)] * 2
+    assert (said.failure, said.calls) == (None, 1)
+    assert str(said).startswith(f"{model.model} answered (1 request, ")
+    assert len(judge.store) == 0
+    assert (judge.order, judge.last_failure) == ("both", None)
+
+
+def test_reply_that_cannot_be_read_is_shown():
+    for reply in (
+        "Both pictures look flat to me.",
+        "I see two pictures of one color each. " * 20 + "The second is better.",
+    ):
+        model = Brightness(lambda number, reply=reply: ChatReply(text=reply))
+        (said,) = RubricJudge(RUBRIC, model).rehearse(ROW)
+        assert said.calls == 2  # once more with what was wrong
+        assert "gave no verdict" in str(said)
+        assert str(said).count(reply[:500]) == 1  # the error may begin with it
+
+
+def test_every_model_behind_a_judge_is_asked_as_it_will_be():
+    models = [Brightness(), Brightness()]
+    ensemble = EnsembleJudge([RubricJudge(RUBRIC, models[0]), RubricJudge(RUBRIC, models[1], mode="choice")])
+    first, second = TournamentJudge(ensemble).rehearse(ROW)
+    assert models[1].requests[0].choices == ("1", "2")
+    assert first.failure is second.failure is None

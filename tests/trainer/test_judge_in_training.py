@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from datasets import Dataset
-from openai_server import Answer, OpenAIServer
+from openai_server import Answer, OpenAIServer, is_rehearsal
 from peft import LoraConfig
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
@@ -65,7 +65,7 @@ class FaultyForSome:
         return [times for place, times in places if (place % 2 == 0 and place // 2 < len(FAULTS)) == faulty]
 
 
-def train(pipeline, tmp_path, server, max_steps, **settings):
+def train(pipeline, tmp_path, server, max_steps, rehearse=False, **settings):
     model = HTTPChatModel("judge", server.url, backoff_s=0.01, timeout_s=2, max_retries=1, max_concurrency=1)
     judge = RubricJudge(rubric=zero_shot_rubric(), model=model, order="fixed", **settings)
     args = RPOConfig(
@@ -85,6 +85,7 @@ def train(pipeline, tmp_path, server, max_steps, **settings):
         save_strategy="no",
         gradient_checkpointing=False,
         disable_tqdm=True,
+        rehearse_judge=rehearse,  # what these servers answer depends on how often they were asked
     )
     trainer = RPOTrainer(
         model=pipeline,
@@ -130,3 +131,25 @@ def test_a_judge_that_refuses_is_told_before_training(flux_pipeline, tmp_path):
         pytest.raises(PermissionError, match=r"refused the credentials \(401\)"),
     ):
         train(flux_pipeline, tmp_path, server, max_steps=50)
+
+
+def test_a_reply_that_cannot_be_read_is_shown_before_training(flux_pipeline, tmp_path):
+    def respond(number, body):
+        return Answer("OK" if is_check(body) else "I see a red square and a blue one.")
+
+    with OpenAIServer(respond=respond) as server:
+        with pytest.raises(ValueError, match=r"I see a red square and a blue one\.") as caught:
+            train(flux_pipeline, tmp_path, server, max_steps=1, rehearse=True)
+        assert "`rehearse_judge=False` begins without asking" in str(caught.value)
+        (flat,) = [body for body in server.requests if not is_check(body) and len(body["messages"]) == 1]
+        assert is_rehearsal(flat)
+        train(flux_pipeline, tmp_path, server, max_steps=1, rehearse=True, max_failure_rate=None)  # which may not stop
+
+
+def test_the_question_before_a_run_is_in_no_count_and_no_store(flux_pipeline, tmp_path):
+    answers = OpenAIServer(respond=lambda number, body: Answer("OK") if is_check(body) else verdict([2, 1]))
+    with answers as server:
+        trainer = train(flux_pipeline, tmp_path, server, max_steps=1, rehearse=True, store=tmp_path / "judge.sqlite")
+    asked = [body for body in server.requests if not is_check(body)]
+    assert [is_rehearsal(body) for body in asked] == [True] + [False] * (len(asked) - 1)
+    assert trainer.metric_totals["judge/calls"] == len(asked) - 1 == len(trainer.reward_funcs[0].store)

@@ -42,12 +42,12 @@ def load_rewards(script_args: AlignPropScriptArguments, training_args: "AlignPro
     }
 
 
-def run(argv: list[str]) -> int:
-    """Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status."""
+def run(argv: list[str], perform: Callable = train) -> int:
+    """As [`~arr_trl.cli.rpo.run`]."""
     with quiet():
         from ..trainer import AlignPropConfig, AlignPropTrainer
 
-    return train(
+    return perform(
         argv,
         "align-prop",
         "Train with the gradient of a reward.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..shipped import file_or_shipped
 from ..text_files import read_text
 from .options_help import HELP_ALL, print_help
 
@@ -37,10 +38,7 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     if {"-h", "--help", HELP_ALL} & set(argv):
         print_help(parser, everything=HELP_ALL in argv)
         sys.exit(0)
-    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    argv = [_at_home(word) for word in argv]
-    if argv[-1:] == ["--config"]:
-        raise ValueError("`--config` takes a YAML file.")
+    argv = with_config_files(argv)
     parser.error = _refuse  # argparse's own prints every option there is
     set_defaults = parser.set_defaults_with_config
     parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))
@@ -64,6 +62,24 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
     return tuple(parsed)
+
+
+def with_config_files(argv: list[str]) -> list[str]:
+    """
+    A command line in which each `--config` is followed by a file: one that ships with the package by its name.
+
+    Raises:
+        `FileNotFoundError`: when there is no such file, and none that ships has this name.
+        `ValueError`: when nothing follows.
+    """
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    argv = [_at_home(word) for word in argv]
+    if argv[-1:] == ["--config"]:
+        raise ValueError("`--config` takes a YAML file, or the name of one that ships with the package.")
+    return [
+        str(file_or_shipped("configs", word, "--config")) if option == "--config" else word
+        for option, word in zip(["", *argv], argv, strict=False)
+    ]
 
 
 def _parse_merged(parser: "TrlParser", argv: list[str], files: list[str]) -> tuple:
@@ -144,12 +160,3 @@ def explained(*others: type[Exception]) -> Iterator[None]:
     except (ValueError, TypeError, OSError, *others) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def place_of(model: str) -> str:
-    """The folder of a model that ships with the package, and any other name as it is."""
-    if model not in (TINY_SCENES, TINY_SCENES_EDIT):
-        return model
-    from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL
-
-    return str(BASE_MODEL if model == TINY_SCENES else EDIT_BASE_MODEL)

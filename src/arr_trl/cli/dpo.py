@@ -38,12 +38,12 @@ class DPOScriptArguments(TrainArguments):
             raise ValueError("`prompt_column` is for prompts; preference data are read by the names of their columns.")
 
 
-def run(argv: list[str]) -> int:
-    """Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status."""
+def run(argv: list[str], perform: Callable = train) -> int:
+    """As [`~arr_trl.cli.rpo.run`]."""
     with quiet():
         from ..trainer import DiffusionDPOConfig, DiffusionDPOTrainer
 
-    return train(
+    return perform(
         argv,
         "dpo",
         "Train with Diffusion-DPO on preference data.",

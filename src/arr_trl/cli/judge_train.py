@@ -88,7 +88,7 @@ class JudgeTrainArguments:
 
 def run(argv: list[str]) -> int:
     """Train, measure and write the release; 0 for success, 1 when training or the push failed."""
-    from .train import quiet, use_what_is_there
+    from .train import let_it_be_on_the_cpu, quiet
 
     with quiet():
         from peft import LoraConfig
@@ -119,7 +119,7 @@ def run(argv: list[str]) -> int:
             epilog=LAUNCH_HELP,
         )
         parser.set_defaults(**_SETTINGS.get(method, {}))
-        with_accelerator = use_what_is_there(parser, argv)
+        with_accelerator = let_it_be_on_the_cpu(parser, argv)
         if OPTION in argv:
             with explained():
                 argv, of_launcher = split_options(parser, argv)

@@ -8,15 +8,14 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import yaml
 
+from ..shipped import file_or_shipped
 from ..signals import take_signals
 
 
-CONFIGS = Path(__file__).parent / "accelerate_configs"
 OPTION = "--accelerate_config"
 SHUTDOWN_TIMEOUT_S = 24 * 60 * 60
 LAUNCH_HELP = (
@@ -39,17 +38,15 @@ def split_options(parser: ArgumentParser, argv: list[str]) -> tuple[list[str], l
         `tuple(list[str], list[str])`: the options of the command, and those of `accelerate launch`.
 
     Raises:
-        `ValueError`: when there is no such configuration, accelerate cannot read it, or neither knows an option.
+        `FileNotFoundError`: when there is no such configuration.
+        `ValueError`: when accelerate cannot read it, or neither knows an option.
     """
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
     at = argv.index(OPTION)
     name, argv = "".join(argv[at + 1 : at + 2]), argv[:at] + argv[at + 2 :]
-    config_file = CONFIGS / f"{name}.yaml" if (CONFIGS / f"{name}.yaml").is_file() else Path(name)
-    if not config_file.is_file():
-        names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-        raise ValueError(f"{OPTION} {name} is neither a file nor one of {names}.")
+    config_file = file_or_shipped("accelerate_configs", name, OPTION)
     try:
         load_config_from_file(str(config_file))
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:

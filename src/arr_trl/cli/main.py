@@ -10,6 +10,9 @@ from ..version import __version__
 
 # name of the command, which is also its module, `-` as `_`: what it does
 COMMANDS = {
+    "quickstart": "Train, measure and release a small model in minutes on a CPU, without a download.",
+    "init": "Begin a project: settings, a rubric, prompts and four commands, for a family with a recipe.",
+    "doctor": "Say what a run would founder on, what the judge replies, and whether it fits, before it costs.",
     "rpo": "Train a LoRA adapter with Rubric Policy Optimization, evaluate it and write a release.",
     "grpo": "Train a LoRA adapter with Flow-GRPO or another loss on noisy steps with groups of candidates.",
     "nft": "Train a LoRA adapter with DiffusionNFT or another loss on noised finished pictures.",

@@ -193,7 +193,7 @@ def _for_the_editor(args: RichArguments) -> RichArguments:
 
 def _check_editor(args: RichArguments) -> None:
     from ..policies import policy_class_of
-    from .arguments import place_of
+    from ..shipped import place_of
 
     if args.edit_model is None and not policy_class_of(place_of(args.model)).editing:
         raise ValueError(

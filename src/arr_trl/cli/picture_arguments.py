@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT, place_of
+from ..shipped import place_of
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT
 
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def load_pipeline_of(args: PictureArguments) -> "FlowPolicy":
     dtype = read_dtype(args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
     names = ("max_sequence_length", "condition_size", "negative_prompt")
     policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return load_policy(place_of(args.model), {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)
+    return load_policy(args.model, {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)
 
 
 def settings_of(args: PictureArguments, policy: "FlowPolicy", **others: Any) -> "InferenceSettings":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils import logging as transformers_logging
 
 from ..folders import check_writable
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, place_of
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, with_config_files
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 from .run_file import save_run, what_next
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
@@ -72,7 +72,9 @@ def train(
             description=description,
             epilog=LAUNCH_HELP,
         )
-        with_accelerator = use_what_is_there(parser, argv)
+        with explained():
+            argv = with_config_files(argv)
+        with_accelerator = let_it_be_on_the_cpu(parser, argv)
         if OPTION in argv:
             with explained():
                 argv, of_launcher = split_options(parser, argv)
@@ -89,7 +91,7 @@ def train(
             rewards = load_rewards(script_args, training_args)
             datasets = load_datasets(script_args, training_args)
             trainer = trainer_class(
-                model=place_of(script_args.model_name_or_path),
+                model=script_args.model_name_or_path,
                 args=training_args,
                 peft_config=lora_config(script_args, training_args),
                 **rewards,
@@ -144,7 +146,7 @@ def train(
     return 0 if failure is None else 1
 
 
-def use_what_is_there(parser: "TrlParser", argv: list[str]) -> bool:
+def let_it_be_on_the_cpu(parser: "TrlParser", argv: list[str]) -> bool:
     """
     Let a run be on the CPU, in float32, where there is nothing else and it says nothing of both: transformers would answer
     every mistake in the input with what is missing.

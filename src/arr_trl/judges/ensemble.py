@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
 from .preset import Preset
+from .rehearsal import Rehearsal
 from .reward import JudgeReward, verdict_rewards
 from .row import JudgeRow
 from .scores import score_verdict, z_scores
@@ -105,6 +106,9 @@ class EnsembleJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         for judge in self.judges:
             judge.check_for(num_candidates, num_sources)
+
+    def rehearse(self, row: JudgeRow) -> list[Rehearsal]:
+        return [said for judge in self.judges for said in judge.rehearse(row)]
 
     @property
     def sleeps(self) -> bool:

@@ -1,8 +1,12 @@
-"""One question before a run, in the shape of those to come: what it would founder on is met while nothing is lost."""
+"""
+Questions before a run, in the shape of those to come: what it would founder on is met while nothing is lost. `check` asks for
+a sign of life with as many pictures as there will be, one token long; a rehearsal asks one real question and reads the reply.
+"""
 
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -11,6 +15,7 @@ from ..chat import ChatModel, ChatReply, ChatRequest
 from .parsing import ReplyError
 
 
+_SHOWN = 600  # characters of a reply
 _SIZE = (64, 64)  # the least that vision encoders take
 USUAL_MASS = 0.5  # a model that follows the question answers with a choice more often than not
 
@@ -18,6 +23,41 @@ USUAL_MASS = 0.5  # a model that follows the question answers with a choice more
 def tiny_pictures(count: int) -> list[Image.Image]:
     """Pictures that differ, and that cost next to nothing to send and to look at."""
     return [Image.new("RGB", _SIZE, (220, 60 * i % 256, 40)) for i in range(count)]
+
+
+def flat_pictures(height: int, width: int) -> tuple[Image.Image, Image.Image]:
+    """Two pictures of one color each, in the size of those that will be judged."""
+    return tuple(Image.new("RGB", (width, height), color) for color in ((220, 40, 40), (40, 60, 220)))
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """
+    What came of one real question before a run, of which no store and no count keeps anything.
+
+    Args:
+        model (`str`): who was asked.
+        failure (`str`, *optional*): why there is no verdict; `None` where there is one.
+        reply (`str`, *optional*): what it said last; `None` where nothing came.
+        calls (`int`): requests, a second try and criteria for the prompt among them.
+        tokens (`int`): tokens in and out.
+        seconds (`float`): seconds until the answer.
+    """
+
+    model: str
+    failure: str | None
+    reply: str | None
+    calls: int
+    tokens: int
+    seconds: float
+
+    def __str__(self) -> str:
+        shown = self.reply is not None and self.reply not in (self.failure or "")
+        said = f" It said: {self.reply[:_SHOWN]!r}{' …' * (len(self.reply) > _SHOWN)}" if shown else ""
+        cost = f"{self.calls} request{'s' * (self.calls != 1)}, {self.tokens} tokens, {self.seconds:.1f} s"
+        if self.failure is None:
+            return f"{self.model} answered ({cost}).{said}"
+        return f"{self.model} gave no verdict ({cost}): {self.failure}{said}"
 
 
 def check_reply(

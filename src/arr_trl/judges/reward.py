@@ -15,6 +15,7 @@ from ..rewards.failures import FailureWindow
 from ..rubrics import Rubric
 from .mean import MeanOf
 from .preset import Preset
+from .rehearsal import Rehearsal
 from .row import JudgeRow, judge_rows
 from .stats import JudgeStats
 from .verdict import Verdict
@@ -78,6 +79,19 @@ class JudgeReward(ABC):
             num_sources (`int`, *optional*): pictures that were edited; unset, what the rubric needs.
         """
         self.check()
+
+    def rehearse(self, row: JudgeRow) -> list[Rehearsal]:
+        """
+        Ask one real question, in one order, as the judge will ask, and read the reply; of it nothing is kept, and no count
+        of the judge's has it. A judge that asks no chat model does nothing.
+
+        Args:
+            row ([`JudgeRow`]): what to ask about, such as two flat pictures.
+
+        Returns:
+            `list[Rehearsal]`: what came of it, for each chat model that was asked.
+        """
+        return []
 
     @property
     def rubrics(self) -> list[Rubric]:

@@ -18,7 +18,7 @@ def resolve_rubric(rubric: Rubric | str | Path) -> Rubric | None:
 
     Args:
         rubric ([`Rubric`] or `str` or `Path`):
-            A rubric, a JSON file, a text file in the form `Rubric 1:` / `Theme: ...` / `- Tip: ...`, a Markdown file as
+            A rubric, a JSON file, the name of one that ships with the package (`"tiny_scenes"`), a text file in the form `Rubric 1:` / `Theme: ...` / `- Tip: ...`, a Markdown file as
             `arr-trl rubric show` writes it, a repository on the Hub (`"user/name"`, its `rubric.json`), or `"auto"`. A
             file wins over a repository of the same name.
 

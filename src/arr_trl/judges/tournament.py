@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ..rubrics import Rubric
 from .aggregate import best, mean_ranks
 from .preset import Preset
+from .rehearsal import Rehearsal
 from .reward import JudgeReward
 from .row import JudgeRow
 from .stats import JudgeStats
@@ -86,6 +87,9 @@ class TournamentJudge(JudgeReward):
     def check_for(self, num_candidates: int, num_sources: int | None = None) -> None:
         self._pairs_of("", num_candidates)
         self.judge.check_for(2, num_sources)
+
+    def rehearse(self, row: JudgeRow) -> list[Rehearsal]:
+        return self.judge.rehearse(row)
 
     @property
     def sleeps(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from ..data import check_source
+from ..shipped import check_sizes_of_shipped, place_of
 from .base import FlowPolicy
 from .files import file_kwargs
 from .flux import FluxPolicy
@@ -104,7 +105,7 @@ def load_policy(
     arguments, its components and its scheduler are checked from the configuration files before any weights are read.
 
     Args:
-        model (`str`): model id or local folder.
+        model (`str`): model id or local folder, or the name of one that ships, `"tiny_scenes"` or `"tiny_scenes_edit"`.
         sizes (`dict[str, int]`): heights and widths of pictures in pixels, by the names of their settings.
         policy_kwargs (`dict[str, Any]`, *optional*): arguments of the policy, such as `max_sequence_length`.
         init_kwargs: arguments of the pipeline's `from_pretrained`.
@@ -116,11 +117,13 @@ def load_policy(
             when there is no pipeline at `model`, it cannot make pictures of these sizes, the family or `from_pretrained`
             has no such argument, a component is missing, or its scheduler's steps are not Euler's.
     """
+    model = place_of(model)
     policy_class = policy_class_of(model, **init_kwargs)
     _check_arguments(policy_class, policy_kwargs or {})
     init_kwargs = check_files(model, policy_class, init_kwargs)
     vae_config = AutoencoderKL.load_config(model, subfolder="vae", **file_kwargs(init_kwargs))
     policy_class.check_sizes(sizes, policy_class.size_multiple_of(vae_config))
+    check_sizes_of_shipped(model, sizes)
     pipeline = policy_class.load_pipeline(model, **init_kwargs)
     pipeline.set_progress_bar_config(disable=True)
     return policy_class(pipeline, **policy_kwargs or {})

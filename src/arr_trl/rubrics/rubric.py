@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..folders import replacing
+from ..shipped import find, names
 from ..text_files import read_json, read_text
 from ..version import __version__
 from .criterion import Criterion
@@ -73,15 +74,19 @@ class Rubric(BaseModel):
     @classmethod
     def load(cls, path: str | Path) -> "Rubric":
         """
-        Read a rubric from a JSON file.
+        Read a rubric from a JSON file, or one that ships with the package by its name, such as `"tiny_scenes"`.
 
         Raises:
             `FileNotFoundError`: when there is no such file.
             `ValueError`: when the file is not JSON, has a key twice, or is not a rubric; the message names the field.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no rubric file at {path}; check the path given as `rubric`.")
+        given = Path(path)
+        path = given if given.is_file() else find("rubrics", str(path))
+        if path is None:
+            raise FileNotFoundError(
+                f"There is no rubric file at {given}; check the path given as `rubric`, or name one that ships with the "
+                f"package: {', '.join(names('rubrics'))}."
+            )
         text = read_text(path)
         try:
             data = read_json(text)

@@ -23,11 +23,12 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from ..image_only_processor import ImageOnlyProcessor
 from ..policies.qwen_image_edit import QwenImageEditPolicy
 from ..sampling import denoise
+from ..shipped import place_of
 from .edits import all_instructions
 from .scenes import SIZE
 
 
-EDIT_BASE_MODEL = Path(__file__).parent / "tiny-qwen-edit"
+EDIT_BASE_MODEL = Path(place_of("tiny_scenes_edit"))
 # Side of the sources in pixels; the pipeline's own is 1024.
 CONDITION_SIZE = SIZE
 

@@ -9,10 +9,11 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from ..shipped import place_of
 from .scenes import COLORS, RELATIONS, SHAPES
 
 
-BASE_MODEL = Path(__file__).parent / "tiny-flux"
+BASE_MODEL = Path(place_of("tiny_scenes"))
 # Captions have at most nine tokens. FLUX does not mask padding, so this length is part of the model: pass it as
 # `max_sequence_length` wherever the pipeline is called.
 MAX_SEQUENCE_LENGTH = 12

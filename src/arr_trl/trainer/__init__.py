@@ -13,6 +13,7 @@ from .flow_trainer import FlowTrainer
 from .group_advantages_config import GroupAdvantagesConfig
 from .online_config import OnlineConfig
 from .online_trainer import OnlineTrainer
+from .recipes import lora_from_recipe
 from .rpo_config import RPOConfig
 from .rpo_trainer import RPOTrainer
 from .trajectory_config import TrajectoryConfig
@@ -40,4 +41,5 @@ __all__ = [
     "TrainingInterrupted",
     "TrajectoryConfig",
     "TrajectoryTrainer",
+    "lora_from_recipe",
 ]

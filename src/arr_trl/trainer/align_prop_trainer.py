@@ -20,7 +20,7 @@ from ..sampling import Velocity, decode_one_by_one, denoise, denoise_with_gradie
 from .align_prop_config import AlignPropConfig
 from .buffer import prompt_generators, random_at
 from .checks import check_judges_and_scorers, check_rewards_have_gradients
-from .cost import backprop_forwards, describe_backprop
+from .cost import backprop_forwards, describe_backprop, passes_of_a_step
 from .flow_trainer import FlowTrainer
 from .frozen_adapters import use_frozen_copy
 from .prompt_batches import PromptBatches
@@ -104,8 +104,7 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         return describe_backprop(self.args, backprop_forwards(self.args, guided), self.accelerator.num_processes)
 
     def passes_per_step(self) -> float:
-        costs = [cost.total for cost in backprop_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))]
-        return sum(costs) / len(costs)
+        return passes_of_a_step(self.args, self.policy.uses_cfg(self.args.guidance_scale))
 
     # Data: a batch is what one micro-step draws, and an epoch is whole optimizer steps
 

@@ -28,6 +28,7 @@ from .align_prop_config import AlignPropConfig
 from .flow_config import FlowConfig
 from .inherited import check_inherited
 from .online_config import OnlineConfig
+from .rehearse import check_rehearsal
 from .trainable import Model
 
 
@@ -119,7 +120,10 @@ def check_judges_and_scorers(
                 func.check_first_row(dataset)
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
-            func.check_for(candidates, _num_sources(train_dataset))
+            num_sources = num_sources_of(train_dataset)
+            func.check_for(candidates, num_sources)
+            if args.rehearse_judge and args.process_index == 0:
+                check_rehearsal(func, args, train_dataset, num_sources or 0)
         elif isinstance(func, Scorer):
             func.check()
 
@@ -159,7 +163,7 @@ def check_rewards_have_gradients(
         )
 
 
-def _num_sources(dataset: Dataset | IterableDataset) -> int | None:
+def num_sources_of(dataset: Dataset | IterableDataset) -> int | None:
     """How many pictures the first row edits; `None` where rows edit none."""
     if SOURCE_COLUMN not in (dataset.column_names or next(iter(dataset))):
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..policies import FlowPolicy
 from .align_prop_config import AlignPropConfig
 from .diffusion_nft_config import DiffusionNFTConfig
+from .flow_config import FlowConfig
 from .online_config import OnlineConfig
 from .trajectory_config import TrajectoryConfig
 
@@ -117,6 +118,27 @@ def backprop_forwards(args: AlignPropConfig, guided: bool = False) -> list[Forwa
         for without, trained in without_and_with
     }
     return sorted(costs, key=lambda cost: cost.total)
+
+
+def passes_of_a_step(args: FlowConfig, guided: bool) -> float:
+    """
+    Forwards and backwards of the transformer for an optimizer step on one device, one for each picture; the mean where they
+    differ.
+
+    Args:
+        args ([`FlowConfig`]): the configuration of any trainer here.
+        guided (`bool`): whether guidance has a second branch.
+    """
+    if isinstance(args, AlignPropConfig):
+        costs = backprop_forwards(args, guided)
+    elif isinstance(args, TrajectoryConfig):
+        costs = window_forwards(args, guided)
+    elif isinstance(args, DiffusionNFTConfig):
+        costs = [forward_point_forwards(args, args.prompts_per_rollout, guided=guided)]
+    else:  # of both pictures of a pair: forward, backward, reference
+        return 6 * args.num_train_points * args.pairs_per_step
+    rollouts = args.gradient_accumulation_steps / args.steps_per_rollout if isinstance(args, OnlineConfig) else 1
+    return rollouts * sum(cost.total for cost in costs) / len(costs)
 
 
 def describe_backprop(args: AlignPropConfig, forwards: Sequence[Forwards], num_processes: int) -> str:

@@ -16,6 +16,7 @@ from ..objectives import dpo_loss, rank_dpo_loss, sdpo_loss
 from ..rewards import RewardFunc
 from ..sampling import add_noise
 from .buffer import Buffer, prompt_generators
+from .cost import passes_of_a_step
 from .diffusion_dpo_config import DiffusionDPOConfig
 from .ema import released_weights
 from .evaluation import share_of
@@ -123,9 +124,7 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
         )
 
     def passes_per_step(self) -> float:
-        return (
-            6 * self.args.num_train_points * self.args.pairs_per_step
-        )  # of both pictures: forward, backward, reference
+        return passes_of_a_step(self.args, guided=False)
 
     # Data
 

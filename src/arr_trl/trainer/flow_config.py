@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from trl.trainer.base_config import _BaseConfig
@@ -11,6 +12,7 @@ from trl.trainer.base_config import _BaseConfig
 from ..adapter_names import ROOT
 from ..runtime.checkpoints import ALWAYS, ROLLOUT
 from .frozen_adapters import EMA, REFERENCE
+from .recipes import settings_of
 
 
 @dataclass
@@ -85,6 +87,9 @@ class FlowConfig(_BaseConfig):
 
         reward_weights (`list[float]`, *optional*):
             Weight of each reward function; all 1 by default.
+        rehearse_judge (`bool`, *optional*, defaults to `True`):
+            Ask every judge one real question before anything is loaded, about two flat pictures for the first prompt, and
+            stop with its reply where that cannot be read. No store and no count has it.
         eval_height (`int`, *optional*):
             Height of evaluation pictures in pixels; `height` by default. To train at half the size and
             evaluate at full size costs a quarter.
@@ -227,6 +232,10 @@ class FlowConfig(_BaseConfig):
     reward_weights: Annotated[list[float] | None, ROLLOUT] = field(
         default=None, metadata={"help": "Weight of each reward function. Unset, all 1."}
     )
+    rehearse_judge: bool = field(
+        default=True,
+        metadata={"help": "Ask every judge one real question, about two flat pictures, before anything is loaded."},
+    )
     eval_height: int | None = field(
         default=None, metadata={"help": "Height of evaluation pictures in pixels. Unset, that of the rollouts."}
     )
@@ -367,6 +376,19 @@ class FlowConfig(_BaseConfig):
                 "compile_blocks=True compiles blocks whose weights are kept in the type that they compute in. Leave it "
                 "out, or base_precision."
             )
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path, **changed: Any) -> "FlowConfig":
+        """
+        The configuration of a recipe, the name of one that ships or a YAML file, with some settings changed:
+        `RPOConfig.from_recipe("tiny_scenes_rpo", max_steps=100)`. Model, data and judge, which it may name too, are the
+        trainer's own arguments; its adapter is [`~arr_trl.trainer.lora_from_recipe`]'s.
+
+        Raises:
+            `FileNotFoundError`: when there is no such recipe.
+            `ValueError`: when it is for another trainer, or a setting cannot be.
+        """
+        return cls(**settings_of(recipe, cls.__dataclass_fields__, cls.__name__) | changed)
 
     @property
     def prompt_seed(self) -> int:

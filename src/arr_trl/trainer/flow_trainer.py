@@ -27,6 +27,7 @@ from ..runtime import ResumableTrainer
 from ..runtime.process_state import load_state, state_file
 from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
+from ..shipped import place_of
 from .base_comparison import BaseComparison
 from .buffer import Buffer, conditioning_of
 from .card import adapter_card, first_prompt
@@ -69,6 +70,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         watch_funcs: RewardFunc | list[RewardFunc] | None = None,
     ):
         args = args or self._config_class(output_dir=self._name)
+        model = place_of(model) if isinstance(model, str) else model
         self.reward_funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         self.reward_func_names = [get_callable_name(f) for f in self.reward_funcs]
         self.eval_funcs = eval_funcs if isinstance(eval_funcs, list) else [eval_funcs] if eval_funcs else []
