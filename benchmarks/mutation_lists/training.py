@@ -236,5 +236,10 @@ MUTATIONS = [
      "_add_replies(answers, list(second), questions, second, model, store, told)", "judges/test_asked_again.py"),
     ("answers of the store are not counted", "judges/questions.py", "told(len(questions) - len(to_ask))", "told(0)",
      "trainer/test_screen.py"),
+    # sheets of candidates
+    ("advantages of the next candidate on a sheet", "trainer/completions.py", 'table["advantage"][i * n + k])',
+     'table["advantage"][i * n + (k + 1) % n])', "trainer/test_tracking.py"),
+    ("rollouts are numbered from 0", "trainer/online_trainer.py", "step = self.state.global_step + 1",
+     "step = self.state.global_step", "trainer/test_logging.py"),
 ]
 # fmt: on

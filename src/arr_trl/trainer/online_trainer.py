@@ -326,7 +326,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         parts = gather_object([(shown, images, columns)])
         if not self.accelerator.is_main_process:
             return
-        step = self.state.global_step
+        step = self.state.global_step + 1  # as the screen and the logs of this step number it
         log_completions(
             Path(self.args.output_dir) / "completions",
             step,
@@ -336,6 +336,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             self.args.num_eval_samples,
             self.args.report_to,
             self.callback_handler.callbacks,
+            self.reward_func_names,
         )
         if self._completions_repo is not None:
             self._completions_repo.add(f"step_{step:06d}.parquet")
