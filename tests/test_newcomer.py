@@ -35,7 +35,7 @@ def test_from_an_empty_folder_to_the_hub(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         pushed = hub.model("user/my-adapter").files
 
-    assert "One rollout: 8 prompts × 2 candidates" in done.stdout
+    assert "8 prompts × 2 candidates" in done.stdout
     assert "step 4/4: win rate" in done.stdout
     evaluation = Evaluation.load(project / "evaluation" / "results.json")
     assert evaluation.comparisons[0]["pairs"] == 6

@@ -247,7 +247,7 @@ def test_candidates_become_a_dataset_on_the_hub(tmp_path, hub, client, base):
     repo = hub.repos["dataset", "user/completions"]
     assert repo.private
     assert set(repo.files) == {
-        ".gitattributes", "README.md", "ARR-one/step_000000.parquet", "ARR-one/step_000001.parquet",
+        ".gitattributes", "README.md", "ARR-one/step_000001.parquet", "ARR-one/step_000002.parquet",
     }  # fmt: skip
     columns, rows = client.run(READ, repo="user/completions")
     assert {"rubric_judge", "brightness", "advantage", "judge_reason"} <= set(columns)

@@ -233,5 +233,23 @@ MUTATIONS = [
      "trainer/test_canary.py"),
     ("a judge that sleeps asked while candidates are drawn", "trainer/online_trainer.py", " if not judge.sleeps}", "}",
      "trainer/test_sleeping_judge.py"),
+    # screen
+    ("what is through stands before what goes on", "trainer/screen.py", "if part[1] < part[2] or n == len(counts) - 1",
+     "if True", "trainer/test_screen.py"),
+    ("time left runs out during an evaluation", "trainer/screen.py", "min(time.monotonic() - self._ended, each)",
+     "time.monotonic() - self._ended", "trainer/test_screen.py"),
+    ("a step takes what its evaluations take", "trainer/screen.py", "return self._in_steps / self.done",
+     "return (self._ended - self._began) / self.done", "trainer/test_screen.py"),
+    ("numbers run over the edge of the terminal", "trainer/screen.py", "> width:", "> 999:", "trainer/test_screen.py"),
+    ("second replies count as questions", "judges/questions.py",
+     "_add_replies(answers, list(second), questions, second, model, store)",
+     "_add_replies(answers, list(second), questions, second, model, store, told)", "judges/test_asked_again.py"),
+    ("answers of the store are not counted", "judges/questions.py", "told(len(questions) - len(to_ask))", "told(0)",
+     "trainer/test_screen.py"),
+    # sheets of candidates
+    ("advantages of the next candidate on a sheet", "trainer/completions.py", 'table["advantage"][i * n + k])',
+     'table["advantage"][i * n + (k + 1) % n])', "trainer/test_tracking.py"),
+    ("rollouts are numbered from 0", "trainer/online_trainer.py", "step = self.state.global_step + 1",
+     "step = self.state.global_step", "trainer/test_logging.py"),
 ]
 # fmt: on

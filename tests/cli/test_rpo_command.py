@@ -36,7 +36,7 @@ def test_one_command_trains_measures_and_writes_a_release(tmp_path, capsys):
     assert f"arr-trl evaluate --run {tmp_path}" in shown
     assert "all criteria" in shown
     assert "win rate" in shown
-    assert "One rollout: 2 prompts × 2 candidates = 4 images" in shown
+    assert "2 prompts × 2 candidates = 4 images" in shown
     assert "With 1 thread a step takes about " in shown
 
 

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from arr_trl.evaluation import save_samples
-from arr_trl.evaluation.grid import _wrapped
+from arr_trl.evaluation.grid import _BEST, _wrapped
 
 
 RED, BLUE, GREEN = ((200, 0, 0), (0, 0, 200), (0, 200, 0))
@@ -46,6 +46,20 @@ def test_long_and_foreign_prompts_stay_inside_the_sheet_and_the_number_is_limite
     assert colors_of(tmp_path / "samples.png")[RED] == 6 * 2 * 160 * 160
     assert image.width == 2 * (2 * 160 + 6) + 3 * 24
     assert image.height < 3 * 260
+
+
+def test_the_best_is_framed_and_what_is_said_stands_below_it(tmp_path):
+    pictures = {"a": [plain(RED)] * 2, "b": [plain(BLUE)] * 2}
+    save_samples(tmp_path / "plain.png", ["x", "y"], pictures)
+    said = {"captions": {"a": ["one\ntwo", ""], "b": ["", ""]}, "best": ["b", None], "remarks": ["", "z " * 500]}
+    save_samples(tmp_path / "said.png", ["x", "y"], pictures, **said)
+    without, colors = colors_of(tmp_path / "plain.png"), colors_of(tmp_path / "said.png")
+    frame = 4 * 3 * 160 - 4 * 3 * 3
+    assert colors[RED] == without[RED]
+    assert colors[BLUE] == without[BLUE] - frame
+    assert colors[_BEST] >= frame
+    below = Image.open(tmp_path / "said.png").height - Image.open(tmp_path / "plain.png").height
+    assert below == 6 + 3 * 18  # three lines of a remark, two of a caption
 
 
 def test_a_picture_for_every_prompt_is_asked_for(tmp_path):

@@ -30,6 +30,7 @@ def test_a_server_that_was_mended_is_asked_again_by_the_next_run(judge_on):
     assert [verdict.failure is None for verdict in verdicts] == [True, False, False]
     assert first.compare(ROWS) == verdicts  # this run keeps to what it got
     assert len(broken.requests) == 5
+    assert first.answered == 2 * len(ROWS)  # each question once in each comparison, however often it was put
     mended = Brightness()
     second = judge_on(mended)
     with pytest.warns(

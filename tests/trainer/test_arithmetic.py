@@ -99,7 +99,7 @@ def test_second_branch_of_guidance_counts_where_it_is_used(tmp_path, cfg):
     window = draw_window(trainer.args, random_at(trainer.args.seed, 0))
     expected = rollout_forwards(trainer.args, prompts=2, window_start=window.start, guided=True)
     assert trainer.transformer_forwards + sum(backwards) == expected.total
-    assert "guidance (true_cfg_scale=4)" in trainer.batch_arithmetic()
+    assert "guidance        true_cfg_scale=4" in trainer.batch_arithmetic()
 
 
 def test_masked_prompts_are_sampled_and_not_trained_on(flux_pipeline, tmp_path):
@@ -220,13 +220,21 @@ def test_batch_arithmetic_is_told_in_words():
     papers = flux_recipe(share_initial_noise=False, max_steps=10)
     papers.steps_per_generation = papers.gradient_accumulation_steps = 112
     assert describe(papers, window_forwards(papers, guided=False), num_processes=1, questions_per_prompt=2) == (
-        "One rollout: 32 prompts × 2 candidates = 64 images; 7 of 8 steps trained = 448 transitions, 1 optimizer step "
-        "of 448 transitions; 58 passes of the transformer for each prompt; 64 questions to the judge, 640 in 10 "
-        "optimizer steps."
+        [
+            ("rollout", "32 prompts × 2 candidates = 64 images"),
+            ("loss", "7 of 8 steps trained = 448 transitions"),
+            ("optimizer step", "1 of 448 transitions"),
+            ("transformer", "58 passes for each prompt"),
+            ("judge", "64 questions, 640 in 10 optimizer steps"),
+        ]
     )
     window = flux_recipe(sde_window_size=2, num_iterations=2)
     assert describe(window, window_forwards(window, guided=False), num_processes=4) == (
-        "One rollout: 28 prompts × 2 candidates = 56 images, on 4 devices with 7 prompts each; 2 of 8 steps trained = "
-        "112 transitions, 2 times over, 2 optimizer steps of 112 transitions; 25 to 30 passes of the transformer for "
-        "each prompt."
+        [
+            ("rollout", "28 prompts × 2 candidates = 56 images"),
+            ("devices", "4, with 7 prompts each"),
+            ("loss", "2 of 8 steps trained = 112 transitions, 2 times over"),
+            ("optimizer steps", "2 of 112 transitions"),
+            ("transformer", "25 to 30 passes for each prompt"),
+        ]
     )

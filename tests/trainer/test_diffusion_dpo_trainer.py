@@ -389,8 +389,9 @@ def test_run_whose_preferred_pictures_get_unlikely_is_told(flux_pipeline, tmp_pa
 
 def test_batch_arithmetic_is_told_in_words(flux_pipeline, tmp_path):
     assert build(flux_pipeline, tmp_path).batch_arithmetic() == (
-        "One optimizer step: 2 pairs, each picture at 2 noise levels; 8 passes of the transformer for each pair, half of them "
-        "of the reference."
+        "optimizer step  2 pairs\n"
+        "loss            each picture at 2 noise levels\n"
+        "transformer     8 passes for each pair, half of them of the reference"
     )
 
 

@@ -131,8 +131,11 @@ def test_masked_prompts_are_sampled_and_not_trained_on(flux_pipeline, tmp_path):
 
 def test_batch_arithmetic_is_told_in_words(flux_pipeline, tmp_path):
     assert build(flux_pipeline, tmp_path).batch_arithmetic() == (
-        "One rollout: 2 prompts × 3 candidates = 6 images; 2 of 4 noise levels trained = 12 points, 1 optimizer step of "
-        "12 points; 24 passes of the transformer for each prompt. 2 of 4 prompts are never seen with these settings."
+        "rollout         2 prompts × 3 candidates = 6 images\n"
+        "loss            2 of 4 noise levels trained = 12 points\n"
+        "optimizer step  1 of 12 points\n"
+        "transformer     24 passes for each prompt\n"
+        "unseen          2 of 4 prompts are never seen with these settings"
     )
 
 

@@ -21,14 +21,14 @@ def pipeline():
 @pytest.mark.parametrize(
     ("cfg", "sampled", "trained", "words"),
     [
-        ("both", 2, 2, "24 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) doubles all"),
+        ("both", 2, 2, "24 passes for each prompt\nguidance        true_cfg_scale=4 doubles all passes"),
         (
             "rollout",
             2,
             1,
-            "18 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) doubles those",
+            "18 passes for each prompt\nguidance        true_cfg_scale=4 doubles the passes of sampling",
         ),
-        ("off", 1, 1, "12 passes of the transformer for each prompt, where guidance (true_cfg_scale=4) waits for"),
+        ("off", 1, 1, "12 passes for each prompt\nguidance        true_cfg_scale=4 waits for evaluation"),
     ],
 )
 def test_cost_is_told_and_is_what_it_costs(pipeline, tmp_path, cfg, sampled, trained, words):

@@ -1,20 +1,16 @@
 """Each warning comes from a run that deserves it, and none from a run that does not."""
 
-import io
 import logging
-import re
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
-from transformers import TrainerControl, TrainerState
 
 from arr_trl import RPOConfig, RPOTrainer, RubricJudge
 from arr_trl.tiny_scenes import BASE_MODEL, TinyScenesJudge, prompts
 from arr_trl.tiny_scenes.judge import zero_shot_rubric
-from arr_trl.trainer.watch import HealthCallback, RichProgressCallback, clip_problem, collapse, kl_running_away
+from arr_trl.trainer.watch import HealthCallback, clip_problem, collapse, kl_running_away
 
 
 def config(folder, **changes):
@@ -185,26 +181,3 @@ def test_misspelt_metric_for_the_best_model_is_told_before_weights_are_read(tmp_
 def test_early_stopping_without_evaluations_is_refused(tmp_path):
     with pytest.raises(ValueError, match="early_stopping=2 counts evaluations"):
         config(tmp_path, early_stopping=2)
-
-
-def lines_of(console, logs, max_steps=10):
-    callback, state = RichProgressCallback(console), TrainerState(max_steps=max_steps, global_step=3)
-    callback.on_train_begin(None, state, TrainerControl())
-    callback.on_log(None, state, TrainerControl(), logs=logs)
-    callback.on_step_end(None, state, TrainerControl())
-    callback.on_train_end(None, state, TrainerControl())
-    return re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", console.file.getvalue())
-
-
-LOGS = {"eval_win_rate": 0.625, "policy/kl": 0.012345, "rollout/decided_rate": 0.7, "grad_norm": 1.0}
-
-
-def test_file_gets_a_line_for_each_log_with_the_numbers_that_matter():
-    written = lines_of(Console(file=io.StringIO(), width=120), LOGS)
-    assert written == "step 3/10: win rate 62.5%, decided 70%, KL 0.012\n"
-
-
-def test_terminal_shows_them_beside_the_bar():
-    written = lines_of(Console(file=io.StringIO(), width=160, force_terminal=True), LOGS)
-    assert "3/10" in written
-    assert "win rate 62.5%, decided 70%, KL 0.012" in written

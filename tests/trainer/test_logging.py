@@ -40,7 +40,7 @@ def train(tmp_path, **overrides):
 def test_logging_steps_may_be_a_share_of_the_run(tmp_path, logging_steps):
     logged, completions, _ = train(tmp_path, logging_steps=logging_steps)
     assert list(logged) == [2, 4]
-    assert completions == ["step_000000", "step_000002"]
+    assert completions == ["step_000001", "step_000003"]
 
 
 def test_divergence_without_a_penalty_is_that_of_the_step_that_is_logged(tmp_path):

@@ -341,7 +341,7 @@ def test_resumed_run_equals_the_uninterrupted_one(flux_pipeline, tmp_path, save_
 def test_candidates_are_written_when_asked_for(flux_pipeline, tmp_path):
     trainer_for(flux_pipeline, tmp_path, log_completions=True).train()
     assert [f.name for f in sorted((tmp_path / "out" / "completions").glob("*.png"))] == [
-        "step_000000.png", "step_000001.png",
+        "step_000001.png", "step_000002.png",
     ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from datasets import Dataset, load_dataset
 from forked_run import ForkedRun, build, write_prompts
 from PIL import Image
 
+from arr_trl.trainer import completions
 from arr_trl.trainer.completions import log_completions
 
 
@@ -56,8 +57,8 @@ def no_token(folder):
 def test_completions_are_written_with_pictures_rewards_and_verdicts(tmp_path):
     build(tmp_path / "out", write_prompts(tmp_path), with_verdict, max_steps=1, log_completions=True).train()
     folder = tmp_path / "out" / "completions"
-    assert (folder / "step_000000.png").is_file()
-    table = load_dataset("parquet", data_files=str(folder / "step_000000.parquet"), split="train")
+    assert (folder / "step_000001.png").is_file()
+    table = load_dataset("parquet", data_files=str(folder / "step_000001.parquet"), split="train")
     assert table.column_names == [
         "step", "prompt", "candidate", "with_verdict", "advantage", "noise_seed", "noise_draw", "judge_winner",
         "judge_reason", "image",
@@ -79,6 +80,39 @@ def test_sources_of_an_edit_stand_beside_its_candidates(tmp_path):
     assert Image.open(tmp_path / "step_000003.png").width > Image.open(alone / "step_000003.png").width
 
 
+def test_a_sheet_says_who_won_what_it_was_worth_and_why(tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(completions, "save_samples", lambda *args, **said: sheets.append(said))
+    columns = {
+        "judge": [1.0, 0.0, 0.5, 0.5, None, None],
+        "advantage": [0.55, -0.55, float("nan"), float("nan"), float("nan"), float("nan")],
+        "judge_winner": ["image 1"] * 2 + ["tie"] * 2 + ["failed"] * 2,
+        "judge_reason": ["it is nearer"] * 2 + [None] * 2 + ["The server is gone."] * 2,
+    }
+    rows = [{"prompt": prompt} for prompt in "abc"]
+    log_completions(tmp_path, 3, rows, [Image.new("RGB", (8, 8))] * 6, columns, 8, [], [], ["judge"])
+    log_completions(tmp_path, 3, rows[:1], [Image.new("RGB", (8, 8))] * 2, {"a": [1, 2], "b": [3, 4]}, 8, [], [], "ab")
+    assert sheets == [
+        {
+            "captions": {
+                "candidate 1": [
+                    "reward 1\nadvantage 0.55",
+                    "reward 0.5\nadvantage none",
+                    "reward none\nadvantage none",
+                ],
+                "candidate 2": [
+                    "reward 0\nadvantage -0.55",
+                    "reward 0.5\nadvantage none",
+                    "reward none\nadvantage none",
+                ],
+            },
+            "best": ["candidate 1", None, None],
+            "remarks": ["candidate 1 won: it is nearer", "a tie", "no verdict: The server is gone."],
+        },
+        {"captions": {"candidate 1": ["a 1\nb 3"], "candidate 2": ["a 2\nb 4"]}, "best": [None], "remarks": [""]},
+    ]
+
+
 def test_candidates_of_all_processes_are_in_one_table(tmp_path):
     files = write_prompts(tmp_path)
     settings = {"max_steps": 1, "log_completions": True, "save_strategy": "no"}
@@ -86,7 +120,7 @@ def test_candidates_of_all_processes_are_in_one_table(tmp_path):
         lambda: build(tmp_path / "out", files, **settings).train(), ranks=2, log=tmp_path / "log"
     )  # fmt: skip
     assert run.wait() == [0, 0], (tmp_path / "log").read_text()
-    path = tmp_path / "out" / "completions" / "step_000000.parquet"
+    path = tmp_path / "out" / "completions" / "step_000001.parquet"
     table = load_dataset("parquet", data_files=str(path), split="train")
     assert len(table) == 2 * 4  # two prompts of two candidates on each process
     assert len(set(table["prompt"])) == 4
@@ -106,8 +140,8 @@ def test_tensorboard_shows_pairs_and_verdicts(tmp_path):
     events.Reload()
     assert "train/rollout/decided_rate" in events.Tags()["scalars"]
     sheets = events.Images("completions/sheet")
-    assert [event.step for event in sheets] == [0, 2]  # a rollout lasts for two steps
-    first = np.asarray(Image.open(tmp_path / "out" / "completions" / "step_000000.png"))
+    assert [event.step for event in sheets] == [1, 3]  # a rollout lasts for two steps
+    first = np.asarray(Image.open(tmp_path / "out" / "completions" / "step_000001.png"))
     assert (sheets[0].height, sheets[0].width) == first.shape[:2]
     text = events.Tensors("completions/text_summary")[0].tensor_proto.string_val[0].decode()
     header, _, *rows = text.splitlines()
@@ -143,7 +177,7 @@ def test_trackio_gets_a_table_with_pictures(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / "tracked.db")) as database:
         logs = [json.loads(metrics) for (metrics,) in database.execute("SELECT metrics FROM metrics ORDER BY step")]
     tables = [entry["completions"]["_value"] for entry in logs if "completions" in entry]
-    assert [table[0]["step"] for table in tables] == [0, 2]
+    assert [table[0]["step"] for table in tables] == [1, 3]
     for table in tables:
         assert [row["judge_winner"] for row in table] == ["image 1", "image 1", "tie", "tie"]
         for row in table:

@@ -10,7 +10,7 @@ from ..folders import replacing
 
 _SMALLEST, _LARGEST = 160, 320  # pixels of a picture's longer side in the sheet
 _GAP, _MARGIN, _FONT_SIZE, _LINES = 6, 24, 14, 3
-_PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
+_PAPER, _INK, _FAINT, _BEST = (255, 255, 255), (32, 32, 32), (110, 110, 110), (0, 135, 60)
 # Pillow's own font holds ASCII only; these are looked up by name among the system's fonts for other prompts.
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf")
 
@@ -21,6 +21,9 @@ def save_samples(
     images: Mapping[str, Sequence[Image.Image | list[Image.Image]]],
     columns: int = 2,
     max_prompts: int = 16,
+    captions: Mapping[str, Sequence[str]] | None = None,
+    best: Sequence[str | None] | None = None,
+    remarks: Sequence[str] | None = None,
 ) -> None:
     """
     Write one PNG that shows the pictures of each prompt beside each other.
@@ -39,6 +42,12 @@ def save_samples(
             Prompts side by side.
         max_prompts (`int`, *optional*, defaults to `16`):
             At most this many prompts are shown, the first ones.
+        captions (`Mapping[str, Sequence[str]]`, *optional*):
+            By label what stands under the picture of each prompt, its lines as they are.
+        best (`Sequence[str]`, *optional*):
+            For each prompt the label of the picture that is framed, `None` for none.
+        remarks (`Sequence[str]`, *optional*):
+            For each prompt what stands below its pictures; of a long one the first words.
 
     Raises:
         `ValueError`: when there are no prompts, or not as many pictures as prompts.
@@ -51,7 +60,13 @@ def save_samples(
     if not prompts:
         raise ValueError("A sample sheet needs at least one prompt.")
     cells = [
-        _cell(prompt, {label: pictures[i] for label, pictures in images.items()})
+        _cell(
+            prompt,
+            {label: pictures[i] for label, pictures in images.items()},
+            {label: lines[i] for label, lines in (captions or {}).items()},
+            None if best is None else best[i],
+            "" if remarks is None else remarks[i],
+        )
         for i, prompt in enumerate(prompts[:max_prompts])
     ]
     columns = min(columns, len(cells))
@@ -71,23 +86,43 @@ def save_samples(
         sheet.save(written, format="PNG")
 
 
-def _cell(prompt: str, images: dict[str, Image.Image | list[Image.Image]]) -> Image.Image:
-    """One prompt: its text, then the labelled pictures in a row."""
+def _cell(
+    prompt: str,
+    images: dict[str, Image.Image | list[Image.Image]],
+    captions: dict[str, str],
+    best: str | None,
+    remark: str,
+) -> Image.Image:
+    """One prompt: its text, then the labelled pictures in a row, what is said of each, and of all of them."""
     font = _font_for(prompt)
     pictures = {label: side_by_side(image if isinstance(image, list) else [image]) for label, image in images.items()}
     width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
     lines = _wrapped(prompt, width, font)
     line_height = _FONT_SIZE + 4
     top = len(lines) * line_height
-    cell = Image.new("RGB", (width, top + line_height + max(p.height for p in pictures.values())), _PAPER)
+    below = top + line_height + max(picture.height for picture in pictures.values())
+    said = {label: caption.splitlines() for label, caption in captions.items()}
+    small, wide = _font_for(""), _font_for(remark)
+    remarks = _wrapped(remark, width, wide)
+    under = below + _GAP * bool(said or remarks) + line_height * max(map(len, said.values()), default=0)
+    cell = Image.new("RGB", (width, under + line_height * len(remarks)), _PAPER)
     draw = ImageDraw.Draw(cell)
     for number, line in enumerate(lines):
         draw.text((0, number * line_height), line, fill=_INK, font=font)
     x = 0
     for label, picture in pictures.items():
-        draw.text((x, top), label, fill=_FAINT, font=font)
+        color = _BEST if label == best else _FAINT
+        draw.text((x, top), label, fill=color, font=font)
         cell.paste(picture, (x, top + line_height))
+        if label == best:
+            corner = (x + picture.width - 1, top + line_height + picture.height - 1)
+            draw.rectangle((x, top + line_height, *corner), outline=_BEST, width=3)
+        for number, line in enumerate(said.get(label, [])):
+            end = _fitting(line, picture.width, small)
+            draw.text((x, below + _GAP + number * line_height), line[:end], fill=color, font=small)
         x += picture.width + _GAP
+    for number, line in enumerate(remarks):
+        draw.text((0, under + number * line_height), line, fill=_INK, font=wide)
     return cell
 
 

@@ -84,6 +84,10 @@ class EnsembleJudge(JudgeReward):
         return sum(judge.questions_per_row(num_candidates) for judge in self.judges)
 
     @property
+    def answered(self) -> int:
+        return sum(judge.answered for judge in self.judges)
+
+    @property
     def rubrics(self) -> list[Rubric]:
         return [rubric for judge in self.judges for rubric in judge.rubrics]
 

@@ -245,7 +245,7 @@ class PresetJudge(ChatJudge):
             q for of_row in asked for group in of_row for views in group for a in views for _, q, _ in a.questions
         ]
         try:
-            answers, cost = ask(questions, self.model, self.store)
+            answers, cost = ask(questions, self.model, self.store, on_answered=self._count_answers)
         except TemplateError as error:
             raise ValueError(f"A question of the preset {self.preset.name} cannot be put: {error}.") from error
         stats += cost
@@ -267,7 +267,7 @@ class PresetJudge(ChatJudge):
         if before is None:
             return [None] * len(rows), JudgeStats()
         questions = [asking.question(before, row, {"source": row.sources}, 0, None, None, pictures) for row in rows]
-        answers, stats = ask(questions, self.model, self.store)
+        answers, stats = ask(questions, self.model, self.store, on_answered=self._count_answers)
         points: list[list[dict[str, str]] | str | None] = []
         for question in questions:
             answer = answers[question.blank.key]

@@ -57,10 +57,15 @@ class Question:
 
 
 def ask(
-    questions: list[Question], model: ChatModel, store: VerdictStore, rubrics: Collection[Rubric] = ()
+    questions: list[Question],
+    model: ChatModel,
+    store: VerdictStore,
+    rubrics: Collection[Rubric] = (),
+    on_answered: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, StoredAnswer], JudgeStats]:
     """
-    Answer every question, from the store or from the model.
+    Answer every question, from the store or from the model. `on_answered` is told of how many more there is an answer, in
+    the thread that took it.
 
     Returns:
         `tuple(dict[str, StoredAnswer], JudgeStats)`: answers by key, and what was asked for them.
@@ -70,11 +75,13 @@ def ask(
     to_ask = {key: q.blank for key, q in unique.items() if key not in answers}
     to_ask |= _unanswered(answers, unique, store)
     stats = JudgeStats(stored=len(unique) - len(to_ask))
+    told = on_answered or (lambda count: None)
+    told(len(questions) - len(to_ask))
     if not to_ask:
         return answers, stats
     store.put([], rubrics)
     waiting, befores = [unique[key] for key in to_ask], list(to_ask.values())
-    for before, answer in zip(befores, _ask_model(waiting, befores, model, store), strict=True):
+    for before, answer in zip(befores, _ask_model(waiting, befores, model, store, told), strict=True):
         answers[answer.key] = answer
         stats.calls += answer.asked - before.asked
         stats.prompt_tokens += answer.prompt_tokens - before.prompt_tokens
@@ -116,12 +123,17 @@ def _unanswered(
 
 
 def _ask_model(
-    questions: list[Question], befores: list[StoredAnswer], model: ChatModel, store: VerdictStore
+    questions: list[Question],
+    befores: list[StoredAnswer],
+    model: ChatModel,
+    store: VerdictStore,
+    told: Callable[[int], None],
 ) -> list[StoredAnswer]:
     requests = [question.request() for question in questions]
     answers = list(befores)
     new = [i for i, answer in enumerate(answers) if answer.status != "invalid"]
-    _add_replies(answers, new, questions, requests, model, store)
+    told(len(answers) - len(new))  # they have one, which may be asked for once more
+    _add_replies(answers, new, questions, requests, model, store, told)
     bad = [i for i, answer in enumerate(answers) if answer.status == "invalid"]
     second = {i: questions[i].once_more(requests[i], answers[i]) for i in bad}
     second = {i: request for i, request in second.items() if request is not None}
@@ -136,8 +148,9 @@ def _add_replies(
     requests: Sequence[ChatRequest] | Mapping[int, ChatRequest],
     model: ChatModel,
     store: VerdictStore,
+    told: Callable[[int], None] | None = None,
 ) -> None:
-    """One more reply for the answers in `places`, each kept the moment it is there."""
+    """One more reply for the answers in `places`, each kept the moment it is there, and told of."""
     if not places:
         return
     missing = set(range(len(places)))
@@ -147,6 +160,8 @@ def _add_replies(
         answers[i] = _with_reply(answers[i], reply, questions[i].read)
         store.put([answers[i]])
         missing.discard(n)
+        if told is not None:
+            told(1)
 
     for n, reply in enumerate(model.complete([requests[i] for i in places], on_reply=arrived)):
         if n in missing:  # a chat model need not call back

@@ -49,6 +49,7 @@ class JudgeReward(ABC):
         self._failures = FailureWindow(max_failure_rate, failure_window)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
+        self._answered = 0
 
     @abstractmethod
     def _compare(self, rows: list[JudgeRow]) -> tuple[list[Verdict], JudgeStats]:
@@ -57,6 +58,18 @@ class JudgeReward(ABC):
     def questions_per_row(self, num_candidates: int) -> int:
         """Questions about the candidates of one row, when none is stored and none has to be repaired; 1 if not said."""
         return 1
+
+    @property
+    def answered(self) -> int:
+        """
+        Of how many questions there was an answer so far, from the store or not. It grows while a rollout is judged, and
+        stays 0 where a subclass does not count.
+        """
+        return self._answered
+
+    def _count_answers(self, count: int) -> None:
+        with self._pool_lock:
+            self._answered += count
 
     @abstractmethod
     def check(self) -> None:

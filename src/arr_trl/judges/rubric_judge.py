@@ -251,7 +251,8 @@ class RubricJudge(ChatJudge):
             for row, rubric in zip(rows, rubrics, strict=True)
         ]
         of_rubrics = {r.content_hash: r for r in rubrics if isinstance(r, Rubric)}
-        answers, cost = ask([q for questions in asked for q in questions], self.model, self.store, of_rubrics.values())
+        every = [question for questions in asked for question in questions]
+        answers, cost = ask(every, self.model, self.store, of_rubrics.values(), self._count_answers)
         verdicts = [
             self._verdict(row, rubric, questions, answers)
             for row, rubric, questions in zip(rows, rubrics, asked, strict=True)
@@ -282,7 +283,7 @@ class RubricJudge(ChatJudge):
             )
             for row in rows
         ]
-        answers, stats = ask(questions, self.model, self.store)
+        answers, stats = ask(questions, self.model, self.store, on_answered=self._count_answers)
         rubrics: list[Rubric | str] = []
         for question in questions:
             answer = answers[question.blank.key]

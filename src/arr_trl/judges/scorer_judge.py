@@ -61,6 +61,7 @@ class ScorerJudge(JudgeReward):
         started = time.perf_counter()
         scores = reward_list(self.scorer(prompts, images, **edited), self.__name__, len(images))
         stats = JudgeStats(latencies_s=[(time.perf_counter() - started) / len(images)] * len(images))
+        self._count_answers(len(rows))
         found, verdicts = iter(scores), []
         for row in rows:
             verdicts.append(score_verdict([next(found) for _ in row.images], self.tie_margin, self.__name__))

@@ -67,6 +67,10 @@ class TournamentJudge(JudgeReward):
         return len(self._pairs_of("", num_candidates)) * self.judge.questions_per_row(2)
 
     @property
+    def answered(self) -> int:
+        return self.judge.answered
+
+    @property
     def rubrics(self) -> list[Rubric]:
         return self.judge.rubrics
 

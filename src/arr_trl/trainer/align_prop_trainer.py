@@ -99,7 +99,7 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_judges_and_scorers(self.eval_reward_funcs, args, train_dataset, eval_dataset)
 
-    def batch_arithmetic(self) -> str:
+    def _arithmetic(self) -> list[tuple[str, str]]:
         guided = self.policy.uses_cfg(self.args.guidance_scale)
         return describe_backprop(self.args, backprop_forwards(self.args, guided), self.accelerator.num_processes)
 

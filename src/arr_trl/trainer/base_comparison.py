@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..runtime.memory import computing_as_released
 from .card import win_rate_by
 from .ema import released_weights
 from .evaluation import draw_rows, metrics_of, results_of, save_gallery, save_sheet, share_of
+from .screen import follow_judges
 
 
 logger = logging.getLogger(__name__)
@@ -64,13 +65,19 @@ class BaseComparison:
             failure = error
         self._stop_together(failure, "A row of another process cannot be evaluated on.")
         model = self.accelerator.unwrap_model(self.model_wrapped)
-        with model.disable_adapter():
-            base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        with released_weights(model), computing_as_released(model):
-            trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args)
-        as_trained = self._measured_as_trained(rows, places, counted, base, dataset)
 
-        rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
+        def told(first: int) -> Callable[[int], None]:
+            return lambda count: self.screen.doing("drawing for the evaluation", first + count, 2 * len(rows))
+
+        with self.screen.showing():
+            told(0)(0)
+            with model.disable_adapter():
+                base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, on_drawn=told(0))
+            with released_weights(model), computing_as_released(model):
+                trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, on_drawn=told(len(rows)))
+            as_trained = self._measured_as_trained(rows, places, counted, base, dataset)
+
+            rewards_PN, checks, logged = self._measured(rows[:counted], base[:counted], trained[:counted], dataset)
         self.evaluation = results_of(
             rewards_PN.tolist(),
             checks if self.eval_funcs else None,
@@ -193,8 +200,10 @@ class BaseComparison:
 
     def _compared(self, rows: list[dict[str, Any]], pairs: list[Image.Image]) -> torch.Tensor:
         """Rewards `[P, 2]` of base and trained, which are side by side, by the judges where there are some."""
-        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
         is_judge = torch.tensor([isinstance(func, JudgeReward) for func in self.reward_funcs])
+        judges = [func for func in self.reward_funcs if isinstance(func, JudgeReward)]
+        follow_judges(self.screen, judges, len(rows), 2)
+        rewards_NF = self._calculate_rewards(rows, pairs, num_generations=2)
         if is_judge.any():  # beside a judge, what other functions reward says nothing about its win rate
             rewards_NF[:, ~is_judge] = torch.nan
         return self._combine_rewards(rewards_NF, 2)

@@ -4,6 +4,7 @@ dataset on the Hub that `log_completions_hub_repo` names.
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,16 +43,18 @@ def log_completions(
     num_shown: int,
     report_to: Sequence[str],
     callbacks: Sequence[TrainerCallback],
+    rewards: Sequence[str] = (),
 ) -> None:
     """
-    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts; these prompts
-    also go to wandb, trackio and TensorBoard, as a table and as that sheet, where the run reports to them.
+    Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts: their candidates with
+    rewards and advantage, the winner in a frame, and what the judge said. These prompts also go to wandb, trackio and
+    TensorBoard, as a table and as that sheet, where the run reports to them.
 
     A disk that is full costs a warning and not the run.
 
     Args:
         folder (`Path`): where the files go.
-        step (`int`): optimizer step.
+        step (`int`): the first optimizer step that trains on them, the first of a run being 1.
         rows (`Sequence[dict]`):
             the `prompt` of every group of candidates, and the `source_image` if it edits one, or the list of them.
         images (`Sequence[PIL.Image.Image]`): the candidates of a row adjacent.
@@ -59,6 +62,7 @@ def log_completions(
         num_shown (`int`): rows on the sheet and in the trackers.
         report_to (`Sequence[str]`): names of the trackers.
         callbacks (`Sequence[~transformers.TrainerCallback]`): the run's callbacks; TensorBoard's holds the writer.
+        rewards (`Sequence[str]`, *optional*): the columns that are rewards.
     """
     n = len(images) // len(rows)
     table = {
@@ -78,7 +82,8 @@ def log_completions(
         pictures = {SOURCE_COLUMN: [source for source in listed for _ in range(n)], **pictures}
     sheet = folder / f"step_{step:06d}.png"
     try:
-        save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown)
+        said = _of_verdicts(table, rewards, n, min(num_shown, len(rows)))
+        save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown, **said)
         _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)
@@ -86,6 +91,27 @@ def log_completions(
     first = slice(num_shown * n)
     table = {name: values[first] for name, values in table.items()}
     _report(sheet, step, table, {name: values[first] for name, values in pictures.items()}, report_to, callbacks)
+
+
+def _of_verdicts(table: Mapping[str, Sequence[Any]], rewards: Sequence[str], n: int, prompts: int) -> dict[str, Any]:
+    """What a sheet says of the first prompts, as `save_samples` takes it."""
+    captions = {f"candidate {k + 1}": [] for k in range(n)}
+    best, remarks = [], []
+    for i in range(prompts):
+        winner = table["judge_winner"][i * n] if "judge_winner" in table else None
+        best.append(f"candidate {winner.split()[-1]}" if winner is not None and winner.startswith("image ") else None)
+        reason = table["judge_reason"][i * n] if "judge_reason" in table else None
+        said = {None: "", "tie": "a tie", "failed": "no verdict"}.get(winner, f"{best[-1]} won")
+        remarks.append(": ".join(part for part in (said, reason) if part))
+        for k in range(n):
+            of_it = [("reward" if len(rewards) == 1 else name, table[name][i * n + k]) for name in rewards]
+            of_it += [("advantage", table["advantage"][i * n + k])] if "advantage" in table else []
+            captions[f"candidate {k + 1}"].append("\n".join(f"{name} {_figure(value)}" for name, value in of_it))
+    return {"captions": captions, "best": best, "remarks": remarks}
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None or math.isnan(value) else f"{value:.3g}"
 
 
 def judged_by(judges: Sequence[JudgeReward], count: int) -> dict[str, list[str]]:

@@ -141,19 +141,21 @@ def passes_of_a_step(args: FlowConfig, guided: bool) -> float:
     return rollouts * sum(cost.total for cost in costs) / len(costs)
 
 
-def describe_backprop(args: AlignPropConfig, forwards: Sequence[Forwards], num_processes: int) -> str:
-    """What one optimizer step consists of, in words; see [`describe`]."""
+def describe_backprop(
+    args: AlignPropConfig, forwards: Sequence[Forwards], num_processes: int
+) -> list[tuple[str, str]]:
+    """What one optimizer step consists of; see [`describe`]."""
     per_device = args.per_device_train_batch_size * args.gradient_accumulation_steps
     trained, passes = (
         " to ".join(f"{count / per_device:.4g}" for count in sorted({getattr(cost, name) for cost in forwards}))
         for name in ("training", "total")
     )
-    return (
-        f"One optimizer step: {per_device * num_processes} pictures"
-        + (f", on {num_processes} devices" if num_processes > 1 else "")
-        + f", drawn {args.per_device_train_batch_size} at a time in {args.num_inference_steps} steps; {trained} passes of the "
-        f"transformer with gradient ({args.backprop_strategy!r}), {passes} in all for each picture."
-    )
+    devices = f" on {num_processes} devices" if num_processes > 1 else ""
+    return [
+        ("optimizer step", f"{per_device * num_processes} pictures{devices}"),
+        ("drawn", f"{args.per_device_train_batch_size} at a time in {args.num_inference_steps} steps"),
+        ("transformer", f"{passes} passes for each picture, {trained} with gradient ({args.backprop_strategy!r})"),
+    ]
 
 
 def branches(args: OnlineConfig, guided: bool) -> tuple[int, int]:
@@ -184,9 +186,9 @@ def describe(
     num_processes: int,
     questions_per_prompt: int = 0,
     policy: FlowPolicy | None = None,
-) -> str:
+) -> list[tuple[str, str]]:
     """
-    What one rollout and one optimizer step consist of, in words.
+    What one rollout and one optimizer step consist of, part by part, in words.
 
     Args:
         args ([`OnlineConfig`]): the configuration.
@@ -205,25 +207,35 @@ def describe(
     per_update = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
     guided = policy is not None and policy.uses_cfg(args.guidance_scale)
     costs = sorted({cost.total for cost in forwards})
-    lines = [
-        f"One rollout: {prompts} prompts × {n} candidates = {images} images"
-        + (f", on {num_processes} devices with {per_device} prompts each" if num_processes > 1 else ""),
-        f"{points} of {args.num_inference_steps} {args.points_are} = {images * points} {args.rows_are}, "
-        + (f"{args.num_iterations} times over, " if args.num_iterations > 1 else "")
-        + (f"{rollouts_per_update} rollouts for each" if rollouts_per_update > 1 else f"{updates}")
-        + f" optimizer step{'s' if updates > 1 else ''} of {per_update} {args.rows_are}",
-        f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes of the transformer for each prompt",
+    lines = [("rollout", f"{prompts} prompts × {n} candidates = {images} images")]
+    if num_processes > 1:
+        lines.append(("devices", f"{num_processes}, with {per_device} prompts each"))
+    over = f", {args.num_iterations} times over" if args.num_iterations > 1 else ""
+    lines += [
+        (
+            "loss",
+            f"{points} of {args.num_inference_steps} {args.points_are} = {images * points} {args.rows_are}{over}",
+        ),
+        (
+            f"optimizer step{'s' * (updates > 1)}",
+            (f"{rollouts_per_update} rollouts for each" if rollouts_per_update > 1 else f"{updates}")
+            + f" of {per_update} {args.rows_are}",
+        ),
+        ("transformer", f"{' to '.join(f'{cost / per_device:.4g}' for cost in costs)} passes for each prompt"),
     ]
     if guided:
-        where = {"both": "doubles all of them", "rollout": "doubles those of sampling", "off": "waits for evaluation"}
-        lines[-1] += (
-            f", where guidance ({policy.guidance_argument}={args.guidance_scale:g}) {where[args.classifier_free_guidance]}"
-        )
+        where = {
+            "both": "doubles all passes",
+            "rollout": "doubles the passes of sampling",
+            "off": "waits for evaluation",
+        }
+        told = f"{policy.guidance_argument}={args.guidance_scale:g} {where[args.classifier_free_guidance]}"
+        lines.append(("guidance", told))
     if questions_per_prompt:
         questions = prompts * questions_per_prompt
         total = ""
         if args.max_steps > 0:
             rollouts = -(-args.max_steps * rollouts_per_update // updates)
             total = f", {questions * rollouts:,} in {args.max_steps} optimizer steps"
-        lines.append(f"{questions} questions to the judge{total}")
-    return "; ".join(lines) + "."
+        lines.append(("judge", f"{questions} questions{total}"))
+    return lines

@@ -112,16 +112,16 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
                 "per_device_train_batch_size × gradient_accumulation_steps."
             )
 
-    def batch_arithmetic(self) -> str:
+    def _arithmetic(self) -> list[tuple[str, str]]:
         args, processes = self.args, self.accelerator.num_processes
         pairs = args.pairs_per_step * processes
         rows = "rankings" if args.loss_type == "rank" else "pairs"
         passes = 4 * args.num_train_points
-        return (
-            f"One optimizer step: {pairs} {rows}{f' on {processes} devices' if processes > 1 else ''}, each picture at "
-            f"{args.num_train_points} noise levels; {passes} passes of the transformer for each pair, half of them of the "
-            "reference."
-        )
+        return [
+            ("optimizer step", f"{pairs} {rows}{f' on {processes} devices' if processes > 1 else ''}"),
+            ("loss", f"each picture at {args.num_train_points} noise levels"),
+            ("transformer", f"{passes} passes for each pair, half of them of the reference"),
+        ]
 
     def passes_per_step(self) -> float:
         return passes_of_a_step(self.args, guided=False)

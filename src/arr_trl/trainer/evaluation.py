@@ -1,7 +1,7 @@
 """The comparison of the trained model with its base: who draws what, what is found in it, and what is logged."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,11 @@ def draw_rows(
     places: Sequence[int],
     args: FlowConfig,
     guidance_scale: float | None = None,
+    on_drawn: Callable[[int], None] | None = None,
 ) -> list[Image.Image]:
     """
     Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed; at the
-    `guidance_scale` of the configuration unless another is given.
+    `guidance_scale` of the configuration unless another is given. `on_drawn` is told after each batch how many there are.
     """
     scale = args.guidance_scale if guidance_scale is None else guidance_scale
     settings = InferenceSettings(
@@ -61,6 +62,8 @@ def draw_rows(
     for start in range(0, len(rows), args.per_device_eval_batch_size):
         batch = slice(start, start + args.per_device_eval_batch_size)
         images += draw(policy, model, rows[batch], [settings.seed_of(i, 0) for i in places[batch]], settings)
+        if on_drawn is not None:
+            on_drawn(len(images))
     return images
 
 

@@ -38,6 +38,7 @@ from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
 from .hacking import HackingCallback
 from .resume_settings import check_resuming, fixed_settings, identity_of
+from .screen import as_table
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
 from .watch import watch
 
@@ -164,10 +165,14 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         return
 
     def batch_arithmetic(self) -> str:
-        """What an optimizer step consists of, in words."""
+        """What an optimizer step consists of, as a small table: a line for each part, its name before it."""
+        return as_table(self._arithmetic())
+
+    def _arithmetic(self) -> list[tuple[str, str]]:
+        """The lines of [`~FlowTrainer.batch_arithmetic`]."""
         args, processes = self.args, self.accelerator.num_processes
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-        return f"One optimizer step: {rows} rows" + (f" on {processes} devices." if processes > 1 else ".")
+        return [("optimizer step", f"{rows} rows" + (f" on {processes} devices" if processes > 1 else ""))]
 
     def passes_per_step(self) -> float | None:
         """Forwards and backwards of the transformer for an optimizer step, one for each picture, where they are counted."""
@@ -284,7 +289,8 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
     def train(self, *args, **kwargs):
         self._train_started = (time.perf_counter(), self.transformer_forwards)
         self._loaded_step = None
-        output = super().train(*args, **kwargs)
+        with self.screen.showing():
+            output = super().train(*args, **kwargs)
         self._train_seconds, self._train_forwards = self._spent()
         return output
 

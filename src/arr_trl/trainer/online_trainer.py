@@ -29,6 +29,7 @@ from .flow_trainer import FlowTrainer
 from .hacking import agreement
 from .online_config import OnlineConfig
 from .prompt_batches import PromptBatches
+from .screen import follow_judges
 from .trainable import Model
 from .watch import HealthCallback
 
@@ -128,11 +129,13 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         """What a rollout on this device costs: the least and the most, where it depends on what is drawn."""
         raise NotImplementedError
 
-    def batch_arithmetic(self) -> str:
+    def _arithmetic(self) -> list[tuple[str, str]]:
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
-        unseen = 0 if self._streams() else unseen_prompts(self.args, len(self.train_dataset), self._global_prompts())
-        told = f" {unseen} of {len(self.train_dataset)} prompts are never seen with these settings." if unseen else ""
-        return describe(self.args, self._rollout_forwards(), processes, questions, self.policy) + told
+        lines = describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
+        total = 0 if self._streams() else len(self.train_dataset)
+        if unseen := unseen_prompts(self.args, total, self._global_prompts()):
+            lines.append(("unseen", f"{unseen} of {total} prompts are never seen with these settings"))
+        return lines
 
     def passes_per_step(self) -> float:
         args, of_rollout = self.args, [forwards.total for forwards in self._rollout_forwards()]
@@ -151,7 +154,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
 
     def train(self, *args, **kwargs):
         if self.accelerator.is_main_process:
-            logger.info(self.batch_arithmetic())
+            logger.info("What a step consists of:\n%s", self.batch_arithmetic())
         return super().train(*args, **kwargs)
 
     # Rollout
@@ -172,6 +175,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             else:
                 previous, self._pending = self._pending, sampled
                 self._buffered_inputs = self._masked(sampled) if previous is None else self._score(previous)
+            self.screen.training(self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -189,7 +193,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         chunk = self.args.rollout_batch_size or len(rows)
         # one that sleeps has no room on the GPU before all is drawn
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges if not judge.sleeps}
-        images, parts, decode_s, failure = [], [], 0.0, None
+        images, parts, begun, decode_s, failure = [], [], [], 0.0, None
+        self.screen.doing("drawing", 0, len(rows))
+        follow_judges(self.screen, list(judging), len(rows), n, begun)
         started = time.perf_counter()
         for start in range(0, len(rows), chunk):
             some = rows[start : start + chunk]
@@ -212,8 +218,10 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             # judges read these while the next chunk is sampled
             for judge, asked in judging.items():
                 asked.append(judge.submit(judge_rows_of(some, decoded, n)))
+                begun.append((asked[-1], len(some)))
             images += decoded
             parts.append(part)
+            self.screen.doing("drawing", start + len(some), len(rows))
         self._stop_together(failure, "What another process drew is not finite.")
         self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
         self._metrics["train"]["rollout/decode_s"].append(decode_s)
@@ -226,8 +234,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             return sampled.batches
         started = time.perf_counter()
         rows, images, failure = sampled.rows, sampled.images, None
-        if any(judge.sleeps for judge in self._judges):
+        if asleep := [judge for judge in self._judges if judge.sleeps]:
             torch.cuda.empty_cache()  # what the rollout took is for the judge
+            follow_judges(self.screen, asleep, len(rows), self.args.num_generations)
         try:
             with record_function("rollout/reward"):
                 given = rows if self._only_judges else decode_columns(rows, self.train_dataset)
@@ -317,7 +326,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
         parts = gather_object([(shown, images, columns)])
         if not self.accelerator.is_main_process:
             return
-        step = self.state.global_step
+        step = self.state.global_step + 1  # as the screen and the logs of this step number it
         log_completions(
             Path(self.args.output_dir) / "completions",
             step,
@@ -327,6 +336,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             self.args.num_eval_samples,
             self.args.report_to,
             self.callback_handler.callbacks,
+            self.reward_func_names,
         )
         if self._completions_repo is not None:
             self._completions_repo.add(f"step_{step:06d}.parquet")
