@@ -3,6 +3,11 @@
 # fmt: off
 MUTATIONS = [
     # policies
+    ("texts of different lengths share a masked batch", "policies/base.py", "if self.masks_padding else -(-mask.sum(1)",
+     "if True else -(-mask.sum(1)", "policies/test_families.py::test_attention_needs_no_mask_whatever_the_lengths"),
+    ("every network of the process gets the attention of the trained one", "runtime/attention.py",
+     "    with attention_backend(backend):\n        transformer.set", "    if True:\n        transformer.set",
+     "trainer/test_memory.py::test_attention_kernels_are_the_transformers_own_in_rollout_and_training"),
     ("guidance added to the conditional prediction", "policies/guidance.py", "return negative +",
      "return conditional +", "policies/test_families.py"),
     ("sigmas of FLUX.1 for a square", "policies/flux.py", "* (width // self.size_multiple))",

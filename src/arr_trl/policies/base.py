@@ -69,6 +69,9 @@ class FlowPolicy(ABC):
         self.cache = EncodingCache(max_cached_prompts)
         self.pictures = EncodingCache(_PICTURES)
         self._negative: Conditioning = {}
+        # Where texts differ in length: one masked batch in place of one batch for each length. For networks of which every
+        # forward brings the weights anew, and for attention that takes lengths.
+        self.masks_padding = False
         if self.distilled:
             self.default_num_inference_steps = self.distilled_num_inference_steps
             if self.cfg_off_scale is not None:
@@ -255,6 +258,13 @@ class FlowPolicy(ABC):
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
         sources = source_images(row) if self.editing else []
         return row["prompt"], *map(image_digest, sources)
+
+    def _lengths(self, mask: torch.Tensor, multiple: int = 1) -> torch.Tensor:
+        """
+        What rows that go through the network together have in common of their texts: the length, rounded up to a multiple
+        that the network pads to, or nothing where padding is masked. `mask` is `[B, L]`, the result `[B]`, on the CPU.
+        """
+        return torch.zeros(len(mask), dtype=torch.long) if self.masks_padding else -(-mask.sum(1) // multiple)
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""
