@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline, QwenImagePipeline
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups, trim
+from .encoders import last_hidden_state_alone
 from .guidance import guided
 from .latents import decode_frame, encode_frame
 from .schedule import resolution_shift, scheduler_sigmas
@@ -75,7 +76,8 @@ class QwenImagePolicy(FlowPolicy):
     def _encode_prompts(self, name: str, prompts: list[str], **kwargs: Any) -> Conditioning:
         if self.max_sequence_length is not None:
             kwargs["max_sequence_length"] = self.max_sequence_length
-        embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
+        with last_hidden_state_alone(self.pipeline.text_encoder):
+            embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
         if mask is None:  # nothing is padded
             mask = torch.ones(embeds.shape[:2])
         return {f"{name}_embeds": embeds, f"{name}_mask": mask.bool().cpu()}
