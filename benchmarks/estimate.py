@@ -18,15 +18,19 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from full_size import MODELS, TEXT_TOKENS, build_policy, conditioning_of, velocity
+from full_size import ENCODERS, MODELS, TEXT_TOKENS, build_policy, conditioning_of, in_bfloat16, velocity
 from peft import LoraConfig, get_peft_model
 from torch._subclasses import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from arr_trl.policies import FlowPolicy
+from arr_trl.policies import FlowPolicy, FluxPolicy, QwenImageEditPolicy
+from arr_trl.policies.base import decoded_together
 from arr_trl.runtime.counted import Count, attention, rms_norm
 from arr_trl.runtime.memory import compute_in_base_precision
 from arr_trl.sampling import denoise_with_gradient
+
+
+SHORT_PROMPT = 64  # tokens of an instruction with its template, beside those of its source
 
 
 def count(args: argparse.Namespace, run: Callable, *inputs) -> Count:
@@ -66,6 +70,32 @@ def decoding_with_gradient(args: argparse.Namespace, policy: FlowPolicy, checkpo
         checkpoint(decode, one, use_reentrant=False) if checkpointed else decode(one) for one in latents.split(1)
     ]
     torch.cat(pictures).sum().backward()
+
+
+def encoders_of(args: argparse.Namespace) -> list[torch.nn.Module]:
+    return [encoder.eval() for encoder in in_bfloat16(ENCODERS[args.model], "meta")]
+
+
+def encoding(args: argparse.Namespace, policy: FlowPolicy, encoders: list[torch.nn.Module]) -> None:
+    """As many rows as are encoded at a time; of an editing row the text with its source of 1024 × 1024 pixels, and both."""
+    rows = policy.encoded_together
+    if args.model == "flux":
+        for encoder, length in zip(encoders, (77, TEXT_TOKENS), strict=True):
+            encoder(torch.zeros(rows, length, dtype=torch.long, device="meta"))
+        return
+    # what reads the source before, patch by patch, is narrower and gone by then: it asks for numbers that meta has not
+    model, length = encoders[0].model, (1024 // 28) ** 2 + SHORT_PROMPT
+    embeds = torch.empty(rows, length, model.config.text_config.hidden_size, device="meta", dtype=torch.bfloat16)
+    positions = torch.zeros(3, rows, length, dtype=torch.long, device="meta")
+    model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False)
+    policy.pipeline.vae.encode(torch.empty(1, 3, 1, 1024, 1024, device="meta", dtype=torch.bfloat16))
+
+
+def decoding(args: argparse.Namespace, policy: FlowPolicy) -> None:
+    """As many pictures as are decoded at a time."""
+    rows, side = min(args.rows, decoded_together(args.size, args.size)), args.size // 8
+    frame = (1,) if args.model == "qwen-edit" else ()
+    policy.pipeline.vae.decode(torch.empty(rows, 16, *frame, side, side, device="meta", dtype=torch.bfloat16))
 
 
 def sampling_under_autocast(args: argparse.Namespace) -> Count:
@@ -118,11 +148,18 @@ def passes(args: argparse.Namespace) -> dict[str, Count]:
             counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
                 args, decoding_with_gradient, args, policy, checkpointed
             )
-        vae, side = policy.pipeline.vae, args.size // 8
-        with torch.no_grad():
-            latents = torch.empty(args.rows, 16, side, side, device="meta", dtype=torch.bfloat16)
-            counted["decoding"] = count(args, vae.decode, latents)
+    with torch.no_grad():
+        counted["encoding"] = count(args, encoding, args, policy, encoders_of(args))
+        counted["decoding"] = count(args, decoding, args, policy)
     return counted
+
+
+def rows_of(name: str, args: argparse.Namespace) -> int:
+    if name == "encoding":
+        return {"flux": FluxPolicy, "qwen-edit": QwenImageEditPolicy}[args.model].encoded_together
+    if name == "decoding":
+        return min(args.rows, decoded_together(args.size, args.size))
+    return args.training_rows if name.startswith("training") else args.rows
 
 
 def main() -> None:
@@ -146,7 +183,7 @@ def main() -> None:
     print("| pass | rows | TFLOP | ms, at least | MFU, at most | peak GB beside weights |\n|---|---|---|---|---|---|")
     figures = {}
     for name, c in counted.items():
-        rows = args.training_rows if name.startswith("training") else args.rows
+        rows = rows_of(name, args)
         # what checkpointing computes a second time is no use of the GPU
         useful = (
             counted[name.removesuffix(", checkpointing")].flops if name.endswith("layers, checkpointing") else c.flops

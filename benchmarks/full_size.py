@@ -15,6 +15,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -32,6 +33,14 @@ from diffusers import (
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    T5Config,
+    T5EncoderModel,
+)
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.policies import FlowPolicy, policy_class_of
@@ -88,19 +97,41 @@ def qwen_pipeline(transformer: QwenImageTransformer2DModel, text_tokens: int) ->
     return pipeline
 
 
+def flux_encoders() -> list[torch.nn.Module]:
+    t5 = dict(
+        d_model=4096, d_ff=10240, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu", vocab_size=32128,
+    )  # fmt: skip
+    clip = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    return [CLIPTextModel(CLIPTextConfig(**clip)), T5EncoderModel(T5Config(**t5))]
+
+
+def qwen_encoders() -> list[torch.nn.Module]:
+    text = dict(
+        hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
+        vocab_size=152064, rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    )  # fmt: skip
+    vision = dict(hidden_size=1280, out_hidden_size=3584)
+    return [Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))]
+
+
+ENCODERS = {"flux": flux_encoders, "qwen-edit": qwen_encoders}
 VARIANTS = ("batched", "one pair at a time", "compiled")
 MODELS = {"flux": (flux_transformer, flux_pipeline), "qwen-edit": (qwen_transformer, qwen_pipeline)}
 
 
-def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
-    transformer_of, pipeline_of = MODELS[args.model]
+def in_bfloat16(build: Callable, device: str):
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            pipeline = pipeline_of(transformer_of(args.blocks), args.text_tokens)
+            return build()
     finally:
         torch.set_default_dtype(default)
+
+
+def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
+    transformer_of, pipeline_of = MODELS[args.model]
+    pipeline = in_bfloat16(lambda: pipeline_of(transformer_of(args.blocks), args.text_tokens), device)
     kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
 
     class WithoutEncoders(policy_class_of(pipeline)):

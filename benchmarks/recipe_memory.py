@@ -7,7 +7,7 @@ python benchmarks/recipe_memory.py --blocks 2 4 --base_precision fp8 --offload_b
 Trains FLUX.1-dev or Qwen-Image-Edit at full size, with random weights, through `RPOTrainer` on the device that
 tests/second_device compiles, whose memory is counted as it is allocated. What is large is allocated and not computed, with
 the kernels that GPUs have for attention and RMSNorm, so that a run takes minutes and the weights no memory of the host,
-unless blocks are offloaded to it. Its numbers mean nothing; those of `torch.cuda.max_memory_allocated` should be these.
+unless blocks are offloaded to it. Encoders are counted without weights on torch's device for it. Its numbers mean nothing; those of `torch.cuda.max_memory_allocated` should be these.
 """
 
 import argparse
@@ -149,7 +149,28 @@ def train(args: argparse.Namespace) -> dict[str, float]:
         policy.decode, trainer.training_step = decoding, training
         device.reset_peak_memory_stats()
         trainer.train()
-    return peaks
+    return with_encoders(args, policy, peaks)
+
+
+def with_encoders(args: argparse.Namespace, policy: FlowPolicy, peaks: dict[str, float]) -> dict[str, float]:
+    """
+    With what encoders take, which are counted on torch's device without memory: their weights, where they stay on the card
+    in every phase, and in encoding, beside an adapter with its gradients and moments, what they compute with too.
+    """
+    encoders = estimate.encoders_of(args)
+    weights = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters()) / 1e9
+    vae = full_size.build_policy(args, "meta").pipeline.vae
+    on_meta = argparse.Namespace(pipeline=argparse.Namespace(vae=vae), encoded_together=policy.encoded_together)
+    speed = argparse.Namespace(tflops=1.0, bandwidth=1.0)
+    with torch.no_grad():
+        computing = estimate.count(speed, estimate.encoding, args, on_meta, encoders).peak_bytes / 1e9
+    adapter = (
+        sum(p.numel() * p.element_size() for p in policy.pipeline.transformer.parameters() if p.requires_grad) / 1e9
+    )
+    stays = 0.0 if args.offload_encoders else weights
+    return {"encoding": peaks["weights"] + 3 * adapter + weights + computing} | {
+        name: gb + stays for name, gb in peaks.items()
+    }
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """What every family's oracle needs: the policy's own sampling, and pictures to edit."""
 
+from unittest.mock import patch
+
 import numpy as np
 import torch
 from PIL import Image
@@ -62,3 +64,24 @@ def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generation
         log_prob = transition_log_prob(stored["next_latents"], mean[:, None], std[:, None])
         ratios.append(torch.exp(log_prob - stored["log_prob"]))
     return torch.cat(ratios).detach()
+
+
+def attention_calls(policy, rows, guidance_scale):
+    """How many calls of attention a velocity has, those with a mask, and the rows of each forward."""
+    transformer, attend = policy.pipeline.transformer, torch.nn.functional.scaled_dot_product_attention
+    masked, forwards = [], []
+
+    def count(*args, attn_mask=None, **kwargs):
+        masked.append(attn_mask is not None)
+        return attend(*args, attn_mask=attn_mask, **kwargs)
+
+    def count_forward(module, args, kwargs):
+        forwards.append(len(next(iter(kwargs.values()))))
+
+    hook = transformer.register_forward_pre_hook(count_forward, with_kwargs=True)
+    conditioning = policy.encode(rows, 48, 80)
+    latents = policy.initial_noise(len(rows), 48, 80, torch.Generator().manual_seed(0))
+    with torch.no_grad(), patch("torch.nn.functional.scaled_dot_product_attention", count):
+        velocity = policy.velocity(transformer, latents, torch.full((len(rows),), 0.5), conditioning, guidance_scale)
+    hook.remove()
+    return len(masked), sum(masked), forwards, velocity

@@ -3,6 +3,17 @@
 # fmt: off
 MUTATIONS = [
     # policies
+    ("a whole rollout is decoded at once", "policies/base.py", "in latents.split(decoded_together(height, width))",
+     "in latents.split(len(latents))", "policies/test_pictures.py"),
+    ("a whole rollout is encoded at once", "policies/cache.py", "for start in range(0, len(new), together):\n            some = new[start : start + together]",
+     "for start in new[:1]:\n            some = new", "policies/test_encoding_cache.py"),
+    ("Qwen's encoder computes all logits", "policies/encoders.py", '"logits_to_keep": 1', '"logits_to_keep": 0',
+     "policies/test_qwen_image_edit.py::test_encoder_computes_what_is_read_of_it_one_row_at_a_time"),
+    ("texts of different lengths share a masked batch", "policies/base.py", "if self.masks_padding else -(-mask.sum(1)",
+     "if True else -(-mask.sum(1)", "policies/test_families.py::test_attention_needs_no_mask_whatever_the_lengths"),
+    ("every network of the process gets the attention of the trained one", "runtime/attention.py",
+     "    with attention_backend(backend):\n        transformer.set", "    if True:\n        transformer.set",
+     "trainer/test_memory.py::test_attention_kernels_are_the_transformers_own_in_rollout_and_training"),
     ("guidance added to the conditional prediction", "policies/guidance.py", "return negative +",
      "return conditional +", "policies/test_families.py"),
     ("sigmas of FLUX.1 for a square", "policies/flux.py", "* (width // self.size_multiple))",

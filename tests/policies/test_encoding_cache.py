@@ -89,16 +89,28 @@ def test_each_row_of_a_batch_is_kept_under_its_own_key(tmp_path):
     cache.keep_on_disk(tmp_path, torch.device("cpu"))
     for keys in ("bc", "abca"):  # one of them is there, then
         found = cache.get(
-            list(keys), lambda missing, keys=keys: {"x": torch.tensor([[ord(keys[i])] for i in missing])}
+            list(keys), lambda missing, keys=keys: {"x": torch.tensor([[ord(keys[i])] for i in missing])}, 2
         )
         assert [chr(value) for value in found["x"].flatten()] == list(keys)
 
 
 def test_rows_that_leave_the_memory_leave_it_though_others_of_their_batch_stay():
     cache = EncodingCache(max_rows=1)
-    cache.get(["a", "b", "c", "d"], lambda missing: {"prompt_embeds": torch.randn(4, 3, 2)})
+    cache.get(["a", "b", "c", "d"], lambda missing: {"prompt_embeds": torch.randn(4, 3, 2)}, 4)
     (row,) = cache._rows.values()
     assert row["prompt_embeds"].untyped_storage().nbytes() == 3 * 2 * 4
+
+
+def test_new_rows_are_encoded_a_few_at_a_time():
+    asked = []
+
+    def encode(missing):
+        asked.append(missing)
+        return {"x": torch.tensor([[i] for i in missing])}
+
+    found = EncodingCache(max_rows=8).get(list("abacde"), encode, 2)
+    assert asked == [[2, 1], [3, 4], [5]]
+    assert found["x"].flatten().tolist() == [2, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])

@@ -5,7 +5,7 @@ makes. The editing families have files of their own.
 
 import pytest
 import torch
-from oracle import alone, assert_same_picture, on_policy_ratios, sample
+from oracle import alone, assert_same_picture, attention_calls, on_policy_ratios, sample
 from tiny_pipelines import build_flux, build_flux2, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -103,19 +103,33 @@ def test_a_row_is_the_same_whatever_rows_it_meets(family):
         assert torch.equal(padded, single)
 
 
-def test_classifier_free_guidance_is_one_forward_of_twice_the_rows(family):
+def test_classifier_free_guidance_is_a_second_branch(family):
     name, policy = family
-    counts = []
-    hook = policy.pipeline.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: counts.append(len(next(iter(kwargs.values())))), with_kwargs=True
-    )
-    conditioning = policy.encode(ROWS, 48, 80)
-    latents = policy.initial_noise(3, 48, 80, torch.Generator().manual_seed(0))
-    for scale in FAMILIES[name][2]:
-        policy.velocity(policy.pipeline.transformer, latents, torch.full((3,), 0.5), conditioning, scale)
-    hook.remove()
+    counts = [sum(attention_calls(policy, ROWS, scale)[2]) for scale in FAMILIES[name][2]]
     assert counts == [3, 6 if name in GUIDED else 3]
     assert [policy.uses_cfg(scale) for scale in FAMILIES[name][2]] == [False, name in GUIDED]
+
+
+def test_attention_needs_no_mask_whatever_the_lengths(family):
+    """With a mask PyTorch's attention leaves the flash kernels."""
+    name, policy = family
+    calls, masked, forwards, _ = attention_calls(policy, ROWS, FAMILIES[name][2][1])
+    assert calls > 0
+    assert masked == 0
+    # rows of one length go together: two of the prompts, or a prompt and the negative one
+    assert len(forwards) < 6
+
+
+@pytest.mark.parametrize("family", ["qwen", "z_image"], indirect=True)
+def test_padding_is_masked_where_a_forward_for_each_length_would_cost_more(family, monkeypatch):
+    name, policy = family
+    scale = FAMILIES[name][2][1]
+    *_, in_groups = attention_calls(policy, ROWS, scale)
+    monkeypatch.setattr(policy, "masks_padding", True)
+    _, masked, forwards, together = attention_calls(policy, ROWS, scale)
+    assert forwards == [6]
+    assert masked > 0
+    torch.testing.assert_close(together, in_groups, atol=1e-5, rtol=0)
 
 
 def test_gradient_reaches_the_transformer_through_both_branches(family):

@@ -149,3 +149,21 @@ def test_family_that_cannot_encode_pictures_says_what_to_write(flux_pipeline):
     assert len(policy.decode(policy.initial_noise(1, 32, 32, torch.Generator()), 32, 32)) == 1
     with pytest.raises(NotImplementedError, match=r"^Own cannot encode pictures.* define `to_latents\(pixels\)`"):
         policy.encode_pictures([picture(32, 32, 0)], 32, 32)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(256, [16]), (512, [4, 4, 4, 4]), (768, [1] * 16), (1024, [1] * 16)])
+def test_pictures_are_decoded_a_few_at_a_time_however_many_were_drawn(side, expected):
+    """64 of 1024 × 1024 at once would take a hundred gigabytes, for which no card has room beside the network."""
+    policy, asked = FluxPolicy(build_flux()), []
+
+    def to_pixels(latents, height, width):
+        asked.append(len(latents))
+        return latents[:, :1, :1, None].expand(-1, 3, 2, 2)
+
+    policy.to_pixels = to_pixels
+    shades = torch.linspace(-1, 1, 16)[:, None, None]
+    images = policy.decode(shades, side, side)
+    assert asked == expected
+    found = [image.getpixel((0, 0))[0] for image in images]
+    assert found == sorted(found)
+    assert len(set(found)) == 16

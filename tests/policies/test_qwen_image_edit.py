@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
-from oracle import alone, assert_same_picture, on_policy_ratios, picture, sample
+from oracle import alone, assert_same_picture, attention_calls, on_policy_ratios, picture, sample
 from tiny_pipelines import build_qwen_image
 
 from arr_trl.policies import QwenImageEditPlusPolicy, QwenImageEditPolicy
@@ -110,17 +110,39 @@ def test_a_row_is_the_same_whatever_rows_it_meets(policy):
         assert torch.equal(padded, single)
 
 
-def test_both_branches_of_guidance_go_through_one_forward(policy):
-    counts = []
-    hook = policy.pipeline.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: counts.append(len(kwargs["hidden_states"])), with_kwargs=True
-    )
-    latents = policy.initial_noise(1, 48, 80, torch.Generator().manual_seed(0))
-    for guidance_scale in (4.0, 1.0):
-        conditioning = policy.encode(ROWS[:1], 48, 80)
-        policy.velocity(policy.pipeline.transformer, latents, torch.tensor([0.5]), conditioning, guidance_scale)
-    hook.remove()
-    assert counts == [2, 1]
+@pytest.mark.parametrize("name", ["policy", "plus_policy"])
+def test_attention_needs_no_mask_whatever_the_lengths(request, name):
+    policy = request.getfixturevalue(name)
+    rows = [*ROWS, ROWS[0]]
+    calls, masked, forwards, in_groups = attention_calls(policy, rows, 4.0)
+    assert calls > 0
+    assert masked == 0
+    assert len(forwards) < sum(forwards) == 8  # the two that are alike go together
+    policy.masks_padding = True  # then what differs is the shape of the source alone, and branches go together
+    _, masked, forwards, together = attention_calls(policy, rows, 4.0)
+    policy.masks_padding = False
+    assert masked > 0
+    assert sorted(forwards) == [2, 2, 4]
+    torch.testing.assert_close(together, in_groups, atol=1e-5, rtol=0)
+
+
+def test_encoder_computes_what_is_read_of_it_one_row_at_a_time(policy):
+    """Logits and hidden states of all positions were 24 GB for 32 rows with sources of 1024 × 1024."""
+    encoder, seen = policy.pipeline.text_encoder, []
+    hooks = [
+        encoder.lm_head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape[:2]))),
+        encoder.model.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.append(kwargs.get("output_hidden_states", False)), with_kwargs=True
+        ),
+    ]
+    policy.cache.clear()
+    policy.encode(ROWS, 48, 80)
+    for hook in hooks:
+        hook.remove()
+    assert seen == [False, (1, 1)] * 6  # of each row the prompt and the negative one
+    # and whoever else asks it gets all that they ask for
+    asked = encoder(input_ids=torch.ones(1, 5, dtype=torch.long), output_hidden_states=True)
+    assert (asked.logits.shape[1], len(asked.hidden_states)) == (5, 3)
 
 
 def test_a_source_is_told_apart_by_its_pixels(policy):

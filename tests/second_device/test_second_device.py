@@ -67,15 +67,15 @@ def test_training_takes_place_on_the_device(figures, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_offloading_changes_no_result_and_saves_memory(figures, family):
-    assert figures[family]["small_card_against_whole"] == 0
+    # where forwards are dear these pad what they would draw in groups, which rounds otherwise
+    pads = family.startswith(("qwen", "z_image"))
+    assert figures[family]["small_card_against_whole"] <= (1e-4 if pads else 0)
     assert figures[family]["peak_small_card"] < figures[family]["peak_whole"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sampling_does_not_wait_for_the_device(figures, family):
-    # diffusers copies the padded length of the texts to the device, once for each set of shapes
-    allowed = {"qwen_image": 1, "qwen_image_edit": 2, "qwen_image_edit_plus": 2}.get(family, 0)
-    assert figures[family]["host_waits_per_step"] <= allowed
+    assert figures[family]["host_waits_per_step"] == 0
 
 
 def test_of_flux_s_57_blocks_two_are_on_the_device(figures):

@@ -9,9 +9,11 @@ from diffusers import QwenImageEditPipeline
 from optional import needs_torchao
 from safetensors.torch import load_file
 from test_editing import trainer_for as edit_trainer
-from test_rpo_trainer import adapter, config, history, trainer_for
-from tiny_pipelines import build_qwen_image
+from test_rpo_trainer import adapter, brightness, config, history, trainer_for
+from tiny_pipelines import build_qwen_image, build_sd3
 from torch.nn.parallel import DistributedDataParallel
+
+from arr_trl import RPOTrainer
 
 
 def stored_bytes(tensor):
@@ -87,6 +89,66 @@ def test_blocks_that_come_one_after_another_change_no_result(flux_pipeline, tmp_
     )  # fmt: skip
     resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
     assert all(torch.equal(whole[0][name], value) for name, value in adapter(resumed).items())
+
+
+def kernels_of_attention(monkeypatch):
+    """Which of PyTorch's kernels each call of attention may use: whether the flash one is among them."""
+    seen, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*args, **kwargs):
+        seen.append(torch.backends.cuda.flash_sdp_enabled())
+        return attend(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    return seen
+
+
+def test_attention_kernels_are_the_transformers_own_in_rollout_and_training(flux_pipeline, tmp_path, monkeypatch):
+    other = copy.deepcopy(flux_pipeline)
+    trainer = trainer_for(flux_pipeline, tmp_path, attn_backend="_native_math", max_steps=1)
+    policy, (row,) = trainer.policy, [{"prompt": "a red circle"}]
+    policy.encode(trainer.train_dataset.to_list(), 32, 32)  # encoders have kernels of their own
+    seen = kernels_of_attention(monkeypatch)
+    trainer.train()
+    assert seen
+    assert not any(seen)
+    assert history(trainer, "policy/ratio_deviation")[0] < 1e-6
+    seen.clear()
+    others = type(policy)(other, max_sequence_length=12)
+    noise = others.initial_noise(1, 32, 32, torch.Generator())
+    others.velocity(other.transformer, noise, torch.ones(1), policy.encode([row], 32, 32), 3.5)
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize(("backend", "sentence"), [
+    ("flash_attention_7", "attn_backend='flash_attention_7' cannot be used here: Backend flash_attention_7 is not"),
+    ("sage", "attn_backend='sage' has no backward"),
+])  # fmt: skip
+def test_attention_that_is_not_there_or_cannot_be_trained_is_told_before_anything_is_loaded(
+    tmp_path, backend, sentence
+):
+    with pytest.raises(ValueError, match=sentence):
+        RPOTrainer(
+            model="a/model",
+            reward_funcs=brightness,
+            args=config(tmp_path, attn_backend=backend),
+            train_dataset=Dataset.from_dict({"prompt": ["a"] * 8}),
+        )
+
+
+def test_family_that_calls_attention_itself_has_no_attn_backend(tmp_path):
+    with pytest.raises(ValueError, match="attn_backend='native' is nothing that SD3Transformer2DModel takes"):
+        trainer_for(build_sd3(), tmp_path, attn_backend="native")
+
+
+@pytest.mark.parametrize(("settings", "masks"), [
+    ({}, False),
+    ({"offload_blocks": True, "gradient_checkpointing": True}, True),  # whose every forward copies the base
+    ({"offload_blocks": True, "gradient_checkpointing": True, "attn_backend": "_native_flash"}, False),
+])  # fmt: skip
+def test_padding_is_masked_only_where_forwards_are_dear(flux_pipeline, tmp_path, settings, masks):
+    assert trainer_for(flux_pipeline, tmp_path, **settings).policy.masks_padding is masks
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [

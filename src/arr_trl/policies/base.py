@@ -19,7 +19,15 @@ from .placement import move_pipeline
 from .sources import source_images
 
 
+# Pictures of 512 × 512 that are decoded at a time: an autoencoder's activations are the largest of all, .41 GB for each in
+# bfloat16, and more at once are no faster. Of larger pictures accordingly fewer.
+_DECODED = 4
 _PICTURES = 1024  # latents of given pictures that are kept in CPU memory, .26 MB each at 512 pixels and 16 channels
+
+
+def decoded_together(height: int, width: int) -> int:
+    """How many pictures are decoded at a time, however many were drawn together."""
+    return max(1, _DECODED * 512**2 // (height * width))
 
 
 class FlowPolicy(ABC):
@@ -48,6 +56,8 @@ class FlowPolicy(ABC):
     default_guidance_scale: float = 3.5
     default_num_inference_steps: int = 30
     distilled_num_inference_steps: ClassVar[int] = 4
+    # Rows that are encoded at a time, however many a rollout has: what encoders compute with takes memory beside the network.
+    encoded_together: ClassVar[int] = 8
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
     may_lack: ClassVar[
         tuple[str, ...]
@@ -69,6 +79,9 @@ class FlowPolicy(ABC):
         self.cache = EncodingCache(max_cached_prompts)
         self.pictures = EncodingCache(_PICTURES)
         self._negative: Conditioning = {}
+        # Where texts differ in length: one masked batch in place of one batch for each length. For networks of which every
+        # forward brings the weights anew, and for attention that takes lengths.
+        self.masks_padding = False
         if self.distilled:
             self.default_num_inference_steps = self.distilled_num_inference_steps
             if self.cfg_off_scale is not None:
@@ -154,18 +167,21 @@ class FlowPolicy(ABC):
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, height: int, width: int) -> list[Image.Image]:
         """
-        Pictures of packed latents `[B, L, C]`.
+        Pictures of packed latents `[B, L, C]`, decoded a few at a time.
 
         Raises:
             `FloatingPointError`: when the autoencoder made something else of them.
         """
-        pixels = self.to_pixels(latents, height, width)
-        if not pixels.isfinite().all():
-            raise FloatingPointError(
-                f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers (NaN or "
-                "infinite). Where it is in float16, load it in bfloat16 or float32."
-            )
-        return self.pipeline.image_processor.postprocess(pixels, output_type="pil")
+        images = []
+        for some in latents.split(decoded_together(height, width)):
+            pixels = self.to_pixels(some, height, width)
+            if not pixels.isfinite().all():
+                raise FloatingPointError(
+                    f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers (NaN "
+                    "or infinite). Where it is in float16, load it in bfloat16 or float32."
+                )
+            images += self.pipeline.image_processor.postprocess(pixels, output_type="pil")
+        return images
 
     @torch.no_grad()
     def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
@@ -177,12 +193,10 @@ class FlowPolicy(ABC):
         """As [`~FlowPolicy.encode_pictures`], each distinct picture encoded once and kept, as encoded prompts are."""
 
         def encode_missing(indices: list[int]) -> Conditioning:
-            # one at a time: the autoencoder's activations are the largest of all
-            latents = [self.encode_pictures([images[i]], height, width).cpu() for i in indices]
-            return {"latents": torch.cat(latents)}
+            return {"latents": self.encode_pictures([images[i] for i in indices], height, width).cpu()}
 
         keys = [("picture", image_digest(image), height, width) for image in images]
-        return self.pictures.get(keys, encode_missing)["latents"].to(self.device)
+        return self.pictures.get(keys, encode_missing, 1)["latents"].to(self.device)
 
     @classmethod
     def check_sizes(cls, sizes: Mapping[str, int], multiple: int) -> None:
@@ -212,7 +226,8 @@ class FlowPolicy(ABC):
                 warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
             return self.encode_rows(missing, height, width)
 
-        encoded = self.cache.get([(self.cache_key(row), height, width) for row in rows], encode_missing)
+        keys = [(self.cache_key(row), height, width) for row in rows]
+        encoded = self.cache.get(keys, encode_missing, self.encoded_together)
         if self.negative_prompt is not None and not self._negative:
             self._negative = self.encode_negative()
         negative = {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in self._negative.items()}
@@ -255,6 +270,13 @@ class FlowPolicy(ABC):
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
         sources = source_images(row) if self.editing else []
         return row["prompt"], *map(image_digest, sources)
+
+    def _lengths(self, mask: torch.Tensor, multiple: int = 1) -> torch.Tensor:
+        """
+        What rows that go through the network together have in common of their texts: the length, rounded up to a multiple
+        that the network pads to, or nothing where padding is masked. `mask` is `[B, L]`, the result `[B]`, on the CPU.
+        """
+        return torch.zeros(len(mask), dtype=torch.long) if self.masks_padding else -(-mask.sum(1) // multiple)
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""

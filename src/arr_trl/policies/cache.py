@@ -45,21 +45,24 @@ class EncodingCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._device = device
 
-    def get(self, keys: list[Hashable], encode: Callable[[list[int]], Conditioning]) -> Conditioning:
+    def get(self, keys: list[Hashable], encode: Callable[[list[int]], Conditioning], together: int) -> Conditioning:
         """
         The rows of `keys` in one batch.
 
         Args:
             keys (`list[Hashable]`): one for each row; equal keys mean equal rows.
-            encode (`Callable`): encodes the rows at the indices it is given, those that are missing, each key once.
+            encode (`Callable`): encodes the rows at the indices it is given, some of those that are missing, each key once.
+            together (`int`): how many of them it is given at a time, at the most.
 
         Returns:
             `dict[str, torch.Tensor]`: `len(keys)` rows, the shorter ones padded with zeros.
         """
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows and not self._read(key)}
-        if missing:
-            encoded = encode(list(missing.values()))
-            for i, key in enumerate(missing):
+        new = list(missing)
+        for start in range(0, len(new), together):
+            some = new[start : start + together]
+            encoded = encode([missing[key] for key in some])
+            for i, key in enumerate(some):
                 # copies: a view would keep all rows that were encoded with it, after they have left
                 self._rows[key] = {name: tensor[i : i + 1].clone() for name, tensor in encoded.items()}
                 self._write(key)

@@ -1,6 +1,7 @@
 """Qwen-Image text-to-image: `QwenImagePipeline` as a policy."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from diffusers import DiffusionPipeline, QwenImagePipeline
 
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups, trim
+from .encoders import last_hidden_state_alone
 from .guidance import guided
 from .latents import decode_frame, encode_frame
 from .schedule import resolution_shift, scheduler_sigmas
@@ -16,8 +18,8 @@ from .schedule import resolution_shift, scheduler_sigmas
 
 class QwenImagePolicy(FlowPolicy):
     """
-    Qwen-Image: Qwen2.5-VL as the only encoder, masked padding, classifier-free guidance whose result is scaled back to
-    the norm of the conditional prediction.
+    Qwen-Image: Qwen2.5-VL as the only encoder, classifier-free guidance whose result is scaled back to the norm of the
+    conditional prediction. Texts of one length go through the transformer together, unmasked, as in its pipeline.
 
     Args:
         pipeline ([`~diffusers.QwenImagePipeline`]):
@@ -74,7 +76,8 @@ class QwenImagePolicy(FlowPolicy):
     def _encode_prompts(self, name: str, prompts: list[str], **kwargs: Any) -> Conditioning:
         if self.max_sequence_length is not None:
             kwargs["max_sequence_length"] = self.max_sequence_length
-        embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
+        with last_hidden_state_alone(self.pipeline.text_encoder):
+            embeds, mask = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **kwargs)
         if mask is None:  # nothing is padded
             mask = torch.ones(embeds.shape[:2])
         return {f"{name}_embeds": embeds, f"{name}_mask": mask.bool().cpu()}
@@ -101,33 +104,41 @@ class QwenImagePolicy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        def of_one_shape(latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-            # the target first, then the sources; zeros where this row has fewer of them than others
-            shapes = [(1, *shape) for shape in conditioning["shapes"][0].tolist() if shape[0]]
-            hidden_states = latents.to(self.dtype)
-            if len(shapes) > 1:
-                num_tokens = sum(height * width for _, height, width in shapes[1:])
-                hidden_states = torch.cat([hidden_states, conditioning["source_latents"][:, :num_tokens]], 1)
-            branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-            texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
-            embeds, mask = trim(**concatenate(texts))
-            predictions = model(
-                hidden_states=hidden_states.repeat(len(branches), 1, 1),
-                # the pipeline rounds the timestep, not sigma, to the network's precision
-                timestep=((sigma * 1000).to(self.dtype) / 1000).repeat(len(branches)),
-                encoder_hidden_states=embeds,
-                encoder_hidden_states_mask=mask,
-                img_shapes=[shapes] * len(embeds),
-                return_dict=False,
-            )[0][:, : latents.shape[1]].float()
-            if len(branches) == 1:
-                return predictions
-            conditional, combined = predictions[: len(latents)], guided(predictions, guidance_scale)
-            return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
+        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        pictures = {name: conditioning[name] for name in ("shapes", "source_latents") if name in conditioning}
+        texts = [{name: conditioning[f"{branch}_{name}"] for name in ("embeds", "mask")} for branch in branches]
+        # both branches as rows of their own, of which those of one shape and length go together, without a mask
+        rows = [{"latents": latents, "sigma": sigma, **pictures, **text} for text in texts]
+        given = concatenate(rows) if len(rows) > 1 else rows[0]
+        keys = torch.cat([given["shapes"].flatten(1), self._lengths(given["mask"])[:, None]], 1)
+        predictions = in_groups(
+            partial(self._of_one_shape, model), model, keys, given.pop("latents"), given.pop("sigma"), given
+        )
+        if len(branches) == 1:
+            return predictions
+        conditional, combined = predictions[: len(latents)], guided(predictions, guidance_scale)
+        return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
 
-        if not self.editing:  # there are no sources, and the target is the same for all rows
-            return of_one_shape(latents, sigma, conditioning)
-        return in_groups(of_one_shape, model, conditioning["shapes"], latents, sigma, conditioning)
+    def _of_one_shape(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """The network's predictions for rows whose pictures have the same shapes."""
+        # the target first, then the sources; zeros where this row has fewer of them than others
+        shapes = [(1, *shape) for shape in conditioning["shapes"][0].tolist() if shape[0]]
+        hidden_states = latents.to(self.dtype)
+        if len(shapes) > 1:
+            num_tokens = sum(height * width for _, height, width in shapes[1:])
+            hidden_states = torch.cat([hidden_states, conditioning["source_latents"][:, :num_tokens]], 1)
+        embeds, mask = trim(conditioning["embeds"], conditioning["mask"])
+        return model(
+            hidden_states=hidden_states,
+            # the pipeline rounds the timestep, not sigma, to the network's precision
+            timestep=(sigma * 1000).to(self.dtype) / 1000,
+            encoder_hidden_states=embeds,
+            encoder_hidden_states_mask=mask,
+            img_shapes=[shapes] * len(embeds),
+            return_dict=False,
+        )[0][:, : latents.shape[1]].float()
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         latents = self.pipeline._unpack_latents(latents, height, width, self.pipeline.vae_scale_factor)

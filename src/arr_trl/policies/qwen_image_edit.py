@@ -39,6 +39,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
 
     pipeline_class = QwenImageEditPipeline
     editing = True
+    encoded_together = 1  # over a thousand tokens each with its source: more at once are no faster
 
     def __init__(
         self,

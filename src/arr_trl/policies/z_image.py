@@ -1,13 +1,15 @@
 """Z-Image: `ZImagePipeline` as a policy."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers import ZImagePipeline
+from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate
+from .batching import Conditioning, concatenate, in_groups
 from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -104,24 +106,35 @@ class ZImagePolicy(FlowPolicy):
         guidance_scale: float,
     ) -> torch.Tensor:
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        # all rows of a batch have one size; a picture is `[16, 1, h, w]`
-        pictures = list(as_grid(latents, 1, *conditioning["size"][0].tolist()).to(self.dtype))
-        predictions = model(
-            x=pictures * len(branches),
-            t=((1000 - sigma * 1000) / 1000).repeat(len(branches)),  # time runs from noise to data
-            cap_feats=[
-                embeds[: int(mask.sum())]
-                for branch in branches
-                for embeds, mask in zip(conditioning[f"{branch}_embeds"], conditioning[f"{branch}_mask"], strict=True)
-            ],
-            return_dict=False,
-        )[0]
-        # the network predicts `x0 - ε`
-        velocity = -as_tokens(torch.stack(predictions).float())
+        texts = [{name: conditioning[f"{branch}_{name}"] for name in ("embeds", "mask")} for branch in branches]
+        # both branches as rows of their own, of which those that the network pads alike go together, without a mask
+        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
+        given = concatenate(rows) if len(rows) > 1 else rows[0]
+        keys = self._lengths(given["mask"], SEQ_MULTI_OF)
+        velocity = in_groups(
+            partial(self._of_one_length, model), model, keys[:, None], given.pop("latents"), given.pop("sigma"), given
+        )
         if len(branches) == 1:
             return velocity
         conditional, negative = velocity.chunk(2)
         return conditional + guidance_scale * (conditional - negative)
+
+    def _of_one_length(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        # all rows of a batch have one size; a picture is `[16, 1, h, w]`
+        pictures = list(as_grid(latents, 1, *conditioning["size"][0].tolist()).to(self.dtype))
+        predictions = model(
+            x=pictures,
+            t=(1000 - sigma * 1000) / 1000,  # time runs from noise to data
+            cap_feats=[
+                embeds[: int(mask.sum())]
+                for embeds, mask in zip(conditioning["embeds"], conditioning["mask"], strict=True)
+            ],
+            return_dict=False,
+        )[0]
+        # the network predicts `x0 - ε`
+        return -as_tokens(torch.stack(predictions).float())
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         factor = self.pipeline.vae_scale_factor

@@ -23,6 +23,7 @@ from ..judges import JudgeFailureError, JudgeReward
 from ..policies import FlowPolicy, check_model, policy_class_of, read_dtypes
 from ..release import check_lora_config, check_model_card
 from ..rewards import ModelScorer, Scorer, check_columns, met_criteria
+from ..runtime.attention import check_attention
 from ..runtime.sharding import uses_fsdp
 from .align_prop_config import AlignPropConfig
 from .flow_config import FlowConfig
@@ -173,11 +174,13 @@ def num_sources_of(dataset: Dataset | IterableDataset) -> int | None:
 
 def check_placement(model: Model, args: FlowConfig) -> None:
     """
-    Refuse ways to keep the base that do not go together with how the run is launched.
+    Refuse ways to keep the base, and to compute with it, that do not go together with how and where the run is launched.
 
     Raises:
         `ValueError`: with a sentence that says what to change.
     """
+    if args.attn_backend is not None:
+        check_attention(args.attn_backend)
     fsdp = uses_fsdp(args)
     if args.offload_blocks and (fsdp or args.deepspeed_plugin is not None):
         raise ValueError(

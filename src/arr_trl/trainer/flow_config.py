@@ -65,6 +65,10 @@ class FlowConfig(_BaseConfig):
         compile_blocks (`bool`, *optional*, defaults to `False`):
             Compile the blocks that the transformer repeats, with `torch.compile`. The first steps take minutes more,
             and so does the first evaluation. Goes with neither `base_precision` nor `offload_blocks`.
+        attn_backend (`str`, *optional*):
+            Attention kernels of the transformer, by the names of diffusers' dispatcher: `"flash"`, `"_flash_3"`,
+            `"flash_varlen"`, `"flash_hub"` and others, the same in rollout, training and evaluation. By default what the
+            pipeline has, PyTorch's own.
 
         > Parameters that control the pictures
 
@@ -213,6 +217,12 @@ class FlowConfig(_BaseConfig):
     compile_blocks: bool = field(
         default=False,
         metadata={"help": "Compile the blocks that the transformer repeats. The first steps take minutes more."},
+    )
+    attn_backend: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention kernels, by their names in diffusers, such as `flash`. Unset, what the pipeline has."
+        },
     )
 
     height: Annotated[int, ROLLOUT] = field(default=512, metadata={"help": "Height of the pictures in pixels."})

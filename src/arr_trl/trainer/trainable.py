@@ -10,11 +10,13 @@ from accelerate.utils import AutocastKwargs, DistributedType
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PretrainedConfig, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..chat.local import whole_weights
 from ..folders import hub_name
 from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for, read_dtypes
 from ..release import load_weights, read_adapter
+from ..runtime.attention import set_attention, takes_lengths
 from ..runtime.block_offload import BlockOffload
 from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
 from ..runtime.sharding import is_left_out, set_precision
@@ -116,6 +118,8 @@ def with_adapter(
         leave_out_of_ddp(peft_model)
     if args.offload_blocks:
         BlockOffload(transformer, args.device)
+    if args.attn_backend is not None:
+        set_attention(transformer, args.attn_backend)
     if args.compile_blocks:
         compile_blocks(transformer)
     # PEFT looks for the name where only transformers' models keep it
@@ -134,6 +138,9 @@ def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accel
         move_transformer=not accelerator.is_fsdp2,  # each block goes there when it is sharded
         keep_autoencoder=args.decodes_with_gradient,
     )
+    sharded = accelerator.is_fsdp2 or is_deepspeed_zero3_enabled()
+    brings_weights = args.attn_backend is None and (args.offload_blocks or sharded)
+    policy.masks_padding = takes_lengths(args.attn_backend) or brings_weights
     if args.prompt_cache_dir is not None:
         policy.keep_encodings(args.prompt_cache_dir)
     # DeepSpeed rounds the adapter itself
