@@ -37,6 +37,10 @@ MUTATIONS = [
      "policies/test_encoding_cache.py"),
     ("rows of a batch kept under each other's keys", "policies/cache.py", "tensor[i : i + 1].clone()",
      "tensor[-1 - i :][:1].clone()", "policies/test_encoding_cache.py"),
+    ("references of FLUX.2 drawn after in another order", "policies/flux2.py", "self._pixels(image) for image in images",
+     "self._pixels(image) for image in images[::-1]", "policies/test_references.py"),
+    ("a row with a source kept under the key of its prompt alone", "policies/base.py",
+     "cls.editing or (cls.may_edit and row", "cls.editing or (False and row", "policies/test_references.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
      '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',

@@ -15,7 +15,7 @@ from arr_trl import RPOConfig, RPOTrainer
 FAMILIES = {
     "kontext": (build_flux_kontext, {"max_sequence_length": 32, "condition_size": 64}, 2.5),
     "flux2": (build_flux2, {"max_sequence_length": 160}, 4.0),
-    "klein": (lambda: build_flux2(klein=True), {"max_sequence_length": 64}, 4.0),
+    "klein edit": (lambda: build_flux2(klein=True), {"max_sequence_length": 64}, 4.0),
     "qwen": (build_qwen_image, {}, 4.0),
     "qwen edit": (lambda: build_qwen_image(0, QwenImageEditPipeline), {"condition_size": 64}, 4.0),
     "qwen edit plus": (lambda: build_qwen_image(0, QwenImageEditPlusPipeline), {"condition_size": 64}, 4.0),
@@ -24,7 +24,7 @@ FAMILIES = {
 }
 ROWS = [
     {"prompt": "Make the circle green", "source_image": picture(64, 64, 0)},
-    {"prompt": "Remove", "source_image": picture(96, 48, 1)},
+    {"prompt": "Remove", "source_image": picture(96, 64, 1)},
 ]
 
 
@@ -35,7 +35,7 @@ def second_is_better(prompts, completions, **columns):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_adapter_moves_and_is_saved(name, tmp_path):
     build, settings, guidance_scale = FAMILIES[name]
-    editing = "edit" in name or name == "kontext"
+    editing = "edit" in name or name == "kontext"  # klein edits the rows that have a source
     rows = ROWS if editing else [{"prompt": row["prompt"]} for row in ROWS]
     trainer = RPOTrainer(
         model=build(),
@@ -75,4 +75,6 @@ def test_adapter_moves_and_is_saved(name, tmp_path):
     assert max(deviations) < 1e-5
     trainer.save_model()
     assert (trainer.adapter_folder / "pytorch_lora_weights.safetensors").is_file()
+    trainer.create_model_card()
+    assert ('image=load_image("source.png")' in (tmp_path / "README.md").read_text()) is editing
     assert trainer.transformer_forwards > 0

@@ -61,7 +61,8 @@ class BestWorst:
 
     def _block(self, rows: list[dict[str, Any]], block: int) -> list[PairOutcome]:
         outcomes = [
-            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if self.painter.policy.editing else None) for row in rows
+            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if self.painter.policy.edits(row) else None)
+            for row in rows
         ]
         n = self.config.num_candidates
         for outcome in outcomes:

@@ -2,7 +2,8 @@ from .auto import POLICIES, check_model, load_policy, policy_class_of, policy_fo
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, select
 from .flux import FluxPolicy
-from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux2 import Flux2Policy
+from .flux2_klein import Flux2KleinPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable
 from .loading import read_dtype, read_dtypes

@@ -12,7 +12,8 @@ from ..data import check_source
 from .base import FlowPolicy
 from .files import file_kwargs
 from .flux import FluxPolicy
-from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux2 import Flux2Policy
+from .flux2_klein import Flux2KleinPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable, check_hooks, check_pipeline
 from .loading import check_files
