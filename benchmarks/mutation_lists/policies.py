@@ -41,6 +41,10 @@ MUTATIONS = [
      "self._pixels(image) for image in images[::-1]", "policies/test_references.py"),
     ("a row with a source kept under the key of its prompt alone", "policies/base.py",
      "cls.editing or (cls.may_edit and row", "cls.editing or (False and row", "policies/test_references.py"),
+    ("the padding in the middle of a prompt of Krea-2 is seen", "policies/krea2.py", "row[mask][None]", "row[None]",
+     "policies/test_families.py"),
+    ("guidance of Lumina scaled along the channels", "policies/lumina2.py", "conditional.norm(dim=-1, keepdim=True)",
+     "conditional.norm(dim=1, keepdim=True)", "policies/test_families.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
      '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',

@@ -25,6 +25,8 @@ _PUBLIC = {
     "Flux2Policy": ".policies",
     "FluxKontextPolicy": ".policies",
     "FluxPolicy": ".policies",
+    "Krea2Policy": ".policies",
+    "Lumina2Policy": ".policies",
     "PresetJudge": ".judges",
     "QwenImageEditPlusPolicy": ".policies",
     "QwenImageEditPolicy": ".policies",

@@ -8,6 +8,8 @@ import torch
 from diffusers import (
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    Krea2Transformer2DModel,
+    Lumina2Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
@@ -17,6 +19,7 @@ from diffusers import (
 from oracle import picture
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from tiny_newer_pipelines import build_krea2, build_lumina2
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -30,6 +33,8 @@ from arr_trl.policies import (
     Flux2KleinPolicy,
     Flux2Policy,
     FluxPolicy,
+    Krea2Policy,
+    Lumina2Policy,
     QwenImageEditPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
@@ -49,6 +54,8 @@ from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, s
     (Flux2Policy, Flux2Transformer2DModel, 16, 8 * 12 + 48 * 1, None),
     (Flux2KleinPolicy, lambda: Flux2Transformer2DModel(num_layers=5, num_single_layers=20), 16, 5 * 12 + 20, None),
     (ZImagePolicy, ZImageTransformer2DModel, 16, 4 * (30 + 2 + 2), None),
+    (Krea2Policy, Krea2Transformer2DModel, 16, 4 * (28 + 2 + 2), None),
+    (Lumina2Policy, Lumina2Transformer2DModel, 16, 4 * (26 + 2 + 2), None),
 ])  # fmt: skip
 def test_default_targets_of_the_real_configuration(policy_class, build, rank, modules, parameters):
     with torch.device("meta"):
@@ -89,6 +96,8 @@ FAMILIES = {
     "qwen edit plus": lambda: build_qwen_image(0, QwenImageEditPlusPipeline),
     "sd3": build_sd3,
     "z_image": build_z_image,
+    "krea2": build_krea2,
+    "lumina2": build_lumina2,
 }
 
 
@@ -100,7 +109,7 @@ SLOW = ("klein", "qwen edit plus")
 def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     base = FAMILIES[name]()
     policy = policy_for(base, **({"condition_size": 64} if "edit" in name or name == "kontext" else {}))
-    conditioning = policy.encode([{"prompt": "a red circle", "source_image": picture(64, 64, 0)}], 48, 80)
+    conditioning = policy.encode([{"prompt": "a red circle", "source_image": picture(64, 64, 0)}], 32, 96)
     stock, plain = copy.deepcopy(base), copy.deepcopy(base.transformer)
 
     trained = get_peft_model(
@@ -114,7 +123,7 @@ def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     stock.load_lora_weights(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
     file, latents = (
         tmp_path / DIFFUSERS_WEIGHTS_FILE,
-        policy.initial_noise(1, 48, 80, torch.Generator().manual_seed(0)),
+        policy.initial_noise(1, 32, 96, torch.Generator().manual_seed(0)),
     )
 
     @torch.no_grad()

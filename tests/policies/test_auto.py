@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
+from tiny_newer_pipelines import build_krea2, build_lumina2
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -20,6 +21,8 @@ from arr_trl.policies import (
     Flux2Policy,
     FluxKontextPolicy,
     FluxPolicy,
+    Krea2Policy,
+    Lumina2Policy,
     QwenImageEditPlusPolicy,
     QwenImageEditPolicy,
     QwenImagePolicy,
@@ -40,6 +43,8 @@ BUILT_FOR = {
     QwenImageEditPlusPolicy: lambda: build_qwen_image(0, QwenImageEditPlusPipeline),
     StableDiffusion3Policy: build_sd3,
     ZImagePolicy: build_z_image,
+    Krea2Policy: build_krea2,
+    Lumina2Policy: build_lumina2,
 }
 
 

@@ -6,6 +6,7 @@ from datasets import Dataset
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from oracle import picture
 from peft import LoraConfig
+from tiny_newer_pipelines import build_krea2, build_lumina2
 from tiny_pipelines import build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl import RPOConfig, RPOTrainer
@@ -21,6 +22,8 @@ FAMILIES = {
     "qwen edit plus": (lambda: build_qwen_image(0, QwenImageEditPlusPipeline), {"condition_size": 64}, 4.0),
     "sd3": (build_sd3, {"max_sequence_length": 32}, 7.0),
     "z_image": (build_z_image, {}, 5.0),
+    "krea2": (build_krea2, {}, 4.5),
+    "lumina2": (build_lumina2, {}, 4.0),
 }
 ROWS = [
     {"prompt": "Make the circle green", "source_image": picture(64, 64, 0)},
@@ -42,7 +45,7 @@ def test_adapter_moves_and_is_saved(name, tmp_path):
         reward_funcs=second_is_better,
         args=RPOConfig(
             output_dir=str(tmp_path),
-            height=48,
+            height=32,
             width=64,
             num_inference_steps=3,
             sde_window_size=2,

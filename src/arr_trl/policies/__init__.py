@@ -6,7 +6,9 @@ from .flux2 import Flux2Policy
 from .flux2_klein import Flux2KleinPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable
+from .krea2 import Krea2Policy
 from .loading import read_dtype, read_dtypes
+from .lumina2 import Lumina2Policy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -21,6 +23,8 @@ __all__ = [
     "Flux2Policy",
     "FluxKontextPolicy",
     "FluxPolicy",
+    "Krea2Policy",
+    "Lumina2Policy",
     "QwenImageEditPlusPolicy",
     "QwenImageEditPolicy",
     "QwenImagePolicy",

@@ -16,7 +16,9 @@ from .flux2 import Flux2Policy
 from .flux2_klein import Flux2KleinPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable, check_hooks, check_pipeline
+from .krea2 import Krea2Policy
 from .loading import check_files
+from .lumina2 import Lumina2Policy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
@@ -33,6 +35,8 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     QwenImageEditPlusPolicy,
     StableDiffusion3Policy,
     ZImagePolicy,
+    Krea2Policy,
+    Lumina2Policy,
 )
 
 

@@ -1,0 +1,124 @@
+"""Real pipelines of the families that came after those of tiny_pipelines.py, as small, offline, with random weights."""
+
+import json
+import string
+
+import torch
+from diffusers import (
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+)
+from tiny_pipelines import QWEN_SPECIAL, WORDS, autoencoder, finished, language_model, qwen_tokenizer
+from tokenizers import Tokenizer, models, normalizers, trainers
+from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer, Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
+
+
+def qwen3_vl(tokenizer: Qwen2Tokenizer, num_layers: int) -> Qwen3VLConfig:
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in QWEN_SPECIAL}
+    text = language_model(tokenizer, num_layers)
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    return Qwen3VLConfig(
+        text_config={**text, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": text["pad_token_id"]},
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+
+
+def build_krea2(seed: int = 0, is_distilled: bool = False):
+    torch.manual_seed(seed)
+    tokenizer = qwen_tokenizer()
+    return finished(
+        Krea2Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True,
+                base_shift=0.5,
+                max_shift=1.15,
+                base_image_seq_len=256,
+                max_image_seq_len=6400,
+            ),
+            vae=AutoencoderKLQwenImage(
+                base_dim=8,
+                z_dim=4,
+                dim_mult=[1, 2, 2],
+                num_res_blocks=1,
+                temperal_downsample=[False, True],
+                latents_mean=[0.1 * i for i in range(4)],
+                latents_std=[1.0 + 0.1 * i for i in range(4)],
+            ),
+            text_encoder=Qwen3VLModel(qwen3_vl(tokenizer, 3)),
+            tokenizer=tokenizer,
+            transformer=Krea2Transformer2DModel(
+                in_channels=16,
+                num_layers=2,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=32,
+                timestep_embed_dim=16,
+                text_hidden_dim=16,
+                num_text_layers=2,
+                text_num_attention_heads=2,
+                text_num_key_value_heads=2,
+                text_intermediate_size=32,
+                num_layerwise_text_blocks=1,
+                num_refiner_text_blocks=1,
+                axes_dims_rope=(4, 6, 6),
+            ),
+            text_encoder_select_layers=(1, 3),
+            is_distilled=is_distilled,
+        )
+    )
+
+
+def gemma_tokenizer() -> GemmaTokenizer:
+    """In which the system prompt of Lumina is a handful of tokens."""
+    learned = Tokenizer(models.BPE())
+    learned.normalizer = normalizers.Replace(" ", "▁")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    alphabet = [character for character in string.printable if character != " "]
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, initial_alphabet=["▁", *alphabet], special_tokens=special, show_progress=False
+    )
+    learned.train_from_iterator([Lumina2Pipeline(*[None] * 5).system_prompt, *WORDS.split()], trainer)
+    model = json.loads(learned.to_str())["model"]
+    return GemmaTokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]])
+
+
+def build_lumina2(seed: int = 0, use_dynamic_shifting: bool = False):
+    torch.manual_seed(seed)
+    tokenizer = gemma_tokenizer()
+    return finished(
+        Lumina2Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0, use_dynamic_shifting=use_dynamic_shifting),
+            vae=autoencoder(num_levels=4, latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
+            text_encoder=Gemma2Model(Gemma2Config(**language_model(tokenizer, 3))),
+            tokenizer=tokenizer,
+            transformer=Lumina2Transformer2DModel(
+                in_channels=16,
+                hidden_size=48,
+                num_layers=2,
+                num_refiner_layers=1,
+                num_attention_heads=2,
+                num_kv_heads=1,
+                multiple_of=16,
+                axes_dim_rope=(8, 8, 8),
+                axes_lens=(300, 64, 64),
+                cap_feat_dim=16,
+            ),
+        )
+    )
