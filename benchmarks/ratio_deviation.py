@@ -17,7 +17,7 @@ from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracle import on_policy_ratios, picture
-from tiny_newer_pipelines import build_krea2, build_lumina2
+from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -41,6 +41,7 @@ FAMILIES = {
     "Qwen-Image-Edit-Plus": (lambda: build_qwen_image(0, QwenImageEditPlusPipeline), {"condition_size": 64}, 4.0),
     "SD3.5": (build_sd3, {"max_sequence_length": 64}, 7.0),
     "Z-Image": (build_z_image, {}, 5.0),
+    "Qwen-Image-2.1": (build_qwen_image_2_1, {"condition_size": 64, "negative_prompt": " "}, 4.0),
     "Krea-2": (build_krea2, {}, 4.5),
     "Lumina-Image-2.0": (build_lumina2, {}, 4.0),
 }

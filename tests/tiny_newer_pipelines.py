@@ -6,15 +6,29 @@ import string
 import torch
 from diffusers import (
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     FlowMatchEulerDiscreteScheduler,
     Krea2Pipeline,
     Krea2Transformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
 )
 from tiny_pipelines import QWEN_SPECIAL, WORDS, autoencoder, finished, language_model, qwen_tokenizer
 from tokenizers import Tokenizer, models, normalizers, trainers
-from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer, Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
+from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    Qwen2Tokenizer,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLModel,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from arr_trl.policies.processors import ImageOnlyQwen3VLProcessor
 
 
 def qwen3_vl(tokenizer: Qwen2Tokenizer, num_layers: int) -> Qwen3VLConfig:
@@ -36,6 +50,46 @@ def qwen3_vl(tokenizer: Qwen2Tokenizer, num_layers: int) -> Qwen3VLConfig:
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
+    )
+
+
+QWEN3_VL_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}{{ part.text }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}"
+)
+
+
+def build_qwen_image_2_1(seed: int = 0, sample_sigmas: list[float] | None = None):
+    torch.manual_seed(seed)
+    tokenizer = qwen_tokenizer()
+    images = Qwen2VLImageProcessorPil(patch_size=16, min_pixels=32 * 32, max_pixels=256 * 256)
+    return finished(
+        QwenImage21Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+            ),
+            vae=AutoencoderKLQwenImage21(
+                base_dim=8,
+                decoder_base_dim=8,
+                z_dim=4,
+                dim_mult=[1, 1, 1, 1, 1],
+                num_res_blocks=1,
+                latents_mean=[0.1 * i for i in range(4)],
+                latents_std=[1.0 + 0.1 * i for i in range(4)],
+            ),
+            text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl(tokenizer, 2)),
+            processor=ImageOnlyQwen3VLProcessor(images, tokenizer, chat_template=QWEN3_VL_TEMPLATE),
+            transformer=QwenImage21Transformer2DModel(
+                in_channels=4,
+                out_channels=4,
+                num_layers=2,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                context_in_dim=16,
+                axes_dims_rope=(4, 6, 6),
+            ),
+            sample_sigmas=sample_sigmas,
+        )
     )
 
 

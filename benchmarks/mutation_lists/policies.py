@@ -45,6 +45,13 @@ MUTATIONS = [
      "policies/test_families.py"),
     ("guidance of Lumina scaled along the channels", "policies/lumina2.py", "conditional.norm(dim=-1, keepdim=True)",
      "conditional.norm(dim=1, keepdim=True)", "policies/test_families.py"),
+    ("rows of Qwen-Image-2.1 padded to the longest text", "policies/qwen_image_2_1.py",
+     'keys = torch.cat([both["length"], both["shapes"].flatten(1)], 1)',
+     'both["length"] = both["length"].max().expand(len(both["length"]), 1)\n'
+     '        keys = both["shapes"].flatten(1)', "policies/test_references.py"),
+    ("a transparent picture of Qwen-Image-2.1 over black", "policies/qwen_image_2_1.py",
+     "pixels[:, :3] * opacity + (1 - opacity)", "pixels[:, :3] * opacity - (1 - opacity)",
+     "policies/test_qwen_image_2_1.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
      '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',

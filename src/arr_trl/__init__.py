@@ -28,6 +28,7 @@ _PUBLIC = {
     "Krea2Policy": ".policies",
     "Lumina2Policy": ".policies",
     "PresetJudge": ".judges",
+    "QwenImage21Policy": ".policies",
     "QwenImageEditPlusPolicy": ".policies",
     "QwenImageEditPolicy": ".policies",
     "QwenImagePolicy": ".policies",

@@ -10,6 +10,7 @@ from diffusers import (
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
     Lumina2Transformer2DModel,
+    QwenImage21Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
@@ -19,7 +20,7 @@ from diffusers import (
 from oracle import picture
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from tiny_newer_pipelines import build_krea2, build_lumina2
+from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -35,6 +36,7 @@ from arr_trl.policies import (
     FluxPolicy,
     Krea2Policy,
     Lumina2Policy,
+    QwenImage21Policy,
     QwenImageEditPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
@@ -55,6 +57,7 @@ from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, s
     (Flux2KleinPolicy, lambda: Flux2Transformer2DModel(num_layers=5, num_single_layers=20), 16, 5 * 12 + 20, None),
     (ZImagePolicy, ZImageTransformer2DModel, 16, 4 * (30 + 2 + 2), None),
     (Krea2Policy, Krea2Transformer2DModel, 16, 4 * (28 + 2 + 2), None),
+    (QwenImage21Policy, QwenImage21Transformer2DModel, 16, 4 * 32, None),
     (Lumina2Policy, Lumina2Transformer2DModel, 16, 4 * (26 + 2 + 2), None),
 ])  # fmt: skip
 def test_default_targets_of_the_real_configuration(policy_class, build, rank, modules, parameters):
@@ -98,6 +101,7 @@ FAMILIES = {
     "z_image": build_z_image,
     "krea2": build_krea2,
     "lumina2": build_lumina2,
+    "qwen 2.1 edit": build_qwen_image_2_1,
 }
 
 

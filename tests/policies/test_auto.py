@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
-from tiny_newer_pipelines import build_krea2, build_lumina2
+from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -23,6 +23,7 @@ from arr_trl.policies import (
     FluxPolicy,
     Krea2Policy,
     Lumina2Policy,
+    QwenImage21Policy,
     QwenImageEditPlusPolicy,
     QwenImageEditPolicy,
     QwenImagePolicy,
@@ -45,6 +46,7 @@ BUILT_FOR = {
     ZImagePolicy: build_z_image,
     Krea2Policy: build_krea2,
     Lumina2Policy: build_lumina2,
+    QwenImage21Policy: build_qwen_image_2_1,
 }
 
 
@@ -58,7 +60,7 @@ def save(pipeline, folder):
     pipeline.save_pretrained(folder)
     index = json.loads((folder / "model_index.json").read_text())
     if "processor" in index:
-        index["processor"] = ["transformers", "Qwen2VLProcessor"]
+        index["processor"] = ["transformers", type(pipeline.processor).__base__.__name__]
         (folder / "model_index.json").write_text(json.dumps(index))
 
 
@@ -66,7 +68,7 @@ def save(pipeline, folder):
 def test_a_folder_is_loaded_as_the_policy_of_its_class(policy_class, tmp_path):
     pipeline = BUILT_FOR[policy_class]()
     save(pipeline, tmp_path)
-    policy = load_policy(str(tmp_path), {"height": 48, "width": 80}, {"max_cached_prompts": 3}, dtype=torch.float32)
+    policy = load_policy(str(tmp_path), {"height": 32, "width": 96}, {"max_cached_prompts": 3}, dtype=torch.float32)
     assert type(policy) is policy_class
     for name, parameter in pipeline.transformer.named_parameters():
         assert torch.equal(parameter, policy.pipeline.transformer.get_parameter(name))

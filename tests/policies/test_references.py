@@ -6,6 +6,7 @@ prompts alone is in test_families.py.
 import pytest
 import torch
 from oracle import alone, on_policy_ratios, picture, sample
+from tiny_newer_pipelines import build_qwen_image_2_1
 from tiny_pipelines import build_flux2
 
 from arr_trl.policies import policy_for
@@ -21,6 +22,7 @@ ROWS = [
 FAMILIES = {
     "flux2": (build_flux2, {"max_sequence_length": 160}, (1.0, 4.0)),
     "klein": (lambda: build_flux2(klein=True), {"max_sequence_length": 96}, (1.0, 4.0)),
+    "qwen 2.1": (build_qwen_image_2_1, {"condition_size": 96, "negative_prompt": " "}, (1.0, 4.0)),
 }
 _policies = {}
 

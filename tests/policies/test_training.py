@@ -6,7 +6,7 @@ from datasets import Dataset
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from oracle import picture
 from peft import LoraConfig
-from tiny_newer_pipelines import build_krea2, build_lumina2
+from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
 from tiny_pipelines import build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl import RPOConfig, RPOTrainer
@@ -24,6 +24,7 @@ FAMILIES = {
     "z_image": (build_z_image, {}, 5.0),
     "krea2": (build_krea2, {}, 4.5),
     "lumina2": (build_lumina2, {}, 4.0),
+    "qwen 2.1 edit": (build_qwen_image_2_1, {"condition_size": 64}, 4.0),
 }
 ROWS = [
     {"prompt": "Make the circle green", "source_image": picture(64, 64, 0)},

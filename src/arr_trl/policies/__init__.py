@@ -10,6 +10,7 @@ from .krea2 import Krea2Policy
 from .loading import read_dtype, read_dtypes
 from .lumina2 import Lumina2Policy
 from .qwen_image import QwenImagePolicy
+from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
 from .z_image import ZImagePolicy
@@ -25,6 +26,7 @@ __all__ = [
     "FluxPolicy",
     "Krea2Policy",
     "Lumina2Policy",
+    "QwenImage21Policy",
     "QwenImageEditPlusPolicy",
     "QwenImageEditPolicy",
     "QwenImagePolicy",

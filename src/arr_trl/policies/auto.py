@@ -20,6 +20,7 @@ from .krea2 import Krea2Policy
 from .loading import check_files
 from .lumina2 import Lumina2Policy
 from .qwen_image import QwenImagePolicy
+from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
 from .z_image import ZImagePolicy
@@ -37,6 +38,7 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     ZImagePolicy,
     Krea2Policy,
     Lumina2Policy,
+    QwenImage21Policy,
 )
 
 
