@@ -8,14 +8,27 @@ from diffusers import (
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
     FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxInpaintPipeline,
+    FluxTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
+    QwenImageInpaintPipeline,
 )
-from tiny_pipelines import QWEN_SPECIAL, WORDS, autoencoder, finished, language_model, qwen_tokenizer
+from tiny_pipelines import (
+    QWEN_SPECIAL,
+    WORDS,
+    autoencoder,
+    build_flux,
+    build_qwen_image,
+    finished,
+    language_model,
+    qwen_tokenizer,
+)
 from tokenizers import Tokenizer, models, normalizers, trainers
 from transformers import (
     Gemma2Config,
@@ -91,6 +104,25 @@ def build_qwen_image_2_1(seed: int = 0, sample_sigmas: list[float] | None = None
             sample_sigmas=sample_sigmas,
         )
     )
+
+
+def build_flux_fill(seed: int = 0):
+    components = build_flux(seed).components
+    vae, config = components["vae"].config, components["transformer"].config
+    pixels = 4 ** (len(vae.block_out_channels) - 1)  # of the mask, behind each latent
+    channels = {"in_channels": 4 * (2 * vae.latent_channels + pixels), "out_channels": 4 * vae.latent_channels}
+    components["transformer"] = FluxTransformer2DModel.from_config({**config, **channels, "_use_default_values": []})
+    for name in ("image_encoder", "feature_extractor"):
+        del components[name]
+    return finished(FluxFillPipeline(**components))
+
+
+def build_qwen_image_inpaint(seed: int = 0):
+    return finished(QwenImageInpaintPipeline(**build_qwen_image(seed).components))
+
+
+def build_flux_inpaint(seed: int = 0):
+    return finished(FluxInpaintPipeline(**build_flux(seed).components))
 
 
 def build_krea2(seed: int = 0, is_distilled: bool = False):

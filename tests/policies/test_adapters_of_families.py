@@ -20,7 +20,7 @@ from diffusers import (
 from oracle import picture
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
+from tiny_newer_pipelines import build_flux_fill, build_krea2, build_lumina2, build_qwen_image_2_1
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -99,6 +99,7 @@ FAMILIES = {
     "qwen edit plus": lambda: build_qwen_image(0, QwenImageEditPlusPipeline),
     "sd3": build_sd3,
     "z_image": build_z_image,
+    "fill": build_flux_fill,
     "krea2": build_krea2,
     "lumina2": build_lumina2,
     "qwen 2.1 edit": build_qwen_image_2_1,
@@ -113,7 +114,9 @@ SLOW = ("klein", "qwen edit plus")
 def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     base = FAMILIES[name]()
     policy = policy_for(base, **({"condition_size": 64} if "edit" in name or name == "kontext" else {}))
-    conditioning = policy.encode([{"prompt": "a red circle", "source_image": picture(64, 64, 0)}], 32, 96)
+    conditioning = policy.encode(
+        [{"prompt": "a red circle", "source_image": picture(64, 64, 0), "mask_image": picture(64, 64, 1)}], 32, 96
+    )
     stock, plain = copy.deepcopy(base), copy.deepcopy(base.transformer)
 
     trained = get_peft_model(

@@ -5,7 +5,14 @@ import json
 import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
-from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_lumina2,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+)
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -19,6 +26,8 @@ from arr_trl.policies import (
     POLICIES,
     Flux2KleinPolicy,
     Flux2Policy,
+    FluxFillPolicy,
+    FluxInpaintPolicy,
     FluxKontextPolicy,
     FluxPolicy,
     Krea2Policy,
@@ -26,6 +35,7 @@ from arr_trl.policies import (
     QwenImage21Policy,
     QwenImageEditPlusPolicy,
     QwenImageEditPolicy,
+    QwenImageInpaintPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
     ZImagePolicy,
@@ -47,6 +57,9 @@ BUILT_FOR = {
     Krea2Policy: build_krea2,
     Lumina2Policy: build_lumina2,
     QwenImage21Policy: build_qwen_image_2_1,
+    FluxFillPolicy: build_flux_fill,
+    FluxInpaintPolicy: build_flux_inpaint,
+    QwenImageInpaintPolicy: build_qwen_image_inpaint,
 }
 
 

@@ -2,7 +2,14 @@
 
 import pytest
 from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEditPlusPipeline
-from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_lumina2,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+)
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -50,6 +57,9 @@ BASES = {
     "Krea-2, distilled": (lambda: build_krea2(is_distilled=True), True, 8, 0.0, False),
     "Lumina-Image-2.0": (build_lumina2, False, 30, 4.0, True),
     "Qwen-Image-2.1": (build_qwen_image_2_1, False, 40, 1.0, False),
+    "FLUX.1-Fill-dev": (build_flux_fill, False, 50, 30.0, False),
+    "FLUX.1-dev, inpainting": (build_flux_inpaint, False, 28, 7.0, False),
+    "Qwen-Image, inpainting": (build_qwen_image_inpaint, False, 50, 4.0, True),
     "TinyScenes": (load_pipeline, False, 30, 3.5, False),
     "TinyScenes, editing": (load_edit_pipeline, False, 50, 4.0, True),
 }

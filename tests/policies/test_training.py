@@ -6,7 +6,14 @@ from datasets import Dataset
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from oracle import picture
 from peft import LoraConfig
-from tiny_newer_pipelines import build_krea2, build_lumina2, build_qwen_image_2_1
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_lumina2,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+)
 from tiny_pipelines import build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl import RPOConfig, RPOTrainer
@@ -24,11 +31,14 @@ FAMILIES = {
     "z_image": (build_z_image, {}, 5.0),
     "krea2": (build_krea2, {}, 4.5),
     "lumina2": (build_lumina2, {}, 4.0),
+    "fill edit": (build_flux_fill, {"max_sequence_length": 32}, 30.0),
+    "flux inpaint edit": (build_flux_inpaint, {"max_sequence_length": 32}, 7.0),
+    "qwen inpaint edit": (build_qwen_image_inpaint, {}, 4.0),
     "qwen 2.1 edit": (build_qwen_image_2_1, {"condition_size": 64}, 4.0),
 }
 ROWS = [
-    {"prompt": "Make the circle green", "source_image": picture(64, 64, 0)},
-    {"prompt": "Remove", "source_image": picture(96, 64, 1)},
+    {"prompt": "Make the circle green", "source_image": picture(64, 64, 0), "mask_image": picture(64, 64, 2)},
+    {"prompt": "Remove", "source_image": picture(96, 64, 1), "mask_image": picture(64, 64, 3)},
 ]
 
 
@@ -80,5 +90,7 @@ def test_adapter_moves_and_is_saved(name, tmp_path):
     trainer.save_model()
     assert (trainer.adapter_folder / "pytorch_lora_weights.safetensors").is_file()
     trainer.create_model_card()
-    assert ('image=load_image("source.png")' in (tmp_path / "README.md").read_text()) is editing
+    card = (tmp_path / "README.md").read_text()
+    assert ('image=load_image("source.png")' in card) is editing
+    assert ("mask_image=" in card) is ("fill" in name or "inpaint" in name)
     assert trainer.transformer_forwards > 0

@@ -4,8 +4,10 @@ from .batching import Conditioning, concatenate, select
 from .flux import FluxPolicy
 from .flux2 import Flux2Policy
 from .flux2_klein import Flux2KleinPolicy
+from .flux_fill import FluxFillPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable
+from .inpainting import FluxInpaintPolicy, QwenImageInpaintPolicy
 from .krea2 import Krea2Policy
 from .loading import read_dtype, read_dtypes
 from .lumina2 import Lumina2Policy
@@ -22,6 +24,8 @@ __all__ = [
     "FlowPolicy",
     "Flux2KleinPolicy",
     "Flux2Policy",
+    "FluxFillPolicy",
+    "FluxInpaintPolicy",
     "FluxKontextPolicy",
     "FluxPolicy",
     "Krea2Policy",
@@ -29,6 +33,7 @@ __all__ = [
     "QwenImage21Policy",
     "QwenImageEditPlusPolicy",
     "QwenImageEditPolicy",
+    "QwenImageInpaintPolicy",
     "QwenImagePolicy",
     "StableDiffusion3Policy",
     "ZImagePolicy",

@@ -14,8 +14,10 @@ from .files import file_kwargs
 from .flux import FluxPolicy
 from .flux2 import Flux2Policy
 from .flux2_klein import Flux2KleinPolicy
+from .flux_fill import FluxFillPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable, check_hooks, check_pipeline
+from .inpainting import FluxInpaintPolicy, QwenImageInpaintPolicy
 from .krea2 import Krea2Policy
 from .loading import check_files
 from .lumina2 import Lumina2Policy
@@ -39,6 +41,9 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     Krea2Policy,
     Lumina2Policy,
     QwenImage21Policy,
+    FluxFillPolicy,
+    FluxInpaintPolicy,
+    QwenImageInpaintPolicy,
 )
 
 
