@@ -24,6 +24,7 @@ from tiny_newer_pipelines import (
     build_lumina2,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
+    build_z_image_omni,
 )
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
@@ -56,6 +57,7 @@ FAMILIES = {
     "FLUX.1-Fill": (build_flux_fill, {"max_sequence_length": 64}, 30.0),
     "FLUX.1, inpainting": (build_flux_inpaint, {"max_sequence_length": 64}, 7.0),
     "Qwen-Image, inpainting": (build_qwen_image_inpaint, {}, 4.0),
+    "Z-Image-Omni": (build_z_image_omni, {}, 5.0),
     "Krea-2": (build_krea2, {}, 4.5),
     "Lumina-Image-2.0": (build_lumina2, {}, 4.0),
 }

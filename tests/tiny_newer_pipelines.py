@@ -18,6 +18,8 @@ from diffusers import (
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
     QwenImageInpaintPipeline,
+    ZImageOmniPipeline,
+    ZImageTransformer2DModel,
 )
 from tiny_pipelines import (
     QWEN_SPECIAL,
@@ -25,6 +27,7 @@ from tiny_pipelines import (
     autoencoder,
     build_flux,
     build_qwen_image,
+    build_z_image,
     finished,
     language_model,
     qwen_tokenizer,
@@ -38,8 +41,11 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from arr_trl.policies.processors import ImageOnlyQwen3VLProcessor
 
@@ -169,6 +175,23 @@ def build_krea2(seed: int = 0, is_distilled: bool = False):
             is_distilled=is_distilled,
         )
     )
+
+
+def build_z_image_omni(seed: int = 0):
+    base = build_z_image(seed)
+    torch.manual_seed(seed)
+    vision = Siglip2VisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_patches=16
+    )
+    config = {**base.transformer.config, "siglip_feat_dim": 16, "_use_default_values": []}
+    components = {
+        **base.components,
+        "vae": base.vae.bfloat16(),  # in which the pipeline encodes pictures
+        "transformer": ZImageTransformer2DModel.from_config(config),
+        "siglip": Siglip2VisionModel(vision),
+        "siglip_processor": Siglip2ImageProcessorPil(max_num_patches=16),
+    }
+    return finished(ZImageOmniPipeline(**components))
 
 
 def gemma_tokenizer() -> GemmaTokenizer:

@@ -60,6 +60,8 @@ MUTATIONS = [
      "policies/test_inpainting.py"),
     ("pictures of other masks taken for those of these", "data/images.py",
      "masks = [] if mask is None else [load_image(mask)]", "masks = []", "data/test_images.py"),
+    ("pictures of Z-Image-Omni taken for noisy ones", "policies/z_image_omni.py", "[[0] * len(own) + [1]",
+     "[[1] * len(own) + [1]", "policies/test_references.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
      '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',

@@ -42,6 +42,7 @@ _PUBLIC = {
     "StableDiffusion3Policy": ".policies",
     "TournamentJudge": ".judges",
     "Verdict": ".judges",
+    "ZImageOmniPolicy": ".policies",
     "ZImagePolicy": ".policies",
 }
 

@@ -20,7 +20,13 @@ from diffusers import (
 from oracle import picture
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from tiny_newer_pipelines import build_flux_fill, build_krea2, build_lumina2, build_qwen_image_2_1
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_krea2,
+    build_lumina2,
+    build_qwen_image_2_1,
+    build_z_image_omni,
+)
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -40,6 +46,7 @@ from arr_trl.policies import (
     QwenImageEditPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
+    ZImageOmniPolicy,
     ZImagePolicy,
     policy_for,
 )
@@ -56,6 +63,7 @@ from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, s
     (Flux2Policy, Flux2Transformer2DModel, 16, 8 * 12 + 48 * 1, None),
     (Flux2KleinPolicy, lambda: Flux2Transformer2DModel(num_layers=5, num_single_layers=20), 16, 5 * 12 + 20, None),
     (ZImagePolicy, ZImageTransformer2DModel, 16, 4 * (30 + 2 + 2), None),
+    (ZImageOmniPolicy, lambda: ZImageTransformer2DModel(siglip_feat_dim=1152), 16, 4 * (30 + 2 + 2 + 2), None),
     (Krea2Policy, Krea2Transformer2DModel, 16, 4 * (28 + 2 + 2), None),
     (QwenImage21Policy, QwenImage21Transformer2DModel, 16, 4 * 32, None),
     (Lumina2Policy, Lumina2Transformer2DModel, 16, 4 * (26 + 2 + 2), None),
@@ -100,6 +108,7 @@ FAMILIES = {
     "sd3": build_sd3,
     "z_image": build_z_image,
     "fill": build_flux_fill,
+    "omni": build_z_image_omni,
     "krea2": build_krea2,
     "lumina2": build_lumina2,
     "qwen 2.1 edit": build_qwen_image_2_1,

@@ -12,6 +12,7 @@ from tiny_newer_pipelines import (
     build_lumina2,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
+    build_z_image_omni,
 )
 from tiny_pipelines import (
     build_flux,
@@ -38,6 +39,7 @@ from arr_trl.policies import (
     QwenImageInpaintPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
+    ZImageOmniPolicy,
     ZImagePolicy,
     load_policy,
     policy_for,
@@ -60,6 +62,7 @@ BUILT_FOR = {
     FluxFillPolicy: build_flux_fill,
     FluxInpaintPolicy: build_flux_inpaint,
     QwenImageInpaintPolicy: build_qwen_image_inpaint,
+    ZImageOmniPolicy: build_z_image_omni,
 }
 
 
@@ -74,7 +77,9 @@ def save(pipeline, folder):
     index = json.loads((folder / "model_index.json").read_text())
     if "processor" in index:
         index["processor"] = ["transformers", type(pipeline.processor).__base__.__name__]
-        (folder / "model_index.json").write_text(json.dumps(index))
+    if "siglip_processor" in index:
+        index["siglip_processor"] = ["transformers", "Siglip2ImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize("policy_class", POLICIES)

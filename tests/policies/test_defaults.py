@@ -9,6 +9,7 @@ from tiny_newer_pipelines import (
     build_lumina2,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
+    build_z_image_omni,
 )
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
@@ -60,6 +61,7 @@ BASES = {
     "FLUX.1-Fill-dev": (build_flux_fill, False, 50, 30.0, False),
     "FLUX.1-dev, inpainting": (build_flux_inpaint, False, 28, 7.0, False),
     "Qwen-Image, inpainting": (build_qwen_image_inpaint, False, 50, 4.0, True),
+    "Z-Image-Omni": (build_z_image_omni, False, 50, 5.0, True),
     "TinyScenes": (load_pipeline, False, 30, 3.5, False),
     "TinyScenes, editing": (load_edit_pipeline, False, 50, 4.0, True),
 }

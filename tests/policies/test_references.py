@@ -6,7 +6,7 @@ prompts alone is in test_families.py.
 import pytest
 import torch
 from oracle import alone, on_policy_ratios, picture, sample
-from tiny_newer_pipelines import build_qwen_image_2_1
+from tiny_newer_pipelines import build_qwen_image_2_1, build_z_image_omni
 from tiny_pipelines import build_flux2
 
 from arr_trl.policies import policy_for
@@ -23,6 +23,7 @@ FAMILIES = {
     "flux2": (build_flux2, {"max_sequence_length": 160}, (1.0, 4.0)),
     "klein": (lambda: build_flux2(klein=True), {"max_sequence_length": 96}, (1.0, 4.0)),
     "qwen 2.1": (build_qwen_image_2_1, {"condition_size": 96, "negative_prompt": " "}, (1.0, 4.0)),
+    "omni": (build_z_image_omni, {}, (0.0, 5.0)),
 }
 _policies = {}
 

@@ -13,6 +13,7 @@ from tiny_newer_pipelines import (
     build_lumina2,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
+    build_z_image_omni,
 )
 from tiny_pipelines import build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
@@ -34,6 +35,7 @@ FAMILIES = {
     "fill edit": (build_flux_fill, {"max_sequence_length": 32}, 30.0),
     "flux inpaint edit": (build_flux_inpaint, {"max_sequence_length": 32}, 7.0),
     "qwen inpaint edit": (build_qwen_image_inpaint, {}, 4.0),
+    "omni edit": (build_z_image_omni, {}, 5.0),
     "qwen 2.1 edit": (build_qwen_image_2_1, {"condition_size": 64}, 4.0),
 }
 ROWS = [

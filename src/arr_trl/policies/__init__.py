@@ -16,6 +16,7 @@ from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
 from .z_image import ZImagePolicy
+from .z_image_omni import ZImageOmniPolicy
 
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "QwenImageInpaintPolicy",
     "QwenImagePolicy",
     "StableDiffusion3Policy",
+    "ZImageOmniPolicy",
     "ZImagePolicy",
     "check_adaptable",
     "check_model",

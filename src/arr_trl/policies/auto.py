@@ -26,6 +26,7 @@ from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
 from .z_image import ZImagePolicy
+from .z_image_omni import ZImageOmniPolicy
 
 
 POLICIES: tuple[type[FlowPolicy], ...] = (
@@ -44,6 +45,7 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     FluxFillPolicy,
     FluxInpaintPolicy,
     QwenImageInpaintPolicy,
+    ZImageOmniPolicy,
 )
 
 
