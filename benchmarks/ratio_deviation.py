@@ -21,7 +21,9 @@ from tiny_newer_pipelines import (
     build_flux_fill,
     build_flux_inpaint,
     build_krea2,
+    build_longcat_image,
     build_lumina2,
+    build_ovis_image,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
     build_z_image_omni,
@@ -59,6 +61,8 @@ FAMILIES = {
     "Qwen-Image, inpainting": (build_qwen_image_inpaint, {}, 4.0),
     "Z-Image-Omni": (build_z_image_omni, {}, 5.0),
     "Krea-2": (build_krea2, {}, 4.5),
+    "LongCat-Image": (build_longcat_image, {}, 4.5),
+    "Ovis-Image": (build_ovis_image, {"max_sequence_length": 64}, 5.0),
     "Lumina-Image-2.0": (build_lumina2, {}, 4.0),
 }
 

@@ -13,8 +13,12 @@ from diffusers import (
     FluxTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
     QwenImageInpaintPipeline,
@@ -22,6 +26,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from tiny_pipelines import (
+    QWEN3_TEMPLATE,
     QWEN_SPECIAL,
     WORDS,
     autoencoder,
@@ -38,6 +43,8 @@ from transformers import (
     Gemma2Model,
     GemmaTokenizer,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
@@ -48,6 +55,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from arr_trl.policies.processors import ImageOnlyQwen3VLProcessor
+from arr_trl.policies.qwen_image_edit import ImageOnlyProcessor
 
 
 def qwen3_vl(tokenizer: Qwen2Tokenizer, num_layers: int) -> Qwen3VLConfig:
@@ -192,6 +200,51 @@ def build_z_image_omni(seed: int = 0):
         "siglip_processor": Siglip2ImageProcessorPil(max_num_patches=16),
     }
     return finished(ZImageOmniPipeline(**components))
+
+
+def build_longcat_image(seed: int = 0):
+    base = build_qwen_image(seed)
+    torch.manual_seed(seed)
+    pipeline = LongCatImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=autoencoder(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        text_processor=ImageOnlyProcessor(Qwen2VLImageProcessorPil(), base.tokenizer),
+        transformer=LongCatImageTransformer2DModel(
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            axes_dims_rope=[4, 6, 6],
+        ),
+    )
+    pipeline.tokenizer_max_length = 48
+    return finished(pipeline)
+
+
+def build_ovis_image(seed: int = 0):
+    torch.manual_seed(seed)
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = QWEN3_TEMPLATE
+    return finished(
+        OvisImagePipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+            vae=autoencoder(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
+            text_encoder=Qwen3Model(Qwen3Config(**language_model(tokenizer, 2))),
+            tokenizer=tokenizer,
+            transformer=OvisImageTransformer2DModel(
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=16,
+                axes_dims_rope=(4, 6, 6),
+            ),
+        )
+    )
 
 
 def gemma_tokenizer() -> GemmaTokenizer:

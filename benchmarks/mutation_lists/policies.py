@@ -62,6 +62,10 @@ MUTATIONS = [
      "masks = [] if mask is None else [load_image(mask)]", "masks = []", "data/test_images.py"),
     ("pictures of Z-Image-Omni taken for noisy ones", "policies/z_image_omni.py", "[[0] * len(own) + [1]",
      "[[1] * len(own) + [1]", "policies/test_references.py"),
+    ("guidance of LongCat scaled up as well", "policies/longcat_image.py", "ratio.clamp(0, 1)", "ratio",
+     "policies/test_families.py"),
+    ("a card that loads LongCat's adapter with a method that its pipeline lacks", "release/adapter.py",
+     "lora_loader(known) is not known", "False", "policies/test_adapters_of_families.py"),
     # tiny_scenes
     ("TinyScenes ships a path of the machine that made it", "tiny_scenes/tiny-flux/model_index.json",
      '  "_class_name": "FluxPipeline",\n', '  "_class_name": "FluxPipeline",\n  "_name_or_path": "/tmp/tiny-flux",\n',

@@ -1,6 +1,7 @@
 """Adapters of every family: what is trained by default, and that everybody loads it as it was trained."""
 
 import copy
+from operator import attrgetter
 
 import loaders
 import pytest
@@ -9,7 +10,9 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
     Krea2Transformer2DModel,
+    LongCatImageTransformer2DModel,
     Lumina2Transformer2DModel,
+    OvisImageTransformer2DModel,
     QwenImage21Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
@@ -23,7 +26,9 @@ from safetensors.torch import load_file
 from tiny_newer_pipelines import (
     build_flux_fill,
     build_krea2,
+    build_longcat_image,
     build_lumina2,
+    build_ovis_image,
     build_qwen_image_2_1,
     build_z_image_omni,
 )
@@ -41,7 +46,9 @@ from arr_trl.policies import (
     Flux2Policy,
     FluxPolicy,
     Krea2Policy,
+    LongCatImagePolicy,
     Lumina2Policy,
+    OvisImagePolicy,
     QwenImage21Policy,
     QwenImageEditPolicy,
     QwenImagePolicy,
@@ -50,7 +57,7 @@ from arr_trl.policies import (
     ZImagePolicy,
     policy_for,
 )
-from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, save_adapter
+from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, loading_call, save_adapter
 
 
 @pytest.mark.parametrize(("policy_class", "build", "rank", "modules", "parameters"), [
@@ -66,6 +73,8 @@ from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, s
     (ZImageOmniPolicy, lambda: ZImageTransformer2DModel(siglip_feat_dim=1152), 16, 4 * (30 + 2 + 2 + 2), None),
     (Krea2Policy, Krea2Transformer2DModel, 16, 4 * (28 + 2 + 2), None),
     (QwenImage21Policy, QwenImage21Transformer2DModel, 16, 4 * 32, None),
+    (LongCatImagePolicy, LongCatImageTransformer2DModel, 16, 19 * 8 + 38 * 3, None),
+    (OvisImagePolicy, OvisImageTransformer2DModel, 16, 6 * 8 + 27 * 3, None),
     (Lumina2Policy, Lumina2Transformer2DModel, 16, 4 * (26 + 2 + 2), None),
 ])  # fmt: skip
 def test_default_targets_of_the_real_configuration(policy_class, build, rank, modules, parameters):
@@ -111,6 +120,8 @@ FAMILIES = {
     "omni": build_z_image_omni,
     "krea2": build_krea2,
     "lumina2": build_lumina2,
+    "longcat": build_longcat_image,
+    "ovis": build_ovis_image,
     "qwen 2.1 edit": build_qwen_image_2_1,
 }
 
@@ -136,7 +147,8 @@ def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
         if "lora_B" in parameter_name:
             parameter.data.normal_(std=0.1)
     save_adapter(trained, tmp_path, policy.pipeline_class)
-    stock.load_lora_weights(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
+    # as the card says
+    attrgetter(loading_call(type(stock).__name__))(stock)(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
     file, latents = (
         tmp_path / DIFFUSERS_WEIGHTS_FILE,
         policy.initial_noise(1, 32, 96, torch.Generator().manual_seed(0)),

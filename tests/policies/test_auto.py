@@ -9,7 +9,9 @@ from tiny_newer_pipelines import (
     build_flux_fill,
     build_flux_inpaint,
     build_krea2,
+    build_longcat_image,
     build_lumina2,
+    build_ovis_image,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
     build_z_image_omni,
@@ -32,7 +34,9 @@ from arr_trl.policies import (
     FluxKontextPolicy,
     FluxPolicy,
     Krea2Policy,
+    LongCatImagePolicy,
     Lumina2Policy,
+    OvisImagePolicy,
     QwenImage21Policy,
     QwenImageEditPlusPolicy,
     QwenImageEditPolicy,
@@ -58,6 +62,8 @@ BUILT_FOR = {
     ZImagePolicy: build_z_image,
     Krea2Policy: build_krea2,
     Lumina2Policy: build_lumina2,
+    LongCatImagePolicy: build_longcat_image,
+    OvisImagePolicy: build_ovis_image,
     QwenImage21Policy: build_qwen_image_2_1,
     FluxFillPolicy: build_flux_fill,
     FluxInpaintPolicy: build_flux_inpaint,
@@ -77,6 +83,8 @@ def save(pipeline, folder):
     index = json.loads((folder / "model_index.json").read_text())
     if "processor" in index:
         index["processor"] = ["transformers", type(pipeline.processor).__base__.__name__]
+    if "text_processor" in index:
+        index["text_processor"] = ["transformers", "Qwen2VLProcessor"]
     if "siglip_processor" in index:
         index["siglip_processor"] = ["transformers", "Siglip2ImageProcessor"]
     (folder / "model_index.json").write_text(json.dumps(index))

@@ -6,7 +6,9 @@ from tiny_newer_pipelines import (
     build_flux_fill,
     build_flux_inpaint,
     build_krea2,
+    build_longcat_image,
     build_lumina2,
+    build_ovis_image,
     build_qwen_image_2_1,
     build_qwen_image_inpaint,
     build_z_image_omni,
@@ -62,6 +64,8 @@ BASES = {
     "FLUX.1-dev, inpainting": (build_flux_inpaint, False, 28, 7.0, False),
     "Qwen-Image, inpainting": (build_qwen_image_inpaint, False, 50, 4.0, True),
     "Z-Image-Omni": (build_z_image_omni, False, 50, 5.0, True),
+    "LongCat-Image": (build_longcat_image, False, 50, 4.5, True),
+    "Ovis-Image": (build_ovis_image, False, 50, 5.0, True),
     "TinyScenes": (load_pipeline, False, 30, 3.5, False),
     "TinyScenes, editing": (load_edit_pipeline, False, 50, 4.0, True),
 }

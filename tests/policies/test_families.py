@@ -3,10 +3,13 @@ The oracle of every text-to-image family: what its policy samples without noise 
 makes. The editing families have files of their own.
 """
 
+import inspect
+from functools import partial
+
 import pytest
 import torch
 from oracle import alone, assert_same_picture, on_policy_ratios, sample
-from tiny_newer_pipelines import build_krea2, build_lumina2
+from tiny_newer_pipelines import build_krea2, build_longcat_image, build_lumina2, build_ovis_image
 from tiny_pipelines import build_flux, build_flux2, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -29,8 +32,10 @@ FAMILIES = {
     "z_image": (build_z_image, {}, (0.0, 5.0)),
     "krea2": (build_krea2, {}, (0.0, 4.5)),
     "lumina2": (build_lumina2, {}, (1.0, 4.0)),
+    "longcat": (build_longcat_image, {}, (1.0, 4.5)),
+    "ovis": (build_ovis_image, {"max_sequence_length": 64}, (1.0, 5.0)),
 }
-GUIDED = ("klein", "qwen", "sd3", "sd3 dynamic", "z_image", "krea2", "lumina2")
+GUIDED = ("klein", "qwen", "sd3", "sd3 dynamic", "z_image", "krea2", "lumina2", "longcat", "ovis")
 _policies = {}
 
 
@@ -53,18 +58,24 @@ def call(policy, rows, height, width, guidance_scale, seeds):
         return {}
 
     kwargs = policy.call_kwargs(height, width)
+    if "callback_on_step_end" in inspect.signature(policy.pipeline.__call__).parameters:
+        kwargs["callback_on_step_end"] = keep
     if "negative_prompt" in kwargs:  # Qwen-Image wants as many as there are prompts
         kwargs["negative_prompt"] = [kwargs["negative_prompt"]] * len(rows)
-    images = policy.pipeline(
+    draw = partial(
+        policy.pipeline,
         prompt=[row["prompt"] for row in rows],
         height=height,
         width=width,
         num_inference_steps=5,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=keep,
         **{policy.guidance_argument: guidance_scale},
         **kwargs,
-    ).images
+    )
+    images = draw(generator=[torch.Generator().manual_seed(seed) for seed in seeds]).images
+    if not kept:  # LongCat-Image calls nobody back
+        kept["latents"] = draw(
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="latent"
+        ).images
     latents = kept["latents"]
     return latents if latents.ndim == 3 else latents.flatten(2).transpose(1, 2), images
 

@@ -10,7 +10,9 @@ from .handed_over import check_adaptable
 from .inpainting import FluxInpaintPolicy, QwenImageInpaintPolicy
 from .krea2 import Krea2Policy
 from .loading import read_dtype, read_dtypes
+from .longcat_image import LongCatImagePolicy
 from .lumina2 import Lumina2Policy
+from .ovis_image import OvisImagePolicy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
@@ -30,7 +32,9 @@ __all__ = [
     "FluxKontextPolicy",
     "FluxPolicy",
     "Krea2Policy",
+    "LongCatImagePolicy",
     "Lumina2Policy",
+    "OvisImagePolicy",
     "QwenImage21Policy",
     "QwenImageEditPlusPolicy",
     "QwenImageEditPolicy",

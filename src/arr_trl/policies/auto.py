@@ -20,7 +20,9 @@ from .handed_over import check_adaptable, check_hooks, check_pipeline
 from .inpainting import FluxInpaintPolicy, QwenImageInpaintPolicy
 from .krea2 import Krea2Policy
 from .loading import check_files
+from .longcat_image import LongCatImagePolicy
 from .lumina2 import Lumina2Policy
+from .ovis_image import OvisImagePolicy
 from .qwen_image import QwenImagePolicy
 from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
@@ -46,6 +48,8 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     FluxInpaintPolicy,
     QwenImageInpaintPolicy,
     ZImageOmniPolicy,
+    LongCatImagePolicy,
+    OvisImagePolicy,
 )
 
 

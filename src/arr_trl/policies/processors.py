@@ -15,9 +15,11 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
 
 
-def with_processor(processor_class: type[ProcessorMixin], model: str, init_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a pipeline's `from_pretrained`, its processor among them where torchvision is missing."""
-    if is_torchvision_available() or "processor" in init_kwargs:
+def with_processor(
+    processor_class: type[ProcessorMixin], model: str, init_kwargs: dict[str, Any], name: str = "processor"
+) -> dict[str, Any]:
+    """Arguments of a pipeline's `from_pretrained`, its processor, the component `name`, among them where torchvision is missing."""
+    if is_torchvision_available() or name in init_kwargs:
         return init_kwargs
-    processor = processor_class.from_pretrained(model, subfolder="processor", **file_kwargs(init_kwargs))
-    return init_kwargs | {"processor": processor}
+    processor = processor_class.from_pretrained(model, subfolder=name, **file_kwargs(init_kwargs))
+    return init_kwargs | {name: processor}
