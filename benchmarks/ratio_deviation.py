@@ -17,6 +17,17 @@ from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from oracle import on_policy_ratios, picture
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_longcat_image,
+    build_lumina2,
+    build_ovis_image,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+    build_z_image_omni,
+)
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -24,9 +35,13 @@ from arr_trl.tiny_scenes import load_pipeline
 
 
 ROWS = [
-    {"prompt": "Make the circle green", "source_image": picture(64, 64, 0)},
-    {"prompt": "Remove the square", "source_image": picture(96, 48, 1)},
-    {"prompt": "Make the square larger and remove the circle from the picture", "source_image": picture(64, 64, 2)},
+    {"prompt": "Make the circle green", "source_image": picture(64, 64, 0), "mask_image": picture(64, 64, 3)},
+    {"prompt": "Remove the square", "source_image": picture(96, 64, 1), "mask_image": picture(64, 64, 4)},
+    {
+        "prompt": "Make the square larger and remove the circle from the picture",
+        "source_image": picture(64, 64, 2),
+        "mask_image": picture(64, 64, 5),
+    },
 ]
 # pipeline, the policy's arguments, guidance scale
 FAMILIES = {
@@ -40,6 +55,15 @@ FAMILIES = {
     "Qwen-Image-Edit-Plus": (lambda: build_qwen_image(0, QwenImageEditPlusPipeline), {"condition_size": 64}, 4.0),
     "SD3.5": (build_sd3, {"max_sequence_length": 64}, 7.0),
     "Z-Image": (build_z_image, {}, 5.0),
+    "Qwen-Image-2.1": (build_qwen_image_2_1, {"condition_size": 64, "negative_prompt": " "}, 4.0),
+    "FLUX.1-Fill": (build_flux_fill, {"max_sequence_length": 64}, 30.0),
+    "FLUX.1, inpainting": (build_flux_inpaint, {"max_sequence_length": 64}, 7.0),
+    "Qwen-Image, inpainting": (build_qwen_image_inpaint, {}, 4.0),
+    "Z-Image-Omni": (build_z_image_omni, {}, 5.0),
+    "Krea-2": (build_krea2, {}, 4.5),
+    "LongCat-Image": (build_longcat_image, {}, 4.5),
+    "Ovis-Image": (build_ovis_image, {"max_sequence_length": 64}, 5.0),
+    "Lumina-Image-2.0": (build_lumina2, {}, 4.0),
 }
 
 

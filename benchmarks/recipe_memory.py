@@ -27,6 +27,7 @@ import second_device
 device = second_device.register()  # first: libraries ask torch for an accelerator when they are imported
 os.environ["ACCELERATE_TORCH_DEVICE"] = "hpu"
 
+import estimate  # noqa: E402
 import full_size  # noqa: E402
 import torch  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope  # noqa: E402

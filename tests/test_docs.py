@@ -245,6 +245,8 @@ def test_example_configuration_of_pairs_has_known_keys_and_sound_values(path, mo
     assert args.output.startswith("outputs/")
     for rubric in getattr(args, "rubric", None) or []:
         Rubric.load(rubric)
+
+
 @named(JUDGE_CONFIGS)
 def test_example_configuration_of_a_judge_has_known_keys_and_says_that_it_was_not_run(path, monkeypatch):
     monkeypatch.chdir(ROOT)

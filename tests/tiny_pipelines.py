@@ -195,11 +195,11 @@ def language_model(tokenizer: Qwen2Tokenizer, num_layers: int) -> dict:
     }
 
 
-def autoencoder(autoencoder_class: type = AutoencoderKL, **config):
+def autoencoder(autoencoder_class: type = AutoencoderKL, num_levels: int = 3, **config):
     return autoencoder_class(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * num_levels,
+        up_block_types=("UpDecoderBlock2D",) * num_levels,
+        block_out_channels=(8, *(16,) * (num_levels - 1)),
         layers_per_block=1,
         norm_num_groups=8,
         mid_block_add_attention=False,

@@ -21,6 +21,7 @@ from arr_trl.data import (
     load_image,
     load_prompts,
     read_rows,
+    sources_digest,
     undecoded,
 )
 
@@ -252,3 +253,10 @@ def test_columns_and_transforms_that_a_user_chose_stay_so():
     own = dataset.with_transform(lambda batch: {"prompt": batch["prompt"], "size": [m.size for m in batch["mask"]]})
     rows = read_rows(own, [1])
     assert decode_columns(rows, own) == rows == [{"prompt": "b", "size": (32, 32)}]
+
+
+def test_pictures_of_other_masks_are_others():
+    image, other = (Image.new("RGB", (8, 8), color) for color in ("black", "white"))
+    rows = [{"prompt": "a", "source_image": image, "mask_image": image}]
+    assert sources_digest(rows) != sources_digest([rows[0] | {"mask_image": other}])
+    assert sources_digest(rows) == sources_digest([rows[0] | {"mask_image": image.copy()}])

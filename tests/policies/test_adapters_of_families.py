@@ -1,6 +1,7 @@
 """Adapters of every family: what is trained by default, and that everybody loads it as it was trained."""
 
 import copy
+from operator import attrgetter
 
 import loaders
 import pytest
@@ -8,6 +9,11 @@ import torch
 from diffusers import (
     Flux2Transformer2DModel,
     FluxTransformer2DModel,
+    Krea2Transformer2DModel,
+    LongCatImageTransformer2DModel,
+    Lumina2Transformer2DModel,
+    OvisImageTransformer2DModel,
+    QwenImage21Transformer2DModel,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
@@ -17,6 +23,15 @@ from diffusers import (
 from oracle import picture
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_krea2,
+    build_longcat_image,
+    build_lumina2,
+    build_ovis_image,
+    build_qwen_image_2_1,
+    build_z_image_omni,
+)
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -30,13 +45,19 @@ from arr_trl.policies import (
     Flux2KleinPolicy,
     Flux2Policy,
     FluxPolicy,
+    Krea2Policy,
+    LongCatImagePolicy,
+    Lumina2Policy,
+    OvisImagePolicy,
+    QwenImage21Policy,
     QwenImageEditPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
+    ZImageOmniPolicy,
     ZImagePolicy,
     policy_for,
 )
-from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, save_adapter
+from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, loading_call, save_adapter
 
 
 @pytest.mark.parametrize(("policy_class", "build", "rank", "modules", "parameters"), [
@@ -49,6 +70,12 @@ from arr_trl.release.adapter import DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, s
     (Flux2Policy, Flux2Transformer2DModel, 16, 8 * 12 + 48 * 1, None),
     (Flux2KleinPolicy, lambda: Flux2Transformer2DModel(num_layers=5, num_single_layers=20), 16, 5 * 12 + 20, None),
     (ZImagePolicy, ZImageTransformer2DModel, 16, 4 * (30 + 2 + 2), None),
+    (ZImageOmniPolicy, lambda: ZImageTransformer2DModel(siglip_feat_dim=1152), 16, 4 * (30 + 2 + 2 + 2), None),
+    (Krea2Policy, Krea2Transformer2DModel, 16, 4 * (28 + 2 + 2), None),
+    (QwenImage21Policy, QwenImage21Transformer2DModel, 16, 4 * 32, None),
+    (LongCatImagePolicy, LongCatImageTransformer2DModel, 16, 19 * 8 + 38 * 3, None),
+    (OvisImagePolicy, OvisImageTransformer2DModel, 16, 6 * 8 + 27 * 3, None),
+    (Lumina2Policy, Lumina2Transformer2DModel, 16, 4 * (26 + 2 + 2), None),
 ])  # fmt: skip
 def test_default_targets_of_the_real_configuration(policy_class, build, rank, modules, parameters):
     with torch.device("meta"):
@@ -89,6 +116,13 @@ FAMILIES = {
     "qwen edit plus": lambda: build_qwen_image(0, QwenImageEditPlusPipeline),
     "sd3": build_sd3,
     "z_image": build_z_image,
+    "fill": build_flux_fill,
+    "omni": build_z_image_omni,
+    "krea2": build_krea2,
+    "lumina2": build_lumina2,
+    "longcat": build_longcat_image,
+    "ovis": build_ovis_image,
+    "qwen 2.1 edit": build_qwen_image_2_1,
 }
 
 
@@ -100,7 +134,9 @@ SLOW = ("klein", "qwen edit plus")
 def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
     base = FAMILIES[name]()
     policy = policy_for(base, **({"condition_size": 64} if "edit" in name or name == "kontext" else {}))
-    conditioning = policy.encode([{"prompt": "a red circle", "source_image": picture(64, 64, 0)}], 48, 80)
+    conditioning = policy.encode(
+        [{"prompt": "a red circle", "source_image": picture(64, 64, 0), "mask_image": picture(64, 64, 1)}], 32, 96
+    )
     stock, plain = copy.deepcopy(base), copy.deepcopy(base.transformer)
 
     trained = get_peft_model(
@@ -111,10 +147,11 @@ def test_adapter_has_its_full_strength_in_every_loader(name, tmp_path):
         if "lora_B" in parameter_name:
             parameter.data.normal_(std=0.1)
     save_adapter(trained, tmp_path, policy.pipeline_class)
-    stock.load_lora_weights(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
+    # as the card says
+    attrgetter(loading_call(type(stock).__name__))(stock)(tmp_path, weight_name=DIFFUSERS_WEIGHTS_FILE)
     file, latents = (
         tmp_path / DIFFUSERS_WEIGHTS_FILE,
-        policy.initial_noise(1, 48, 80, torch.Generator().manual_seed(0)),
+        policy.initial_noise(1, 32, 96, torch.Generator().manual_seed(0)),
     )
 
     @torch.no_grad()

@@ -5,6 +5,17 @@ import json
 import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_longcat_image,
+    build_lumina2,
+    build_ovis_image,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+    build_z_image_omni,
+)
 from tiny_pipelines import (
     build_flux,
     build_flux2,
@@ -18,12 +29,21 @@ from arr_trl.policies import (
     POLICIES,
     Flux2KleinPolicy,
     Flux2Policy,
+    FluxFillPolicy,
+    FluxInpaintPolicy,
     FluxKontextPolicy,
     FluxPolicy,
+    Krea2Policy,
+    LongCatImagePolicy,
+    Lumina2Policy,
+    OvisImagePolicy,
+    QwenImage21Policy,
     QwenImageEditPlusPolicy,
     QwenImageEditPolicy,
+    QwenImageInpaintPolicy,
     QwenImagePolicy,
     StableDiffusion3Policy,
+    ZImageOmniPolicy,
     ZImagePolicy,
     load_policy,
     policy_for,
@@ -40,6 +60,15 @@ BUILT_FOR = {
     QwenImageEditPlusPolicy: lambda: build_qwen_image(0, QwenImageEditPlusPipeline),
     StableDiffusion3Policy: build_sd3,
     ZImagePolicy: build_z_image,
+    Krea2Policy: build_krea2,
+    Lumina2Policy: build_lumina2,
+    LongCatImagePolicy: build_longcat_image,
+    OvisImagePolicy: build_ovis_image,
+    QwenImage21Policy: build_qwen_image_2_1,
+    FluxFillPolicy: build_flux_fill,
+    FluxInpaintPolicy: build_flux_inpaint,
+    QwenImageInpaintPolicy: build_qwen_image_inpaint,
+    ZImageOmniPolicy: build_z_image_omni,
 }
 
 
@@ -53,15 +82,19 @@ def save(pipeline, folder):
     pipeline.save_pretrained(folder)
     index = json.loads((folder / "model_index.json").read_text())
     if "processor" in index:
-        index["processor"] = ["transformers", "Qwen2VLProcessor"]
-        (folder / "model_index.json").write_text(json.dumps(index))
+        index["processor"] = ["transformers", type(pipeline.processor).__base__.__name__]
+    if "text_processor" in index:
+        index["text_processor"] = ["transformers", "Qwen2VLProcessor"]
+    if "siglip_processor" in index:
+        index["siglip_processor"] = ["transformers", "Siglip2ImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize("policy_class", POLICIES)
 def test_a_folder_is_loaded_as_the_policy_of_its_class(policy_class, tmp_path):
     pipeline = BUILT_FOR[policy_class]()
     save(pipeline, tmp_path)
-    policy = load_policy(str(tmp_path), {"height": 48, "width": 80}, {"max_cached_prompts": 3}, dtype=torch.float32)
+    policy = load_policy(str(tmp_path), {"height": 32, "width": 96}, {"max_cached_prompts": 3}, dtype=torch.float32)
     assert type(policy) is policy_class
     for name, parameter in pipeline.transformer.named_parameters():
         assert torch.equal(parameter, policy.pipeline.transformer.get_parameter(name))

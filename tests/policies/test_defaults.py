@@ -2,6 +2,17 @@
 
 import pytest
 from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEditPlusPipeline
+from tiny_newer_pipelines import (
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_longcat_image,
+    build_lumina2,
+    build_ovis_image,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+    build_z_image_omni,
+)
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import policy_for
@@ -45,6 +56,16 @@ BASES = {
     "SD3.5-large-turbo": (lambda: named(build_sd3(), f"{SD35}-turbo"), True, 4, 1.0, False),
     "Z-Image": (build_undistilled_z_image, False, 50, 4.0, True),
     "Z-Image-Turbo": (build_z_image, True, 8, 0.0, False),
+    "Krea-2": (build_krea2, False, 28, 4.5, True),
+    "Krea-2, distilled": (lambda: build_krea2(is_distilled=True), True, 8, 0.0, False),
+    "Lumina-Image-2.0": (build_lumina2, False, 30, 4.0, True),
+    "Qwen-Image-2.1": (build_qwen_image_2_1, False, 40, 1.0, False),
+    "FLUX.1-Fill-dev": (build_flux_fill, False, 50, 30.0, False),
+    "FLUX.1-dev, inpainting": (build_flux_inpaint, False, 28, 7.0, False),
+    "Qwen-Image, inpainting": (build_qwen_image_inpaint, False, 50, 4.0, True),
+    "Z-Image-Omni": (build_z_image_omni, False, 50, 5.0, True),
+    "LongCat-Image": (build_longcat_image, False, 50, 4.5, True),
+    "Ovis-Image": (build_ovis_image, False, 50, 5.0, True),
     "TinyScenes": (load_pipeline, False, 30, 3.5, False),
     "TinyScenes, editing": (load_edit_pipeline, False, 50, 4.0, True),
 }

@@ -4,12 +4,13 @@ import pytest
 import torch
 from diffusers import QwenImageEditPipeline, QwenImageEditPlusPipeline
 from oracle import picture
+from tiny_newer_pipelines import build_flux_fill, build_krea2, build_longcat_image, build_lumina2
 from tiny_pipelines import build_flux, build_flux2, build_flux_kontext, build_qwen_image, build_sd3, build_z_image
 
 from arr_trl.policies import FlowPolicy, FluxPolicy, policy_for
 
 
-HEIGHT, WIDTH = 48, 80
+HEIGHT, WIDTH = 32, 96
 
 
 def like_flux(pipeline):
@@ -55,6 +56,10 @@ FAMILIES = {
     ),
     "sd3": (build_sd3, lambda p, x: pixels_as_tokens(scaled(p, x))),
     "z_image": (build_z_image, lambda p, x: pixels_as_tokens(scaled(p, x))),
+    "fill": (lambda: like_flux(build_flux_fill()), lambda p, x: patches(scaled(p, x))),
+    "krea2": (build_krea2, lambda p, x: patches(standardized(p, x))),
+    "longcat": (build_longcat_image, lambda p, x: patches(scaled(p, x))),
+    "lumina2": (build_lumina2, lambda p, x: pixels_as_tokens(scaled(p, x))),
 }
 
 

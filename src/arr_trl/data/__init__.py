@@ -1,5 +1,6 @@
 from .hub import check_source
 from .images import (
+    MASK_COLUMN,
     SOURCE_COLUMN,
     RowError,
     check_image,
@@ -19,6 +20,7 @@ from .stream import PartStream, RepeatStream, StreamError
 
 
 __all__ = [
+    "MASK_COLUMN",
     "PROMPT_SETS",
     "SOURCE_COLUMN",
     "PartStream",

@@ -23,6 +23,7 @@ from ..rgb import as_rgb, check_white
 
 # What policies, judges and reward functions call the picture that an instruction edits.
 SOURCE_COLUMN = "source_image"
+MASK_COLUMN = "mask_image"  # of pipelines that draw a part of the source anew
 
 # Less than a latent cell shows nothing; more than this is a mistake, or a file made to fill the memory.
 _SMALLEST_SIDE, _LARGEST_SIDE = 8, 8192  # pixels
@@ -179,11 +180,12 @@ def decode_sources(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sources_digest(rows: Iterable[dict[str, Any]]) -> str:
-    """A digest of the pixels of all sources, whatever they are kept as; one row is decoded at a time."""
+    """A digest of the pixels of all sources and masks, whatever they are kept as; one row is decoded at a time."""
     digest = hashlib.sha256()
     for row in rows:
-        source = decode_sources([row])[0].get(SOURCE_COLUMN)
-        for image in source if isinstance(source, list) else [] if source is None else [source]:
+        source, mask = decode_sources([row])[0].get(SOURCE_COLUMN), row.get(MASK_COLUMN)
+        masks = [] if mask is None else [load_image(mask)]
+        for image in [*(source if isinstance(source, list) else [] if source is None else [source]), *masks]:
             digest.update(image_digest(image).encode())
         digest.update(b";")
     return digest.hexdigest()[:16]

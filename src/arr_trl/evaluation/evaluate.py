@@ -121,7 +121,7 @@ class Evaluator:
                 "base": base,
                 **self._drawn_with,
                 "prompts": hashlib.sha256("\0".join(row["prompt"] for row in rows).encode()).hexdigest()[:16],
-                **({"sources": sources_digest(rows)} if policy.editing else {}),
+                **({"sources": sources_digest(rows)} if any(map(policy.edits, rows)) else {}),
                 **{f"adapter {source.name}": weights_digest(model, source.name) for source in adapters},
             }
             check_settings(images, settings, facts)

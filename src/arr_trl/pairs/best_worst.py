@@ -60,9 +60,9 @@ class BestWorst:
             yield self._block(told_apart(block, taken), number)
 
     def _block(self, rows: list[dict[str, Any]], block: int) -> list[PairOutcome]:
-        editing = self.painter.policy.editing
         outcomes = [
-            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if editing else None, columns=row) for row in rows
+            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if self.painter.policy.edits(row) else None, columns=row)
+            for row in rows
         ]
         n = self.config.num_candidates
         for outcome in outcomes:

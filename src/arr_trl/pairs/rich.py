@@ -61,7 +61,7 @@ class RichPairs:
         on_stage: OnStage = lambda name, count, unit: None,
         on_drawn: OnDrawn = lambda count: None,
     ):
-        if not editor.policy.editing:
+        if not (editor.policy.editing or editor.policy.may_edit):
             raise ValueError(
                 f"{editor.name} draws from prompts alone, and the editor has to edit pictures; give it a pipeline such "
                 "as FluxKontextPipeline or QwenImageEditPlusPipeline."

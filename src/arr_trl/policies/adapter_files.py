@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.loaders import FluxLoraLoaderMixin
+from diffusers.loaders.lora_base import LoraBaseMixin
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
@@ -271,6 +273,14 @@ def _read_peft(file: Path) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
     }
 
 
+def lora_loader(pipeline_class: type[DiffusionPipeline]) -> type[LoraBaseMixin]:
+    """
+    What reads and writes the LoRA files of a pipeline: its class, or that of FLUX.1 where it has no `load_lora_weights` and
+    its transformer loads the same files.
+    """
+    return pipeline_class if issubclass(pipeline_class, LoraBaseMixin) else FluxLoraLoaderMixin
+
+
 def _read_diffusers(
     file: Path, path: str, pipeline_class: type[DiffusionPipeline] | None
 ) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
@@ -280,15 +290,16 @@ def _read_diffusers(
         header = opened.metadata() or {}
     metadata = json.loads(header.get("lora_adapter_metadata", "{}"))
     raw = _renamed(load_file(file), path)
-    prefix = pipeline_class.transformer_name + "."
+    loader = lora_loader(pipeline_class)
+    prefix = loader.transformer_name + "."
     # the pipeline drops these when it is not asked for them, and not every pipeline can be asked
     alphas = {name: raw.pop(name).item() for name in list(raw) if name.startswith(prefix) and name.endswith(".alpha")}
-    weights = pipeline_class.lora_state_dict(raw)
+    weights = loader.lora_state_dict(raw)
     foreign = [name for name in weights if not name.startswith(prefix) or ".lora_" not in name]
     if foreign or not weights:
         raise ValueError(
             f"The adapter {path} holds {f'weights such as {foreign[0]}' if foreign else 'no weights'}; only LoRA weights "
-            f"of the {pipeline_class.transformer_name} can be trained further."
+            f"of the {loader.transformer_name} can be trained further."
         )
     weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
     if metadata:

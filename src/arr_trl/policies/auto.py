@@ -13,14 +13,23 @@ from ..shipped import check_sizes_of_shipped, place_of
 from .base import FlowPolicy
 from .files import file_kwargs
 from .flux import FluxPolicy
-from .flux2 import Flux2KleinPolicy, Flux2Policy
+from .flux2 import Flux2Policy
+from .flux2_klein import Flux2KleinPolicy
+from .flux_fill import FluxFillPolicy
 from .flux_kontext import FluxKontextPolicy
 from .handed_over import check_adaptable, check_hooks, check_pipeline
+from .inpainting import FluxInpaintPolicy, QwenImageInpaintPolicy
+from .krea2 import Krea2Policy
 from .loading import check_files
+from .longcat_image import LongCatImagePolicy
+from .lumina2 import Lumina2Policy
+from .ovis_image import OvisImagePolicy
 from .qwen_image import QwenImagePolicy
+from .qwen_image_2_1 import QwenImage21Policy
 from .qwen_image_edit import QwenImageEditPlusPolicy, QwenImageEditPolicy
 from .sd3 import StableDiffusion3Policy
 from .z_image import ZImagePolicy
+from .z_image_omni import ZImageOmniPolicy
 
 
 POLICIES: tuple[type[FlowPolicy], ...] = (
@@ -33,6 +42,15 @@ POLICIES: tuple[type[FlowPolicy], ...] = (
     QwenImageEditPlusPolicy,
     StableDiffusion3Policy,
     ZImagePolicy,
+    Krea2Policy,
+    Lumina2Policy,
+    QwenImage21Policy,
+    FluxFillPolicy,
+    FluxInpaintPolicy,
+    QwenImageInpaintPolicy,
+    ZImageOmniPolicy,
+    LongCatImagePolicy,
+    OvisImagePolicy,
 )
 
 

@@ -59,6 +59,7 @@ class FlowPolicy(ABC):
     # Rows that are encoded at a time, however many a rollout has: what encoders compute with takes memory beside the network.
     encoded_together: ClassVar[int] = 8
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
+    may_edit: ClassVar[bool] = False  # whether a row that has a `source_image` is an edit of it, and another is none
     may_lack: ClassVar[
         tuple[str, ...]
     ] = ()  # components that may be `None` though the pipeline does not call them optional
@@ -268,8 +269,16 @@ class FlowPolicy(ABC):
 
     def cache_key(self, row: dict[str, Any]) -> Any:
         """What makes two rows encode alike: the prompt, and the source pictures where the family edits."""
-        sources = source_images(row) if self.editing else []
-        return row["prompt"], *map(image_digest, sources)
+        return row["prompt"], *map(image_digest, self.sources(row))
+
+    @classmethod
+    def edits(cls, row: Mapping[str, Any]) -> bool:
+        """Whether a picture of this row starts from its `source_image`."""
+        return cls.editing or (cls.may_edit and row.get("source_image") is not None)
+
+    def sources(self, row: dict[str, Any]) -> list[Image.Image]:
+        """The pictures that a row starts from, in their order; none where it is drawn from its prompt alone."""
+        return source_images(row) if self.edits(row) else []
 
     def _lengths(self, mask: torch.Tensor, multiple: int = 1) -> torch.Tensor:
         """

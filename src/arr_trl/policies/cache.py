@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 
 from ..folders import replacing
 from .batching import Conditioning, concatenate
+from .placement import TRANSFORMER
 
 
 class EncodingCache:
@@ -109,7 +110,7 @@ def encoders_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str,
     """
     versions = [version(name) for name in ("arr_trl", "diffusers", "transformers")]
     digest = hashlib.sha256(repr((policy, settings, device.type, versions)).encode())
-    names = [name for name in pipeline.components if name != pipeline.transformer_name]
+    names = [name for name in pipeline.components if name != TRANSFORMER]
     return _with_weights(digest, pipeline, names)
 
 

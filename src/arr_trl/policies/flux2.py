@@ -1,14 +1,15 @@
-"""FLUX.2 text-to-image: `Flux2Pipeline` (dev) and `Flux2KleinPipeline` as policies."""
+"""FLUX.2: `Flux2Pipeline` (dev) as a policy, from a prompt alone or with reference pictures."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, Flux2KleinPipeline, Flux2Pipeline
+from diffusers import DiffusionPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
+from PIL import Image
 
 from .base import FlowPolicy
-from .batching import Conditioning
+from .batching import Conditioning, concatenate, in_groups
 from .guidance import guided
 from .schedule import scheduler_sigmas
 
@@ -16,6 +17,11 @@ from .schedule import scheduler_sigmas
 class Flux2Policy(FlowPolicy):
     """
     FLUX.2-dev: Mistral as the only encoder, guidance as an embedding, packed latents of 128 channels.
+
+    A row that has a `source_image`, one picture or a list of them, is drawn after these references: their latents stand
+    behind those of the picture, in the order of the list, each at a time of its own. As in the pipeline a reference keeps
+    its size, up to a megapixel, and is cropped to whole patches; rows whose references differ in shape go through the
+    transformer one shape at a time.
 
     Args:
         pipeline ([`~diffusers.Flux2Pipeline`]):
@@ -28,6 +34,7 @@ class Flux2Policy(FlowPolicy):
     """
 
     pipeline_class = Flux2Pipeline
+    may_edit = True
     default_guidance_scale = 4.0
     default_num_inference_steps = 50
     # The FLUX.1 adapter's counterparts; a single-stream block has one projection in and one out.
@@ -61,7 +68,7 @@ class Flux2Policy(FlowPolicy):
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])
-        return conditioning | {"image_ids": self._image_ids(len(rows), height, width)}
+        return conditioning | concatenate([self._encode_sources(self.sources(row), height, width) for row in rows])
 
     def encode_negative(self) -> Conditioning:
         return self._encode_prompts("negative", [self.negative_prompt])
@@ -71,6 +78,31 @@ class Flux2Policy(FlowPolicy):
             prompt=prompts, device=self.device, max_sequence_length=self.max_sequence_length
         )
         return {f"{name}_embeds": embeds, f"{name}_ids": text_ids}
+
+    def _encode_sources(self, images: list[Image.Image], height: int, width: int) -> Conditioning:
+        """References of one row, their shapes in latent patches, and the positions of the picture and of them."""
+        pipeline, image_ids = self.pipeline, self._image_ids(1, height, width)
+        if not images:
+            latents = torch.zeros(1, 0, pipeline.transformer.config.in_channels, dtype=self.dtype, device=self.device)
+            return {
+                "image_ids": image_ids,
+                "source_latents": latents,
+                "shapes": torch.zeros(1, 0, 2, dtype=torch.long),
+            }
+        pixels = [self._pixels(image) for image in images]
+        latents, source_ids = pipeline.prepare_image_latents(pixels, 1, None, self.device, pipeline.vae.dtype)
+        return {
+            "image_ids": torch.cat([image_ids, source_ids], 1),
+            "source_latents": latents.to(self.dtype),
+            "shapes": torch.tensor([[picture.shape[-2:] for picture in pixels]]) // self.size_multiple,
+        }
+
+    def _pixels(self, image: Image.Image) -> torch.Tensor:
+        processor, multiple = self.pipeline.image_processor, self.size_multiple
+        processor.check_image_input(image)
+        image = processor._resize_if_exceeds_area(image)
+        height, width = (side // multiple * multiple for side in (image.height, image.width))
+        return processor.preprocess(image, height=height, width=width, resize_mode="crop")
 
     def _image_ids(self, batch: int, height: int, width: int) -> torch.Tensor:
         latents = torch.empty(batch, 1, height // self.size_multiple, width // self.size_multiple)
@@ -100,19 +132,25 @@ class Flux2Policy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        predictions = model(
-            hidden_states=latents.to(self.dtype).repeat(len(branches), 1, 1),
-            # the pipeline rounds the timestep, not sigma, to the network's precision
-            timestep=((sigma * 1000).to(self.dtype) / 1000).repeat(len(branches)),
-            guidance=latents.new_full((len(latents),), guidance_scale) if self._guidance_embeds else None,
-            encoder_hidden_states=torch.cat([conditioning[f"{branch}_embeds"] for branch in branches]),
-            # position ids are those of any row: all have one size and one text length
-            txt_ids=conditioning["prompt_ids"][0],
-            img_ids=conditioning["image_ids"][0],
-            return_dict=False,
-        )[0].float()
-        return guided(predictions, guidance_scale) if len(branches) == 2 else predictions
+        def of_one_shape(latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+            # other rows may have more or larger references, and this one padding
+            num_tokens = int(conditioning["shapes"][0].prod(-1).sum())
+            both = torch.cat([latents.to(self.dtype), conditioning["source_latents"][:, :num_tokens]], 1)
+            branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+            predictions = model(
+                hidden_states=both.repeat(len(branches), 1, 1),
+                # the pipeline rounds the timestep, not sigma, to the network's precision
+                timestep=((sigma * 1000).to(self.dtype) / 1000).repeat(len(branches)),
+                guidance=latents.new_full((len(latents),), guidance_scale) if self._guidance_embeds else None,
+                encoder_hidden_states=torch.cat([conditioning[f"{branch}_embeds"] for branch in branches]),
+                # position ids are those of any row: all have one size and one text length
+                txt_ids=conditioning["prompt_ids"][0],
+                img_ids=conditioning["image_ids"][0, : both.shape[1]],
+                return_dict=False,
+            )[0][:, : latents.shape[1]].float()
+            return guided(predictions, guidance_scale) if len(branches) == 2 else predictions
+
+        return in_groups(of_one_shape, model, conditioning["shapes"], latents, sigma, conditioning)
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         pipeline, vae = self.pipeline, self.pipeline.vae
@@ -126,33 +164,3 @@ class Flux2Policy(FlowPolicy):
 
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.pipeline._pack_latents(self.pipeline._encode_vae_image(pixels, generator=None))
-
-
-class Flux2KleinPolicy(Flux2Policy):
-    """
-    FLUX.2-klein: FLUX.2 with Qwen3 as its encoder. The base models have classifier-free guidance against an empty
-    prompt when `guidance_scale` is greater than 1; the distilled ones take no guidance. See [`Flux2Policy`] for the
-    arguments.
-    """
-
-    pipeline_class = Flux2KleinPipeline
-    cfg_off_scale = 1.0
-
-    def __init__(self, pipeline: DiffusionPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 1024):
-        super().__init__(pipeline, max_sequence_length, max_cached_prompts)
-        self.negative_prompt = None if self.distilled else ""
-
-    @property
-    def distilled(self) -> bool:
-        return self.pipeline.config.is_distilled
-
-    def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
-        return {"max_sequence_length": self.max_sequence_length}  # the empty prompt is the pipeline's own
-
-    def num_tokens(self, prompt: str) -> int:
-        tokenizer = self.pipeline.tokenizer
-        messages = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        return len(tokenizer(text)["input_ids"])

@@ -1,5 +1,8 @@
 """Between the pixels of a picture, the latents of its autoencoder, and the tokens of a transformer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, DiffusionPipeline
 
@@ -37,6 +40,11 @@ def decode_scaled(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
 def encode_scaled(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     """The way back of [`~arr_trl.policies.latents.decode_scaled`], to the mode of what the encoder predicts."""
     return (vae.encode(pixels).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
+
+
+def factor_of_frames(vae_config: Mapping[str, Any]) -> int:
+    """Pixels that a side has to be a multiple of: the factor of the autoencoder of Qwen-Image, a patch of 2."""
+    return 2 * 2 ** len(vae_config["temperal_downsample"])
 
 
 def decode_frame(vae: AutoencoderKLQwenImage, latents: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,9 @@ from diffusers import DiffusionPipeline
 from diffusers.hooks import apply_group_offloading
 
 
+TRANSFORMER = "transformer"  # what pipelines call the network that is trained
+
+
 def move_pipeline(
     pipeline: DiffusionPipeline,
     device: torch.device,
@@ -26,9 +29,9 @@ def move_pipeline(
             Leave the autoencoder out of `offload_encoders`: its layers would be gone in a backward pass through it.
     """
     for name, module in pipeline.components.items():
-        if not isinstance(module, torch.nn.Module) or (name == pipeline.transformer_name and not move_transformer):
+        if not isinstance(module, torch.nn.Module) or (name == TRANSFORMER and not move_transformer):
             continue
-        stays = name == pipeline.transformer_name or (keep_autoencoder and name == "vae")
+        stays = name == TRANSFORMER or (keep_autoencoder and name == "vae")
         if offload_encoders and not stays:
             apply_group_offloading(module, device, offload_type="leaf_level")
         else:

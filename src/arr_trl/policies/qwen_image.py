@@ -1,6 +1,5 @@
 """Qwen-Image text-to-image: `QwenImagePipeline` as a policy."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups, trim
 from .encoders import last_hidden_state_alone
 from .guidance import guided
-from .latents import decode_frame, encode_frame
+from .latents import decode_frame, encode_frame, factor_of_frames
 from .schedule import resolution_shift, scheduler_sigmas
 
 
@@ -49,6 +48,7 @@ class QwenImagePolicy(FlowPolicy):
         "attn.add_v_proj",
         "attn.to_add_out",
     )
+    size_multiple_of = staticmethod(factor_of_frames)
 
     def __init__(
         self,
@@ -60,10 +60,6 @@ class QwenImagePolicy(FlowPolicy):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)
         self.negative_prompt = negative_prompt
         self._num_channels = pipeline.transformer.config.in_channels // 4
-
-    @staticmethod
-    def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return 2 * 2 ** len(vae_config["temperal_downsample"])  # the patch of 2 times the autoencoder's factor
 
     def encode_rows(self, rows: list[dict[str, Any]], height: int, width: int) -> Conditioning:
         conditioning = self._encode_prompts("prompt", [row["prompt"] for row in rows])

@@ -7,11 +7,10 @@ from diffusers import DiffusionPipeline, QwenImageEditPipeline, QwenImageEditPlu
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE
 from PIL import Image
-from transformers.utils import is_torchvision_available
 
 from ..image_only_processor import ImageOnlyProcessor
 from .batching import Conditioning, concatenate
-from .files import file_kwargs
+from .processors import with_processor
 from .qwen_image import QwenImagePolicy
 from .sources import single_source, source_images
 
@@ -56,10 +55,7 @@ class QwenImageEditPolicy(QwenImagePolicy):
 
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
-        if not is_torchvision_available() and "processor" not in init_kwargs:
-            hub = file_kwargs(init_kwargs)
-            init_kwargs["processor"] = ImageOnlyProcessor.from_pretrained(model, subfolder="processor", **hub)
-        return super().load_pipeline(model, **init_kwargs)
+        return super().load_pipeline(model, **with_processor(ImageOnlyProcessor, model, init_kwargs))
 
     def call_setup(self) -> str:
         if self.condition_size == 1024:

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -15,7 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
 from ..folders import hub_name, replacing_files
-from ..policies.adapter_files import check_lora_config, with_scale_inside
+from ..policies.adapter_files import check_lora_config, lora_loader, with_scale_inside
+
+
+def loading_call(pipeline_class: str) -> str:
+    """What a pipeline of diffusers loads an adapter with: `load_lora_weights`, or its transformer's method where it has none."""
+    known = getattr(diffusers, pipeline_class, None)
+    has_none = known is not None and lora_loader(known) is not known
+    return "transformer.load_lora_adapter" if has_none else "load_lora_weights"
 
 
 def public_name(source: str | os.PathLike) -> tuple[str, bool]:
@@ -96,8 +104,8 @@ def _save_diffusers_weights(
     config, layers = with_scale_inside(
         config, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
     )
-    header = diffusers_header(config, layers, pipeline_class.transformer_name)
-    pipeline_class.save_lora_weights(
+    header = diffusers_header(config, layers, lora_loader(pipeline_class).transformer_name)
+    lora_loader(pipeline_class).save_lora_weights(
         folder,
         transformer_lora_layers=layers,
         weight_name=DIFFUSERS_WEIGHTS_FILE,

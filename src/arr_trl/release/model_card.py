@@ -18,7 +18,7 @@ from ..intervals import wilson_interval
 from ..rubrics import Rubric
 from ..text_files import read_text
 from . import front_matter
-from .adapter import public_name
+from .adapter import loading_call, public_name
 from .card_sections import (
     PIPELINE_TAGS,
     UNPUBLISHED,
@@ -210,6 +210,7 @@ def adapter_section(card: AdapterCard) -> CardSection:
             card=card,
             name=called(card.subfolder),
             at_root=card.subfolder == ROOT,
+            loader=loading_call(card.pipeline_class),
             base_name=base_name,
             base_is_local=base_is_local,
             judge=card.judge and public_name(card.judge)[0],

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 
+from ..data import SOURCE_COLUMN, undecoded
 from ..judges import JudgeReward
 from ..policies import FlowPolicy
 from ..release import AdapterCard, base_license, public_name, training_settings
@@ -24,6 +25,7 @@ def adapter_card(
     log_history: Sequence[dict[str, float]],
     num_processes: int,
     trainer_class: type,
+    row: dict[str, Any],
     compared_by: Sequence[Callable] = (),
     **facts: Any,
 ) -> AdapterCard:
@@ -38,9 +40,10 @@ def adapter_card(
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
         trainer_class (`type`): what trained.
+        row (`dict`): what [`first_row`] gave.
         compared_by (`Sequence[Callable]`, *optional*): what compares in evaluations beside.
         facts:
-            what else [`~arr_trl.release.AdapterCard`] takes: `prompt`, `datasets`, `results`, `train_seconds`, `released`,
+            what else [`~arr_trl.release.AdapterCard`] takes: `datasets`, `results`, `train_seconds`, `released`,
             `gallery`, `preferences`.
     """
     judges = [func for func in (*reward_funcs, *compared_by) if isinstance(func, JudgeReward)]
@@ -56,7 +59,7 @@ def adapter_card(
     return AdapterCard(
         subfolder=args.adapter_subfolder,
         base_model=name_of(policy),
-        task="image-editing" if policy.editing else "text-to-image",
+        task="image-editing" if policy.edits(row) else "text-to-image",
         pipeline_class=policy.pipeline_class.__name__,
         lora_r=lora.r,
         lora_alpha=lora.lora_alpha,
@@ -77,6 +80,7 @@ def adapter_card(
         judge=", ".join(dict.fromkeys(public_name(name)[0] for judge in judges for name in judge.model_names)) or None,
         learning_curve=curve,
         **_method(trainer_class, is_judged=any(isinstance(func, JudgeReward) for func in reward_funcs)),
+        prompt=row["prompt"],
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),
         versions={name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")},
@@ -109,11 +113,14 @@ def _method(trainer_class: type, is_judged: bool) -> dict[str, Any]:
     return {"method": f"`{trainer_class.__name__}`, which is made from `{base.__name__}`", "tags": tags}
 
 
-def first_prompt(dataset: Dataset | IterableDataset) -> str:
+def first_row(dataset: Dataset | IterableDataset) -> dict[str, Any]:
     """
-    The prompt that the card shows. Read before training: whoever reads a stream moves it, and a network may be gone later.
+    The row that the card shows, its pictures as they are stored. Read before training: whoever reads a stream moves it, and
+    a network may be gone later.
     """
-    return next(iter(dataset.select_columns("prompt")))["prompt"]
+    stored = undecoded(dataset)
+    columns = stored.column_names or next(iter(stored))
+    return next(iter(stored.select_columns([name for name in ("prompt", SOURCE_COLUMN) if name in columns])))
 
 
 def _hardware(num_processes: int) -> str:

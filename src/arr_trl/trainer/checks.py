@@ -26,6 +26,7 @@ from ..rewards import ModelScorer, Scorer, check_columns, met_criteria
 from ..runtime.attention import check_attention
 from ..runtime.sharding import uses_fsdp
 from .align_prop_config import AlignPropConfig
+from .card import first_row
 from .flow_config import FlowConfig
 from .inherited import check_inherited
 from .online_config import OnlineConfig
@@ -227,7 +228,7 @@ def check_family(
         first = decode_sources(read_rows(eval_dataset, [0]))
         met_criteria(eval_funcs, decode_columns(first, eval_dataset) if eval_funcs else first, [blank])
     check_model(model, **(args.model_init_kwargs or {}))
-    if policy_class_of(model, **(args.model_init_kwargs or {})).editing:
+    if policy_class_of(model, **(args.model_init_kwargs or {})).edits(first_row(train_dataset)):
         check_sources(undecoded(train_dataset), "train_dataset")
         if eval_dataset is not None:
             check_sources(undecoded(eval_dataset), "eval_dataset", load_image)  # all of it is going to be read

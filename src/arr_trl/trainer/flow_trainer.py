@@ -30,7 +30,7 @@ from ..runtime.sharding import shard_between_forwards
 from ..shipped import place_of
 from .base_comparison import BaseComparison
 from .buffer import Buffer, conditioning_of
-from .card import adapter_card, first_prompt
+from .card import adapter_card, first_row
 from .checks import check_arguments, check_family, check_placement
 from .ema import EMACallback, average_in, released_weights
 from .evaluation import means_over_processes
@@ -150,7 +150,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         self.metric_totals = defaultdict(float)  # sums of everything reward functions logged over the run
         self._extra_logs = defaultdict(list)
         self._dataset_names: list[str] = []
-        self._card_prompt = first_prompt(self.train_dataset if self.eval_dataset is None else self.eval_dataset)
+        self._card_row = first_row(self.train_dataset if self.eval_dataset is None else self.eval_dataset)
         self.evaluation: EvaluationResults | None = None
         self._evaluated = (0, True)  # the step whose weights it is of, and whether it is on `eval_dataset`
         self._loaded_step: int | None = None  # of the best weights, once they are loaded
@@ -365,8 +365,8 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
             self.state.log_history,
             self.accelerator.num_processes,
             type(self),
+            self._card_row,
             self._compared_by,
-            prompt=self._card_prompt,
             datasets=self._dataset_names,
             results=self.evaluation if belongs else None,
             train_seconds=self._train_seconds,
