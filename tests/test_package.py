@@ -133,3 +133,10 @@ def test_a_place_of_a_machine_is_found(tmp_path):
     for number, text in enumerate(named):
         (tmp_path / f"{number}.json").write_text(text)
     assert len(data_of_a_machine(tmp_path)) == len(named)
+
+
+def test_sources_that_are_not_installed_know_their_version():
+    """As on a machine that has them in PYTHONPATH alone, where a run ended without its card."""
+    asks = re.compile(r"version\(.arr_trl.\)|version\(name\) for name in \(.arr_trl")
+    sources = Path(arr_trl.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if asks.search(path.read_text(encoding="utf-8"))] == []

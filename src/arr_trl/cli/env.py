@@ -4,6 +4,8 @@ import argparse
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from ..version import __version__
+
 
 PACKAGES = (
     "arr_trl", "torch", "diffusers", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub",
@@ -18,7 +20,7 @@ def run(argv: list[str]) -> int:
     lines = {"Platform": platform.platform(), "Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            lines[name] = version(name)
+            lines[name] = __version__ if name == "arr_trl" else version(name)
         except PackageNotFoundError:
             lines[name] = "not installed"
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -6,7 +6,6 @@ Preference data as a trainer takes it, rows with `prompt`, `chosen` and `rejecte
 import logging
 import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from datasets import Dataset, Features, Image, IterableDataset, List, Value, loa
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HTTPError
 
+from ..version import __version__
 from .images import SOURCE_COLUMN, is_url, undecoded
 from .preferences import (
     benchmark_of,
@@ -103,7 +103,7 @@ def _whole(
         _all_rows,
         features=Features(names | {"problem": Value("string")}),
         # read again where it has changed; a list would be taken for shards
-        gen_kwargs=kwargs | {"names": tuple(names), "state": f"{version('arr_trl')} {_state(name, revision)}"},
+        gen_kwargs=kwargs | {"names": tuple(names), "state": f"{__version__} {_state(name, revision)}"},
     )
     problems = list(made["problem"])
     usable = [i for i, problem in enumerate(problems) if problem is None]

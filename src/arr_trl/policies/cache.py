@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..folders import replacing
+from ..version import __version__
 from .batching import Conditioning, concatenate
 from .placement import TRANSFORMER
 
@@ -108,7 +109,7 @@ def encoders_of(pipeline: DiffusionPipeline, policy: str, settings: Mapping[str,
     Tells what encodes a policy's rows from all else: from versions of libraries, its name and settings, and the names,
     shapes and first values of the weights of encoders and autoencoder.
     """
-    versions = [version(name) for name in ("arr_trl", "diffusers", "transformers")]
+    versions = [__version__, version("diffusers"), version("transformers")]
     digest = hashlib.sha256(repr((policy, settings, device.type, versions)).encode())
     names = [name for name in pipeline.components if name != TRANSFORMER]
     return _with_weights(digest, pipeline, names)

@@ -13,6 +13,7 @@ from ..judges import JudgeReward
 from ..policies import FlowPolicy
 from ..release import AdapterCard, base_license, public_name, training_settings
 from ..rewards import get_callable_name
+from ..version import __version__
 from .flow_config import FlowConfig
 from .trainable import name_of
 
@@ -83,7 +84,8 @@ def adapter_card(
         prompt=row["prompt"],
         samples=None if facts.get("results") is None else "samples.png",
         hardware=_hardware(num_processes),
-        versions={name: version(name) for name in ("arr_trl", "trl", "transformers", "diffusers", "peft", "torch")},
+        versions={"arr_trl": __version__}
+        | {name: version(name) for name in ("trl", "transformers", "diffusers", "peft", "torch")},
         **base_license(name_of(policy)),
         **facts,
     )
