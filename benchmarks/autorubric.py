@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arr_trl.autorubric import AutoRubric, AutoRubricConfig
-from arr_trl.autorubric.holdout import agreement, with_rubric, without_rubric
+from arr_trl.autorubric.holdout import agreement, winners_of, with_rubric, without_rubric
 from arr_trl.judges import RubricJudge
 from arr_trl.tiny_scenes import TinyScenesJudge, preferences
 
@@ -44,7 +44,7 @@ def measured(rule: dict[str, float], wrong_labels: float, pairs: int, held_out: 
     wrong = [outcome for outcome in report.outcomes if labelled[outcome.row].category == "wrong label"]
     right = [outcome for outcome in report.outcomes if labelled[outcome.row].category is None]
     return {
-        "with": agreement(with_rubric(others, report.rubric, judge)[0], others).accuracy,
+        "with": agreement(winners_of(with_rubric(others, report.rubric, judge)[0]), others).accuracy,
         "without": agreement(without_rubric(others, judge)[0], others).accuracy,
         "wrong": len(wrong),
         "wrong_dropped": sum(not outcome.passed for outcome in wrong),

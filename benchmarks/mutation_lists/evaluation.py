@@ -62,5 +62,9 @@ MUTATIONS = [
     ("keys of the lightbox stop after a pair", "evaluation/templates/lightbox.js",
      "  byId(\"lightbox-models\").children[light.at].focus(); // keys go where the focus is, and the buttons are new\n", "",
      "evaluation/test_report.py::test_picture_opens_and_the_other_takes_its_place"),
+    ("the judge's choice is not turned with the pair", "evaluation/judge_report.py", "winner=flip[record.winner]", "winner=record.winner",
+     "evaluation/test_judge_report.py"),
+    ("orders of a turned pair are told as they were", "evaluation/judge_report.py", "record.orders[::-1]", "record.orders",
+     "evaluation/test_judge_report.py"),
 ]
 # fmt: on

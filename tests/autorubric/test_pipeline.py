@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from arr_trl.autorubric import AutoRubric, AutoRubricConfig, AutoRubricError, Writer, describe_rubric, pipeline
-from arr_trl.autorubric.holdout import agreement, split, with_rubric, without_rubric
+from arr_trl.autorubric.holdout import agreement, split, winners_of, with_rubric, without_rubric
 from arr_trl.autorubric.pipeline import task_of
 from arr_trl.autorubric.report import Report
 from arr_trl.chat import ChatFailure, ChatReply
 from arr_trl.data.preferences import Preference
-from arr_trl.judges import JudgeStats, RubricJudge, VerdictStore
+from arr_trl.judges import JudgeStats, RubricJudge, Verdict, VerdictStore
 from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.tiny_scenes import TinyScenesJudge, preferences
 
@@ -27,7 +27,7 @@ def write(pairs, model=None, store=None, guide=(), **settings):
 def accuracies(report, rule):
     others = preferences(200, rule, split="test", seed=7)
     judge = RubricJudge("auto", TinyScenesJudge())
-    found = [with_rubric(others, report.rubric, judge)[0], without_rubric(others, judge)[0]]
+    found = [winners_of(with_rubric(others, report.rubric, judge)[0]), without_rubric(others, judge)[0]]
     return [agreement(winners, others).accuracy for winners in found]
 
 
@@ -209,7 +209,8 @@ def test_one_pair_of_twenty_is_said_to_be_nothing(monkeypatch, gained, words):
     wrong = [1 - pair.winner for pair in pairs]
     right = [pair.winner for pair in pairs]
     for name, count in (("with_rubric", 10 + gained), ("without_rubric", 10)):
-        found = right[:count] + wrong[count:], JudgeStats()
+        winners = right[:count] + wrong[count:]
+        found = [Verdict(winner=w) for w in winners] if name == "with_rubric" else winners, JudgeStats()
         monkeypatch.setattr(pipeline, name, lambda *args, found=found: found)
     report = Report(Rubric(name="r", criteria=[Criterion(text="x")]), [])
     model = TinyScenesJudge()

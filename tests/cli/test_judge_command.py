@@ -121,9 +121,69 @@ def test_the_log_shows_and_exports_what_was_asked(folder, capsys):
     assert Dataset.from_parquet(str(folder / "log.parquet"))[0]["prompt"] == rows[0]["prompt"]
 
 
+def test_the_log_shows_the_questions_of_a_prompt_as_they_were_asked(folder, capsys):
+    run(EVAL)
+    asked = folder / "0-0.png"
+    prompt = captions("train")[0]
+    ask = ["ask", "--rubric", "rubric.json", "--judge_model", "tiny_scenes", "--prompt", prompt, "--image", str(asked)]
+    capsys.readouterr()
+    assert run([*ask, str(folder / "0-1.png"), "--dry_run", "true"]) == 0
+    question = capsys.readouterr().out.split(" ---\n", 1)[1].split("\n--- JSON schema")[0]
+    assert run(["log", "judge.sqlite", "--prompt", prompt, "--limit", "1"]) == 0
+    said = capsys.readouterr().out
+    logged = said.split(" ---\n", 1)[1].split("\n--- reply")[0]
+    pictures = re.compile(r"<image [^>]+>")
+    assert pictures.sub("<image>", logged) == pictures.sub("<image>", question)
+    assert len(pictures.findall(logged)) == 2
+    assert '"ranks"' in said.split("--- reply ---\n")[1]
+    assert "2 questions are about" in said
+
+
+def test_ask_shows_the_replies_and_who_is_better(folder, capsys):
+    names = ["0-1.png", "0-0.png"]
+    ask = ["ask", "--rubric", "rubric.json", "--judge_model", "tiny_scenes", "--prompt", captions("train")[0]]
+    assert run([*ask, "--image", *names]) == 0
+    said = capsys.readouterr().out
+    assert "--- reply, shown 0-1.png 0-0.png ---" in said
+    assert "--- reply, shown 0-0.png 0-1.png ---" in said
+    assert said.rstrip().endswith("The best is 0-0.png.")
+
+
+def test_a_dry_run_of_eval_shows_the_first_question_and_asks_nothing(folder, capsys):
+    assert run([*EVAL, "--dry_run", "true"]) == 0
+    assert f"Caption: {captions('train')[0]}" in capsys.readouterr().out
+    assert not (folder / "judge.sqlite").exists()
+    assert not (folder / "judge_eval.json").exists()
+
+
+def test_eval_leaves_a_page_with_every_pair(folder):
+    assert run([*EVAL, "--output", "found/eval.json"]) == 0
+    page = (folder / "found" / "eval.html").read_text()
+    assert "The judge is right in both orders on 100% (68 to 100) of 8 labelled pairs." in page
+    assert "from chance" not in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert [pair["w"] for pair in data["pairs"]] == [0] * 8  # all agree with the label
+    assert list(data["criteria"]) == ["1", "2", "3", "4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (
+            [
+                "ask",
+                "--rubric",
+                "auto",
+                "--judge_model",
+                "tiny_scenes",
+                "--prompt",
+                "x",
+                "--image",
+                "0-0.png",
+                "0-1.png",
+            ],
+            "one judge under one rubric",
+        ),
         (["log", "none.sqlite"], "no verdict store at none.sqlite"),
         (["log", "rubric.json"], "is not a verdict store"),
         ([*EVAL, "--compare"], "needs a second judge"),

@@ -48,6 +48,12 @@ def test_three_options_are_enough_over_http(folder, capsys):
     assert report["cost"]["requests"] == len(asked)
     assert report["cost"]["cost"] == 7 * len(asked)
     assert len(report["pairs"]) == rubric.provenance.counts["pairs"] - rubric.provenance.counts["pairs_held_out"]
+    page = (folder / "made" / "rubric.html").read_text()
+    assert "On pairs that were held out: With the rubric the judge names" in page
+    assert page.count("Held out: nothing was written from it.") == rubric.provenance.counts["pairs_held_out"]
+    assert page.count('"p":') == rubric.provenance.counts["pairs"]
+    dropped = rubric.provenance.counts["pairs_dropped"]
+    assert page.count('"f":"Dropped: ') <= dropped <= page.count('"Dropped: ')
     said = capsys.readouterr()
     assert "held-out accuracy with the rubric" in said.out
     assert "generate: " in said.err
@@ -152,6 +158,11 @@ def test_verify_tells_accuracy_with_and_without_and_what_each_criterion_said(fol
     assert "100.0%" in said
     assert "1. There are exactly two objects." in said
     assert Rubric.load("rubric.json").provenance is None  # nothing is written unless it is asked for
+    assert not list(folder.glob("*.html"))
+    assert main([*verify, "--report", "verified.html"]) == 0
+    page = (folder / "verified.html").read_text()
+    assert "With the rubric the judge names the preferred picture of 100% (91 to 100) of 40 pairs" in page
+    assert page.count('"w":0') == 40
     assert main([*verify, "--update", "true"]) == 0
     found = Rubric.load("rubric.json")
     assert found.provenance.measured["with_rubric"]["pairs"] == 40

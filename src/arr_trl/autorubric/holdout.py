@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..data.preferences import Preference
 from ..intervals import wilson_interval
-from ..judges import JudgeRow, JudgeStats, RubricJudge
+from ..judges import JudgeRow, JudgeStats, RubricJudge, Verdict
 from ..judges.aggregate import agreed_ranks, best
 from ..judges.prompts import template_id
 from ..judges.questions import Question, ask
@@ -89,12 +89,14 @@ def agreement(winners: Sequence[int | NoAnswer | None], pairs: Sequence[Preferen
     )
 
 
-def with_rubric(
-    pairs: Sequence[Preference], rubric: Rubric, judge: RubricJudge
-) -> tuple[list[int | NoAnswer | None], JudgeStats]:
-    """The winner of every pair under a rubric, `None` for a tie."""
-    verdicts, stats = judge.compare_under(judge_rows(pairs), [rubric] * len(pairs))
-    return [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts], stats
+def with_rubric(pairs: Sequence[Preference], rubric: Rubric, judge: RubricJudge) -> tuple[list[Verdict], JudgeStats]:
+    """The verdict on every pair under a rubric."""
+    return judge.compare_under(judge_rows(pairs), [rubric] * len(pairs))
+
+
+def winners_of(verdicts: Sequence[Verdict]) -> list[int | NoAnswer | None]:
+    """The winner that each verdict names, `None` for a tie."""
+    return [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts]
 
 
 def without_rubric(pairs: Sequence[Preference], judge: RubricJudge) -> tuple[list[int | NoAnswer | None], JudgeStats]:

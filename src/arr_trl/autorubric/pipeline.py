@@ -18,7 +18,7 @@ from ..version import __version__
 from .config import AutoRubricConfig
 from .embeddings import hashed_tfidf
 from .generate import generate_questions, shown_swapped
-from .holdout import agreement, judge_rows, judge_templates, split, with_rubric, without_rubric
+from .holdout import agreement, judge_rows, judge_templates, split, winners_of, with_rubric, without_rubric
 from .refine import refine_question
 from .report import PairOutcome, Report, dropped_by_reason
 from .select_diverse import select_diverse
@@ -254,11 +254,13 @@ class AutoRubric:
     def measure(self, report: Report, held_out: list[Preference]) -> None:
         """Judge the held-out pairs with the rubric and without any."""
         self.on_stage("hold-out", 4 * len(held_out))
-        found, cost = with_rubric(held_out, report.rubric, self.judge)
+        verdicts, cost = with_rubric(held_out, report.rubric, self.judge)
+        found = winners_of(verdicts)
         self.stats += cost
         plain, cost = without_rubric(held_out, self.judge)
         self.stats += cost
         self._stop_when_broken("hold-out", [*found, *plain])
+        report.held_out = list(zip(held_out, verdicts, strict=True))
         report.with_rubric, report.without_rubric = agreement(found, held_out), agreement(plain, held_out)
         if report.with_rubric.right <= report.without_rubric.right < len(held_out):
             report.notes.append(

@@ -14,8 +14,10 @@ from ..data.preferences import Preference
 from ..folders import replacing
 from ..judges import Verdict
 from ..rubrics import Rubric
-from .holdout import Agreement, agreement
-from .writer import NoAnswer
+from .holdout import Agreement, agreement, winners_of
+
+
+CRITERION_COLUMNS = ("criterion", "for the winner", "for the loser", "level")
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Report:
         outcomes (`list[PairOutcome]`): one per pair that criteria were written from.
         with_rubric ([`Agreement`], *optional*): the judge on the held-out pairs with the rubric.
         without_rubric ([`Agreement`], *optional*): the same judge without one.
+        held_out (`list[tuple[Preference, Verdict]]`): the held-out pairs and the judge's verdicts with the rubric.
         notes (`list[str]`): what the user should know, one sentence each.
         skipped (`list[str]`): rows of the data that could not be used.
         cost (`dict`): requests, tokens, and money where prices are known, of this run.
@@ -74,6 +77,7 @@ class Report:
     outcomes: list[PairOutcome]
     with_rubric: Agreement | None = None
     without_rubric: Agreement | None = None
+    held_out: list[tuple[Preference, Verdict]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
@@ -137,23 +141,33 @@ def print_agreement(
         console (`rich.console.Console`, *optional*): where to print; standard output by default.
     """
     console = console or Console()
-    winners = [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts]
     table = Table(title=f"Judge on {len(pairs)} labelled pairs, both orders", title_justify="left")
     for heading in ("", "accuracy \\[95% interval]", "ties", "no verdict"):
         table.add_column(heading, justify="left" if not heading else "right")
-    for name, found in (("with the rubric", agreement(winners, pairs)), ("without a rubric", without_rubric)):
+    for name, found in (
+        ("with the rubric", agreement(winners_of(verdicts), pairs)),
+        ("without a rubric", without_rubric),
+    ):
         table.add_row(name, _rate(found), str(found.ties), str(found.failures))
     console.print(table, highlight=False)
     table = Table(title="What each criterion said", title_justify="left")
-    for heading in ("criterion", "for the winner", "for the loser", "level"):
+    for heading in CRITERION_COLUMNS:
         table.add_column(heading, justify="left" if heading == "criterion" else "right")
+    for criterion, *counts in said_by_criterion(rubric, verdicts, pairs):
+        table.add_row(escape(criterion), *counts)
+    console.print(table, highlight=False)
+
+
+def said_by_criterion(rubric: Rubric, verdicts: list[Verdict], pairs: list[Preference]) -> list[list[str]]:
+    """For each criterion its number and text, and on how many pairs it spoke for the winner, for the loser, for neither."""
     decided = [(v, p.winner) for v, p in zip(verdicts, pairs, strict=True) if v.failure is None]
+    rows = []
     for number, criterion in enumerate(rubric.criteria):
         said = Counter(
             None if v.criteria[number].winner is None else v.criteria[number].winner == w for v, w in decided
         )
-        table.add_row(f"{number + 1}. {escape(criterion.text)}", *(str(said[key]) for key in (True, False, None)))
-    console.print(table, highlight=False)
+        rows.append([f"{number + 1}. {criterion.text}", *(str(said[key]) for key in (True, False, None))])
+    return rows
 
 
 def _rate(found: Agreement) -> str:

@@ -1,26 +1,29 @@
 """
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
-`arr-trl judge tifa`: questions about pictures. `arr-trl judge calibrate`: a judge fitted to labels. `arr-trl judge list`,
-`show` and `try`: published judges. `arr-trl judge references`: pictures that some of those compare with. `arr-trl judge
-train`: a judge that learns from labelled pairs.
+`arr-trl judge ask`: one question and its reply in full. `arr-trl judge tifa`: questions about pictures. `arr-trl judge
+calibrate`: a judge fitted to labels. `arr-trl judge list`, `show` and `try`: published judges. `arr-trl judge references`:
+pictures that some of those compare with. `arr-trl judge train`: a judge that learns from labelled pairs.
 """
 
 import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .arguments import explained, parse
 from .checks import check_file, check_limit, check_pairs_suffice
 from .judge_arguments import JudgeArguments, build_judge
+from .judge_ask import run as run_ask
 from .judge_calibrate import run as run_calibrate
+from .judge_log import run as run_log
 from .judge_presets import run_list, run_show, run_try
 from .judge_references import run as run_references
 from .judge_tifa import run as run_tifa
 from .judge_train import run as run_train
+from .shown import print_questions
 
 
 @dataclass(kw_only=True)
@@ -33,7 +36,10 @@ class JudgeEvalArguments(JudgeArguments):
             "benchmark, such as `mmrb2-edit`, with a local copy `hpdv3:folder/test.json`."
         }
     )
-    output: str = field(default="judge_eval.json", metadata={"help": "JSON file to write."})
+    output: str = field(
+        default="judge_eval.json",
+        metadata={"help": "JSON file to write; a page with every pair, up to 500, is put beside it as .html."},
+    )
     judge_store: str | None = field(
         default="judge.sqlite", metadata={"help": "SQLite file of answers: what is in it is not asked again."}
     )
@@ -44,6 +50,7 @@ class JudgeEvalArguments(JudgeArguments):
         default=None,
         metadata={"help": "Ask about pairs that people found level, too. Unset, of benchmarks that count them."},
     )
+    dry_run: bool = field(default=False, metadata={"help": "Print the first question in full, and ask nothing."})
     price_in: float | None = field(default=None, metadata={"help": "Price of a million tokens in, for the cost."})
     price_out: float | None = field(default=None, metadata={"help": "Price of a million tokens out, for the cost."})
     compare: bool = field(
@@ -94,6 +101,9 @@ def run(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("eval", help="Measure a judge against labelled pairs.", add_help=False)
     commands.add_parser("log", help="Show or export what a verdict store holds.", add_help=False)
+    commands.add_parser(
+        "ask", help="Ask about pictures of yours, and show question and reply in full.", add_help=False
+    )
     commands.add_parser("tifa", help="Score pictures by questions about them (GenEval 2).", add_help=False)
     commands.add_parser("calibrate", help="Fit a judge's margins to labelled pairs.", add_help=False)
     commands.add_parser("list", help="The published judges and scorers there are.", add_help=False)
@@ -104,7 +114,8 @@ def run(argv: list[str]) -> int:
     args, _ = parser.parse_known_args(argv[:1])
     run = {
         "eval": _eval,
-        "log": _log,
+        "log": run_log,
+        "ask": run_ask,
         "tifa": run_tifa,
         "calibrate": run_calibrate,
         "list": run_list,
@@ -135,8 +146,18 @@ def _eval(argv: list[str]) -> int:
         for judge in judges.values():
             check_pairs_suffice(judge)
 
+        from ..autorubric.holdout import judge_rows
         from ..data.preferences import benchmark_of, load_preferences
-        from ..evaluation.judge_eval import evaluate_judge, mcnemar, pairs_for, print_summary, save_summary
+        from ..evaluation.judge_eval import (
+            evaluate_judge,
+            mcnemar,
+            pairs_for,
+            print_summary,
+            save_summary,
+            write_judge_report,
+        )
+        from ..evaluation.judge_report import JudgeReport, record_of_both
+        from ..judges import EnsembleJudge
 
         benchmark = benchmark_of(args.dataset)
         official = () if benchmark is None else benchmark.official
@@ -147,18 +168,31 @@ def _eval(argv: list[str]) -> int:
             read = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
             return pairs_for(asked_by, read)
 
+        if args.dry_run:
+            first = next((pair for pair in pairs() if not isinstance(pair, str)), None)
+            if first is None:
+                raise ValueError(f"{args.dataset} holds no pair that can be used.")
+            print_questions(judges["judge"], judge_rows([first])[0])
+            return 0
         sources = _sources_of_the_first(pairs())
         for judge in judges.values():  # before the first is paid for
             judge.check_for(2, sources)
         evaluations, summaries = {}, {}
+        report = JudgeReport(placed=not isinstance(judges["judge"], EnsembleJudge))  # whose words are of several
+
+        def shown(pair, forward, swapped):
+            report.add(pair, record_of_both(forward, swapped))
+
         for name, judge in judges.items():
-            evaluations[name] = evaluate_judge(judge, pairs(), args.limit)
+            evaluations[name] = evaluate_judge(judge, pairs(), args.limit, shown if name == "judge" else None)
             summaries[name] = evaluations[name].summary(args.price_in, args.price_out, official)
     summary: dict[str, Any] = {"dataset": args.dataset, **summaries["judge"]}
     if args.compare:
         right = [[o.right_in_both for o in evaluation.outcomes] for evaluation in evaluations.values()]
         summary |= {"compared": summaries["compared"], "mcnemar": mcnemar(*right)}
     save_summary(summary, args.output)
+    page = Path(args.output).with_suffix(".html")
+    write_judge_report(page, report, summaries["judge"], judges["judge"], args.dataset)
     print_summary(summaries)
     if args.compare:
         test = summary["mcnemar"]
@@ -168,7 +202,7 @@ def _eval(argv: list[str]) -> int:
         )
     for sentence in evaluations["judge"].skipped[:3]:
         print(f"Left out: {sentence}")
-    print(f"Wrote {args.output}.")
+    print(f"Wrote {args.output} and {page}.")
     for name, evaluation in evaluations.items():
         _tell_failures(name, evaluation.failures, 2 * len(evaluation.outcomes), args.judge_store)
     return int(any(found["invalid_rate"] == 1 for found in summaries.values()))
@@ -191,77 +225,3 @@ def _tell_failures(name: str, failures: Counter, asked: int, store: str | None) 
     shown = f"; `arr-trl judge log {store} --status invalid` shows why" if store else ""
     ((reason, count),) = failures.most_common(1)
     print(f"arr-trl: the {name} gave no verdict {share}{shown}. Of {count} it is: {reason}", file=sys.stderr)
-
-
-def _log(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="arr-trl judge log", description="Show or export what was asked and answered."
-    )
-    parser.add_argument("store", help="SQLite file of the judge, such as outputs/run/judge.sqlite.")
-    parser.add_argument("--output", help="File to export all questions to, .jsonl or .parquet.")
-    parser.add_argument("--status", choices=["answered", "invalid", "failed"], help="Only questions with this status.")
-    parser.add_argument("--limit", type=int, default=20, help="How many of the latest questions to show.")
-    args = parser.parse_args(argv)
-    with explained():
-        check_limit(args.limit)
-        if not Path(args.store).is_file():
-            raise FileNotFoundError(f"There is no verdict store at {args.store}; a run writes one as `judge.sqlite`.")
-        with open(args.store, "rb") as file:
-            if file.read(15) != b"SQLite format 3":
-                raise ValueError(f"{args.store} is not a verdict store, which is a SQLite file.")
-        if args.output is not None and Path(args.output).suffix not in (".jsonl", ".parquet"):
-            raise ValueError(f"{args.output} does not end in .jsonl or .parquet, the formats of the export.")
-        if args.output is not None:
-            check_file(args.output)
-
-        from ..judges import VerdictStore
-
-        answers = [a for a in VerdictStore(args.store) if args.status in (None, a.status)]
-    if args.output is not None:
-        _export(answers, args.output)
-        print(f"Wrote {len(answers)} questions to {args.output}.")
-        return 0
-    _show(answers[-args.limit :], len(answers))
-    return 0
-
-
-def _export(answers: list, path: str) -> None:
-    import json
-
-    rows = [asdict(answer) for answer in answers]
-    if path.endswith(".jsonl"):
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return
-    from datasets import Dataset
-
-    for row in rows:  # columns of one type, also where every value is missing
-        row["choice_logprobs"] = None if row["choice_logprobs"] is None else json.dumps(row["choice_logprobs"])
-    Dataset.from_list(rows).to_parquet(path)
-
-
-def _show(answers: list, total: int) -> None:
-    import datetime
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"The latest {len(answers)} of {total} questions", title_justify="left", expand=True)
-    table.add_column("time", width=10)
-    table.add_column("status", no_wrap=True)
-    table.add_column("model", max_width=11, overflow="fold")
-    table.add_column("prompt", ratio=1, overflow="fold")
-    table.add_column("order", no_wrap=True)
-    table.add_column("answer", ratio=2, overflow="fold")  # JSON, which has few places to break at
-    for answer in answers:
-        said = answer.problem or answer.reply or str(answer.choice_logprobs)
-        table.add_row(
-            datetime.datetime.fromtimestamp(answer.created_at).strftime("%Y-%m-%d %H:%M:%S"),
-            answer.status,
-            escape("\n".join(filter(None, (answer.model, answer.server)))),
-            escape(answer.prompt),
-            " ".join(str(position + 1) for position in answer.positions),
-            escape(said[:300]),
-        )
-    Console().print(table)

@@ -33,6 +33,7 @@ def _generate(argv: list[str]) -> int:
     from ..autorubric.holdout import split
     from ..autorubric.pipeline import task_of
     from ..autorubric.progress import RunProgress, planned_questions
+    from ..evaluation.rubric_page import write_generated
     from ..judges import StoreError
 
     with explained():
@@ -63,14 +64,15 @@ def _generate(argv: list[str]) -> int:
     _save(report.rubric, output)
     report.save(output.with_suffix(".report.json"))
     report.print()
-    print(f"Wrote {output} and {output.with_suffix('.report.json')}.")
+    page = write_generated(output.with_suffix(".html"), report, train, judge.model.model)
+    print(f"Wrote {output}, {output.with_suffix('.report.json')} and {page}.")
     return 0
 
 
 def _verify(argv: list[str]) -> int:
-    from ..autorubric.holdout import agreement, judge_rows, without_rubric
+    from ..autorubric.holdout import agreement, winners_of, with_rubric, without_rubric
     from ..autorubric.report import print_agreement
-    from ..autorubric.writer import NoAnswer
+    from ..evaluation.rubric_page import write_verified
     from ..judges.rubric_source import resolve_rubric
 
     with explained():
@@ -80,6 +82,8 @@ def _verify(argv: list[str]) -> int:
                 f"update=True writes into a JSON file, and {args.rubric} is none; make one with `arr-trl rubric show "
                 f"{args.rubric} --output rubric.json`."
             )
+        if args.report is not None:
+            check_file(args.report)
         rubric = resolve_rubric(args.rubric)
         if rubric is None:
             raise ValueError(
@@ -87,18 +91,21 @@ def _verify(argv: list[str]) -> int:
             )
         pairs = list(read_pairs(args, []))
         _, judge = build_models(args, args.language, Path("judge.json"))
-        verdicts, _ = judge.compare_under(judge_rows(pairs), [rubric] * len(pairs))
+        verdicts, _ = with_rubric(pairs, rubric, judge)
         plain, _ = without_rubric(pairs, judge)
     print_agreement(rubric, verdicts, pairs, agreement(plain, pairs))
     if rubric.edited:
         print(f"{args.rubric} was edited since it was made: the figures it was made with are of another text.")
+    if args.report is not None:
+        print(
+            f"Wrote {write_verified(args.report, rubric, verdicts, pairs, agreement(plain, pairs), judge.model.model)}."
+        )
     if args.update:
-        winners = [v.winner if v.failure is None else NoAnswer(v.failure, failed=False) for v in verdicts]
         measured = {
             "content_hash": rubric.content_hash,
             **source_of(args),
             "verifier": judge.model.model,
-            "with_rubric": agreement(winners, pairs).summary(),
+            "with_rubric": agreement(winners_of(verdicts), pairs).summary(),
             "without_rubric": agreement(plain, pairs).summary(),
         }
         rubric.measured(measured).save(args.rubric)

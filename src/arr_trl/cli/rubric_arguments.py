@@ -56,7 +56,10 @@ class PairArguments:
 class GenerateArguments(PairArguments, ModelArguments):
     """What `arr-trl rubric generate` takes beside [`AutoRubricConfig`]."""
 
-    output: str = field(default="rubric.json", metadata={"help": "JSON file to write; a report is put beside it."})
+    output: str = field(
+        default="rubric.json",
+        metadata={"help": "JSON file to write; a report and a page with the pairs are put beside it."},
+    )
     name: str | None = field(default=None, metadata={"help": "Name of the rubric. Unset, that of the file."})
     guide: str | None = field(
         default=None,
@@ -78,6 +81,9 @@ class VerifyArguments(PairArguments, ModelArguments):
 
     rubric: str = field(
         default="rubric.json", metadata={"help": "The rubric: a JSON, text or Markdown file, or a repository."}
+    )
+    report: str | None = field(
+        default=None, metadata={"help": "HTML page with every pair to write, up to 500. Unset, none is written."}
     )
     language: str = field(default="en", metadata={"help": "Language of the prompt.", "choices": ["en", "zh"]})
     update: bool = field(

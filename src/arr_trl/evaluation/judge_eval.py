@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from ..folders import replacing
 from ..intervals import mcnemar
 from ..judges import JudgeReward, JudgeRow, JudgeStats, Preset, Verdict
 from ..rubrics import Rubric
+from .answer import shown_rate
 from .judge_measures import MEASURES, JudgeOutcome, all_measures, is_share, measures
+from .judge_report import Figures, JudgeReport
 
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "pairs_for",
     "print_summary",
     "save_summary",
+    "write_judge_report",
 ]
 
 _CHUNK = 64  # pairs in memory at once
@@ -101,7 +104,12 @@ class JudgeEvaluation:
         return summary
 
 
-def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit: int | None = None) -> JudgeEvaluation:
+def evaluate_judge(
+    judge: JudgeReward,
+    pairs: Iterable[Preference | str],
+    limit: int | None = None,
+    on_pair: Callable[[Preference, Verdict, Verdict], None] | None = None,
+) -> JudgeEvaluation:
     """
     Ask a judge about labelled pairs, each in both orders as questions of their own.
 
@@ -109,6 +117,7 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
         judge ([`JudgeReward`]): the judge; a [`RubricJudge`] has to have `order="fixed"`, since the orders are made here.
         pairs (`Iterable[Preference | str]`): pairs, and sentences for rows that are left out.
         limit (`int`, *optional*): how many pairs to take; all by default.
+        on_pair (`Callable`, *optional*): called with each pair and what was said of it in either order, for a page of them.
     """
     evaluation = JudgeEvaluation()
 
@@ -128,7 +137,40 @@ def evaluate_judge(judge: JudgeReward, pairs: Iterable[Preference | str], limit:
         evaluation.failures.update(verdict.failure for verdict in verdicts if verdict.failure is not None)
         for pair, forward, reversed_ in zip(chunk, verdicts[: len(chunk)], verdicts[len(chunk) :], strict=True):
             evaluation.outcomes.append(_outcome(pair, forward, reversed_))
+            if on_pair is not None:
+                on_pair(pair, forward, reversed_)
     return evaluation
+
+
+def write_judge_report(path: str | Path, report: JudgeReport, summary: dict, judge: JudgeReward, dataset: str) -> Path:
+    """
+    Write the page of pairs of an evaluation, with its measures.
+
+    Args:
+        path (`str` or `Path`): the HTML file.
+        report ([`JudgeReport`]): with the pairs.
+        summary (`dict`): of [`JudgeEvaluation.summary`].
+        judge ([`JudgeReward`]): who was asked.
+        dataset (`str`): what the pairs are called.
+    """
+    found, pairs = shown_rate(summary["accuracy_consistent"], summary["accuracy_consistent_ci"]), summary["pairs"]
+    answers = [f"The judge is right in both orders on {found} of {pairs:,} labelled pairs."]
+    if summary["accuracy_mean_ci"][0] <= 0.5:
+        mean = shown_rate(summary["accuracy_mean"], summary["accuracy_mean_ci"])
+        answers.append(
+            f"These pairs do not tell it from chance: {mean} of its answers are right, of which half would be."
+        )
+    rows = [(name.replace("_", " "), _cell(summary, name).replace("\\[", "[")) for name in MEASURES if name in summary]
+    tables = [Figures("Measures, with 95% intervals", ("measure", "value"), rows)]
+    if "categories" in summary:
+        rows = [
+            (name, str(some["pairs"]), _cell(some, "accuracy_consistent").replace("\\[", "["))
+            for name, some in summary["categories"].items()
+        ]
+        tables.append(Figures("By category", ("category", "pairs", "right in both orders"), rows))
+    names = ", ".join(judge.model_names) or type(judge).__name__
+    rubric = judge.rubrics[0] if len(judge.rubrics) == 1 else None
+    return report.write(path, f"{names} on {dataset}", answers, tables, rubric, names)
 
 
 def pairs_for(asked_by: Iterable[Rubric | Preset], pairs: Iterable[Preference | str]) -> Iterator[Preference | str]:

@@ -328,6 +328,17 @@ class RubricJudge(ChatJudge):
     def _orders(self, row: JudgeRow, digests: dict[int, str]) -> list[tuple[int, ...]]:
         return orders_shown(self.order, self.seed, row.prompt, [digests[id(image)] for image in row.images])
 
+    def questions_about(self, row: JudgeRow) -> list[ChatRequest]:
+        """
+        What the model would be asked about a row, in every order, under the judge's rubric.
+
+        Raises:
+            `ValueError`: when the row has too few images, or lacks the source that the rubric needs.
+        """
+        self._check_rows([row], [self.rubric])
+        digests = {id(image): image_digest(image) for image in row.images}
+        return [self.request(row, positions) for positions in self.mode.views(self._orders(row, digests))]
+
     def request(self, row: JudgeRow, positions: tuple[int, ...]) -> ChatRequest:
         """What the model is asked about a row under the judge's rubric, its candidates shown in these positions."""
         return self._request(row, self.rubric, positions, f"{self.mode.template}.{self.language}")

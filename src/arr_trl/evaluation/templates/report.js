@@ -64,11 +64,12 @@ function picture(one, item) {
 }
 
 function verdict(pair) {
-  if (pair.f) return data.truth ? pair.f : `No verdict: ${pair.f}`;
+  const { truth } = data.comparisons[pair.c];
+  if (pair.f) return `No verdict: ${pair.f}`;
   const disagree = pair.a === false ? " The orders disagree." : "";
   const margin = pair.g === null || pair.w === null ? "" : ` (margin ${Math.abs(pair.g).toFixed(2)})`;
   if (pair.w === null) return `Tie.${disagree}`;
-  return (data.truth?.[pair.w] ?? `${names(pair)[pair.w]} wins`) + `${margin}.${disagree}`;
+  return (truth?.[pair.w] ?? `${names(pair)[pair.w]} wins`) + `${margin}.${disagree}`;
 }
 
 function details(pair) {
