@@ -49,7 +49,7 @@ def test_three_options_are_enough_over_http(folder, capsys):
     assert report["cost"]["cost"] == 7 * len(asked)
     assert len(report["pairs"]) == rubric.provenance.counts["pairs"] - rubric.provenance.counts["pairs_held_out"]
     page = (folder / "made" / "rubric.html").read_text()
-    assert "On pairs that were held out: With the rubric the judge names" in page
+    assert "On pairs that were held out, with the rubric the judge names" in page
     assert page.count("Held out: nothing was written from it.") == rubric.provenance.counts["pairs_held_out"]
     assert page.count('"p":') == rubric.provenance.counts["pairs"]
     dropped = rubric.provenance.counts["pairs_dropped"]

@@ -59,7 +59,8 @@ def write_generated(path: str | Path, report: Report, pairs: Sequence[Preference
     for pair, outcome in zip(pairs, report.outcomes, strict=True):
         page.add(pair, _fate(pair, outcome), _notes(outcome))
     if report.with_rubric is not None and report.without_rubric is not None:
-        answer = f"On pairs that were held out: {_answer(report.with_rubric, report.without_rubric)}"
+        said = _answer(report.with_rubric, report.without_rubric)
+        answer = f"On pairs that were held out, {said[0].lower()}{said[1:]}"
     else:
         answer = "No pairs were held out, so that nothing is known of how the rubric judges others."
     figures = Figures(

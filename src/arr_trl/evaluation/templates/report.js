@@ -86,7 +86,7 @@ function card(item) {
   const [pair] = item.pairs;
   const pictures = element("div", { class: "pictures" }, ...picturesOf(item).map((one) => picture(one, item)));
   const made = element("article", { class: "card", "data-prompt": pair.p, "data-image": pair.k }, element("h3", {}, data.prompts[pair.p]), pictures);
-  const more = element("details", {}, element("summary", {}, "Orders, criteria and rewards"));
+  const more = element("details", {}, element("summary", {}, "Orders, criteria and more"));
   for (const one of item.pairs) {
     const who = item.pairs.length > 1 ? `${names(one)[1]} against ${names(one)[0]}: ` : "";
     made.append(element("p", {}, element("strong", {}, who + verdict(one)), one.r ? ` ${one.r}` : ""));
