@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,27 @@ def test_names_work_from_the_wheel(wheel, elsewhere):
     found = done.stdout.split()
     assert len(found) == 3, done.stderr
     assert all(Path(path).is_relative_to(elsewhere / "site" / "arr_trl" / "examples") for path in found)
+
+
+@pytest.mark.slow
+def test_wheel_in_an_empty_environment_trains_in_an_empty_folder(wheel, elsewhere):
+    """As somebody without a clone does it; the libraries are those of this environment, so that nothing is downloaded."""
+    python = elsewhere / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(elsewhere / "env")], check=True)
+    install = ["install", "--no-deps", "--no-index", "--disable-pip-version-check", "-q", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *install], check=True)
+    (site,) = (elsewhere / "env" / "lib").glob("python*/site-packages")
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")  # `.pth` files in there are not read
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    (elsewhere / "empty").mkdir()
+    short = [
+        "--max_steps", "2", "--per_device_train_batch_size", "16", "--eval_dataset_split", "test[:6]",
+        "--eval_num_inference_steps", "2", "--num_inference_steps", "4", "--logging_steps", "1",
+    ]  # fmt: skip
+    for options, output in ((["quickstart"], "quickstart"), (["quickstart", "--edit"], "quickstart-edit")):
+        command = [elsewhere / "env" / "bin" / "arr-trl", *options, *short]
+        done = subprocess.run(command, cwd=elsewhere / "empty", env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "all criteria" in done.stdout
+        (adapter,) = (elsewhere / "empty" / "outputs" / output).glob("ARR-tiny-*")
+        assert (adapter / "pytorch_lora_weights.safetensors").is_file()

@@ -1,11 +1,13 @@
 """`arr-trl`: one file per command. Heavy imports happen inside the command that runs, so that `--help` is instant."""
 
 import argparse
+import os
 import signal
 import sys
 from importlib import import_module
 
 from ..version import __version__
+from .completion import complete
 
 
 # name of the command, which is also its module, `-` as `_`: what it does
@@ -25,6 +27,7 @@ COMMANDS = {
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
     "release": "Give adapters of earlier versions their full strength in every loader.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
+    "schema": "Print the JSON schema of a command's YAML files, for editors.",
     "env": "Print versions and hardware, for bug reports.",
 }
 
@@ -41,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, help_text in COMMANDS.items():
         # each command parses its own arguments, so `-h` behind it is not ours
         commands.add_parser(name, help=help_text, add_help=False)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for what may follow
+        complete(parser, commands.choices)
     args, _ = parser.parse_known_args(argv[:1])
     if args.command is None:
         parser.print_help()

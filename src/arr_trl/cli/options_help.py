@@ -36,6 +36,7 @@ _GROUPS = {
     ),
     "Hub": ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"),
 }  # fmt: skip
+OPTIONS = tuple(name for names in _GROUPS.values() for name in names)
 HELP_ALL = "--help_all"
 
 

@@ -1,0 +1,43 @@
+"""The schema of a command's files takes every one that ships, and refuses what the command refuses."""
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from arr_trl.cli.doctor import TRAINERS, command_for
+from arr_trl.cli.main import main
+from arr_trl.shipped import file_or_shipped, names
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("schemas")
+    for command in TRAINERS:
+        assert main(["schema", command, "--output", str(folder / f"{command}.json")]) == 0
+    return {command: json.loads((folder / f"{command}.json").read_text()) for command in TRAINERS}
+
+
+def of_training():
+    return [name for name in names("configs") if not name.startswith("rubric_") and "evaluate" not in name]
+
+
+@pytest.mark.parametrize("name", of_training())
+def test_every_configuration_that_ships_is_valid(schemas, name):
+    settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
+    jsonschema.validate(settings, schemas[command_for(["--config", name])])
+
+
+@pytest.mark.parametrize("wrong", [
+    {"learning_rat": 1e-4}, {"height": "tall"}, {"sde_type": "cpx"}, {"bf16": "perhaps"}, {"lora_r": "many"},
+])  # fmt: skip
+def test_what_the_command_refuses_is_not_valid(schemas, wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schemas["rpo"])
+
+
+def test_an_editor_can_say_what_a_setting_is(schemas):
+    assert "Noise" in schemas["rpo"]["properties"]["noise_level"]["description"]
+    assert schemas["rpo"]["properties"]["height"]["default"] == 512
+    assert "num_train_points" not in schemas["rpo"]["properties"]
