@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["arr_trl"]
+# ///
 """
 A subclass that changes the advantage: a pair counts by how far its rewards are apart, in place of +1 and -0.1. On
 TinyScenes:

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["arr_trl"]
+# ///
 """
 Train towards a reward function of your own, without a judge. On TinyScenes, on a CPU:
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["arr_trl"]
+# ///
 """
 Train a LoRA adapter for FLUX.1-dev with Rubric Policy Optimization: the steps of `arr-trl rpo` in the open, to change
 what has no option. Start a judge first, for example with `vllm serve Qwen/Qwen3-VL-8B-Instruct`, then:

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["arr_trl"]
+# ///
 """
 RPO in one file, to be read from top to bottom: what `RPOTrainer` does with the settings of `make quickstart`, without the
 trainer. It draws pairs on TinyScenes, asks the judge which is better, and reinforces the noisy step that made the difference.

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["arr_trl"]
+# ///
 """
 A judge, a deterministic check and a preference for plain backgrounds, weighed against each other. On TinyScenes:
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["pillow"]
+# ///
 """A server for any scorer, in an environment of its own, which `arr_trl.rewards.HTTPScorer` asks.
 It needs Pillow alone: `python scorer_server.py my_scorer.score --port 8100`.
 
