@@ -12,6 +12,8 @@ MUTATIONS = [
     ("~ in a YAML file is a folder", "cli/arguments.py",
      "    parser.set_defaults_with_config = lambda **values: set_defaults(**_at_home(values))\n", "",
      "cli/test_arguments.py"),
+    ("switches are words in the schema", "cli/schema.py", '"string_to_bool": {"type": "boolean"}',
+     '"string_to_bool": {"type": "string"}', "cli/test_schema.py"),
     ("a name that ships wins over a file", "shipped.py", "    if path.is_file():\n        return path\n", "",
      "test_shipped.py"),
     ("TinyScenes starts at 512 pixels", "policies/auto.py", "    check_sizes_of_shipped(model, sizes)\n", "",
