@@ -28,9 +28,14 @@ _BESIDE = 1.5e9  # bytes of a card that allocator, CUDA context and work space o
 
 def run(argv: list[str]) -> int:
     """Examine a run; the exit status is 1 where something has to be mended."""
-    if not argv or {"-h", "--help"} & set(argv):
+    if not argv:
         print(_HELP)
-        return 0 if argv else 2
+        return 2
+    if {"-h", "--help"} & set(argv):
+        print(_HELP)
+        if argv[0] in TRAINERS:
+            import_module(f"arr_trl.cli.{argv[0].replace('-', '_')}").run(["--help"])
+        sys.exit(0)
     with explained():
         if argv[0] in TRAINERS:
             command, argv = argv[0], argv[1:]

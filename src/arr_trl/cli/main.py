@@ -38,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     the command does not handle itself.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="arr-trl", description="Align image generators with judges you can read.")
+    parser = argparse.ArgumentParser(
+        prog="arr-trl",
+        description="Align image generators with judges you can read.",
+        epilog="Begin with `arr-trl quickstart`, or with `arr-trl init` for a project of your own.",
+    )
     parser.add_argument("--version", action="version", version=f"arr_trl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, help_text in COMMANDS.items():

@@ -65,7 +65,9 @@ def print_help(parser: ArgumentParser, everything: bool = False) -> None:
     ]
     lines += [
         *textwrap.wrap(
-            "Options may stand in YAML files, one `name: value` a line; later files and options win.", width
+            "Options may stand in YAML files, one `name: value` a line; later files and options win. A file that ships with the "
+            "package is named without its ending, such as rpo_flux.",
+            width,
         )
     ]
     for title, some in groups.items():

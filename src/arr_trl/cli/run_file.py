@@ -1,6 +1,8 @@
 """What a run was given, kept beside its release: an evaluation later reads it, and the end of the run says what is next."""
 
 import json
+import re
+import shlex
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,14 +98,15 @@ def _option(name: str, value: Any) -> list[str]:
 
 def what_next(training_args: "FlowConfig") -> str:
     """What one does with a finished run, as commands with its own values."""
-    folder = training_args.output_dir
+    folder = shlex.quote(str(training_args.output_dir))
+    name = re.sub(r"[^\w.-]+", "-", Path(training_args.output_dir).resolve().name)
     lines = [
         "Next, on more prompts or with more pictures of each, and with a report:",
-        f"  arr-trl evaluate --run {folder} --output {Path(folder) / 'evaluation'}",
+        f"  arr-trl evaluate --run {folder} --output {shlex.quote(str(Path(training_args.output_dir) / 'evaluation'))}",
     ]
     if not training_args.push_to_hub:
         lines += [
             "and to share it:",
-            f"  arr-trl push {folder} --repo_id YOUR_NAME/{Path(folder).resolve().name}",
+            f"  arr-trl push {folder} --repo_id YOUR_NAME/{name}",
         ]
     return "\n".join(lines)
