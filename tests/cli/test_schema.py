@@ -19,14 +19,17 @@ def schemas(tmp_path_factory):
     return {command: json.loads((folder / f"{command}.json").read_text()) for command in TRAINERS}
 
 
-def of_training():
-    return [name for name in names("configs") if not name.startswith("rubric_") and "evaluate" not in name]
-
-
-@pytest.mark.parametrize("name", of_training())
-def test_every_configuration_that_ships_is_valid(schemas, name):
-    settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
-    jsonschema.validate(settings, schemas[command_for(["--config", name])])
+def test_every_configuration_that_ships_for_a_trainer_is_valid(schemas):
+    validators = {command: jsonschema.Draft202012Validator(schema) for command, schema in schemas.items()}
+    tried = 0
+    for name in names("configs"):
+        settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
+        if name.startswith("judge_") or not {"model_name_or_path", "output_dir"} <= settings.keys():
+            continue  # of a command that trains no generator
+        errors = [error.message for error in validators[command_for(["--config", name])].iter_errors(settings)]
+        assert not errors, f"{name}: {errors}"
+        tried += 1
+    assert tried > 25
 
 
 @pytest.mark.parametrize("wrong", [
@@ -38,6 +41,6 @@ def test_what_the_command_refuses_is_not_valid(schemas, wrong):
 
 
 def test_an_editor_can_say_what_a_setting_is(schemas):
-    assert "Noise" in schemas["rpo"]["properties"]["noise_level"]["description"]
+    assert "noise" in schemas["rpo"]["properties"]["noise_level"]["description"]
     assert schemas["rpo"]["properties"]["height"]["default"] == 512
     assert "num_train_points" not in schemas["rpo"]["properties"]
