@@ -260,5 +260,13 @@ MUTATIONS = [
      "return values[i]", "trainer/test_live_report.py"),
     ("curves of a run's report end before its evaluation", "trainer/live_report.py", "state.save_to_json(str(written))",
      'written.write_text(\'{"log_history": []}\')', "trainer/test_live_report.py"),
+    # what is kept from the screen
+    ("all that libraries log while they are imported is left out", "lazy.py", "return lambda record: text not in record.getMessage()",
+     "return lambda record: False", "test_quiet.py"),
+    ("bars of a library stay hidden", "quiet.py", "        if shown:", "        if False:", "test_quiet.py"),
+    ("downloads have no bar", "policies/bars.py", "downloads = not are_progress_bars_disabled()", "downloads = False",
+     "policies/test_bars.py"),
+    ("bars of parquet files in the middle of the screen", "trainer/completions.py", "with _without_bars():", "if True:",
+     "trainer/test_tracking.py"),
 ]
 # fmt: on
