@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import arr_trl.data
 import arr_trl.evaluation
 import arr_trl.release
+import arr_trl.tiny_scenes
 from arr_trl.judges import VerdictStore
 from arr_trl.release import ADAPTER_FILES, AdapterCard, write_model_card
 from arr_trl.rubrics import Criterion, Rubric
@@ -94,14 +96,27 @@ def test_a_rubric_is_shown_and_shared_without_torch(tmp_path):
         assert not HEAVY & loaded_by_command("rubric", *argv)
 
 
+def test_what_a_rubric_would_ask_is_shown_without_torch(tmp_path):
+    config = PACKAGE.parents[1] / "examples" / "configs" / "rubric_tiny_scenes.yaml"
+    argv = "rubric", "generate", "--config", config, "--dry_run", "true", "--output", tmp_path / "rubric.json"
+    assert not {"torch", "diffusers", "peft", "accelerate"} & loaded_by_command(*argv)
+
+
+def test_reading_prompts_pairs_and_rewards_needs_no_torch():
+    names = "from arr_trl.data import load_prompts; from arr_trl.rewards import call, reward_list; reward_list([1], 'a', 1)"
+    assert HEAVY & loaded_by(f"{names}; from arr_trl.tiny_scenes import TinyScenesJudge") == {"datasets"}
+
+
 def test_versions_are_told_with_torch_alone():
     assert HEAVY & loaded_by_command("env") == {"torch"}  # which says what devices it sees
 
 
 def test_names_that_are_imported_late_are_all_there():
-    for package in (arr_trl.evaluation, arr_trl.release):
+    for package in (arr_trl.data, arr_trl.evaluation, arr_trl.release, arr_trl.tiny_scenes):
         for name in package.__all__:
-            assert callable(getattr(package, name)) or isinstance(getattr(package, name), tuple), name
+            assert callable(getattr(package, name)) or isinstance(
+                getattr(package, name), tuple | dict | int | str | Path
+            ), name
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             package.nothing  # noqa: B018
 

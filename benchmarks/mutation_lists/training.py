@@ -251,5 +251,22 @@ MUTATIONS = [
      'table["advantage"][i * n + (k + 1) % n])', "trainer/test_tracking.py"),
     ("rollouts are numbered from 0", "trainer/online_trainer.py", "step = self.state.global_step + 1",
      "step = self.state.global_step", "trainer/test_logging.py"),
+    # alerts and the report of a run
+    ("a warning comes again at each log", "trainer/alerts.py", "already[kind] = sentence", "pass",
+     "trainer/test_alerts.py"),
+    ("winners exchanged in the report of a run", "trainer/live_report.py", "winner=None if not side else int(side > 0)",
+     "winner=None if not side else int(side < 0)", "trainer/test_live_report.py"),
+    ("reasons of the next prompt in the report of a run", "trainer/live_report.py", "return values[2 * i]",
+     "return values[i]", "trainer/test_live_report.py"),
+    ("curves of a run's report end before its evaluation", "trainer/live_report.py", "state.save_to_json(str(written))",
+     'written.write_text(\'{"log_history": []}\')', "trainer/test_live_report.py"),
+    # what is kept from the screen
+    ("all that libraries log while they are imported is left out", "lazy.py", "return lambda record: text not in record.getMessage()",
+     "return lambda record: False", "test_quiet.py"),
+    ("bars of a library stay hidden", "quiet.py", "        if shown:", "        if False:", "test_quiet.py"),
+    ("downloads have no bar", "policies/bars.py", "downloads = not are_progress_bars_disabled()", "downloads = False",
+     "policies/test_bars.py"),
+    ("bars of parquet files in the middle of the screen", "trainer/completions.py", "with _without_bars():", "if True:",
+     "trainer/test_tracking.py"),
 ]
 # fmt: on

@@ -127,6 +127,8 @@ def test_time_left_waits_at_an_evaluation_and_counts_it_from_then_on(clock):
         clock.now += evaluation
     first, _ = rendered(screen, 80)
     assert "0:02:00 left, 10 s a step" in first  # (10 + 100 + 10) / 2 for each of the other two
+    clock.now += 1_000  # in an evaluation
+    assert "0:01:00 left" in rendered(screen, 80)[0]  # of at most a step it is known that it is going on
 
 
 def test_a_run_of_two_steps_is_told_of_the_other_and_one_of_a_single_step_of_none(clock):

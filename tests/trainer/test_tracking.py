@@ -126,6 +126,13 @@ def test_candidates_of_all_processes_are_in_one_table(tmp_path):
     assert len(set(table["prompt"])) == 4
 
 
+def test_tables_are_written_without_bars_in_the_middle_of_the_screen(tmp_path, capfd):
+    log_completions(
+        tmp_path, 1, [{"prompt": "a"}], [Image.new("RGB", (8, 8))] * 2, {"judge_reason": [None] * 2}, 8, [], []
+    )
+    assert capfd.readouterr() == ("", "")
+
+
 def test_full_disk_costs_the_pictures_and_not_the_run(tmp_path, caplog):
     (tmp_path / "completions").write_text("a file where the folder should go")
     log_completions(tmp_path / "completions", 0, [{"prompt": "a"}], [Image.new("RGB", (8, 8))] * 2, {}, 8, [], [])

@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib import import_module
 
+from ..lazy import without_remarks
 from ..version import __version__
 from .completion import complete
 
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return import_module(f"arr_trl.cli.{args.command.replace('-', '_')}").run(argv[1:])
+        with without_remarks():
+            return import_module(f"arr_trl.cli.{args.command.replace('-', '_')}").run(argv[1:])
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 128 + signal.SIGINT

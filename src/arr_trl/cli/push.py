@@ -48,10 +48,17 @@ def run(argv: list[str]) -> int:
         return 1
     print("Would send:" if args.dry_run else "Sent:")
     for name, path in push.files.items():
-        size = "merged with the card there" if name == "README.md" else f"{path.stat().st_size / 1e6:.2f} MB"
+        size = "merged with the card there" if name == "README.md" else in_bytes(path.stat().st_size)
         print(f"  {name} ({size})")
     print(f"Nothing was sent to {push.repo_id}." if args.dry_run else push.commit_url)
     return 0
+
+
+def in_bytes(size: int) -> str:
+    """A size as people read it."""
+    if size < 1_000:
+        return f"{size} bytes"
+    return f"{size / 1_000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
 def _mend(files: dict[str, Path], args: argparse.Namespace) -> None:

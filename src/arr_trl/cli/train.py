@@ -204,7 +204,7 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
 
         trainer.evaluation.save(Path(training_args.output_dir) / "results.json")
         print_table(trainer.evaluation)
-        written += ["samples.png", "results.json"]
+        written += ["samples.png", "results.json", "report.html"]
         if trainer.evaluation.failure_rate == 1:
             reason = trainer.evaluation.last_failure
             failure = ValueError(reason or "no reward function answered")

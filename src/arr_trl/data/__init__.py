@@ -1,3 +1,4 @@
+from ..lazy import from_files
 from .hub import check_source
 from .images import (
     MASK_COLUMN,
@@ -15,10 +16,13 @@ from .images import (
 from .load import load_prompts
 from .prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
 from .prompts import check_prompts
-from .repeat import RepeatSampler
-from .stream import PartStream, RepeatStream, StreamError
 
 
+# these need torch, and reading pairs, prompts or a rubric's data does not
+__getattr__ = from_files(
+    __name__,
+    {"PartStream": ".stream", "RepeatSampler": ".repeat", "RepeatStream": ".stream", "StreamError": ".stream"},
+)
 __all__ = [
     "MASK_COLUMN",
     "PROMPT_SETS",

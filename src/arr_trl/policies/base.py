@@ -11,6 +11,8 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from ..digests import image_digest
+from ..lazy import without_remarks
+from .bars import one_bar
 from .batching import Conditioning
 from .cache import EncodingCache, encoders_of, pipeline_of
 from .handed_over import check_pipeline
@@ -91,7 +93,8 @@ class FlowPolicy(ABC):
     @classmethod
     def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
         """The pipeline of a model id or folder; `init_kwargs` are those of its `from_pretrained`."""
-        return cls.pipeline_class.from_pretrained(model, **init_kwargs)
+        with without_remarks(), one_bar():
+            return cls.pipeline_class.from_pretrained(model, **init_kwargs)
 
     @property
     def size_multiple(self) -> int:

@@ -7,22 +7,32 @@ import asyncio
 import inspect
 import math
 import reprlib
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from trl.trainer.utils import get_callable_name
 
 from .failures import RewardError
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 RewardFunc = Callable[..., list[float | None]]
 
 # What functions are given beside the columns of the dataset; `self` is where a judge is a method.
 ARGUMENTS = ("prompts", "completions", "num_generations", "trainer_state", "log_extra", "log_metric", "self")
+
+
+def get_callable_name(func: Callable) -> str:
+    """What a function is filed under in logs, as TRL names them."""
+    from trl.trainer.utils import get_callable_name as named  # which imports all that a trainer of TRL may need
+
+    return named(func)
 
 
 def check_columns(names: Iterable[str], dataset: str) -> None:
@@ -74,11 +84,13 @@ async def _wait_for(output: Awaitable) -> Any:
     return await output
 
 
-def read_rewards(output: Any, name: str, count: int) -> torch.Tensor:
+def read_rewards(output: Any, name: str, count: int) -> "torch.Tensor":
     """
     Rewards `[count]` in float32, NaN where there is none; see [`reward_list`].
     """
     rewards = reward_list(output, name, count)
+    import torch  # which a list of rewards alone does not need
+
     return torch.tensor([torch.nan if reward is None else reward for reward in rewards], dtype=torch.float32)
 
 
@@ -95,7 +107,8 @@ def reward_list(output: Any, name: str, count: int) -> list[float | None]:
         [`RewardError`]: when it is not one number or `None` for each picture.
     """
     wanted = "it has to return one number per image, `None` where it has none."
-    if isinstance(output, torch.Tensor | np.ndarray):
+    torch = sys.modules.get("torch")  # without which nothing is a tensor
+    if isinstance(output, np.ndarray) or (torch is not None and isinstance(output, torch.Tensor)):
         output = output.tolist()
     if isinstance(output, str | bytes) or not isinstance(output, Sequence):
         raise RewardError(f"The reward function {name!r} returned {_shown(output)} for {count} images; {wanted}")

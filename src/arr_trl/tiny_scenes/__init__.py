@@ -1,14 +1,34 @@
-from .edit_pipeline import CONDITION_SIZE, EDIT_BASE_MODEL, build_edit_pipeline, edit_pictures, load_edit_pipeline
+from ..lazy import from_files
 from .edits import Edit, check_edit, edits
 from .judge import TinyScenesJudge
-from .pipeline import BASE_MODEL, MAX_SEQUENCE_LENGTH, build_pipeline, load_pipeline
-from .preferences import preferences
+from .preferences import preferences  # a file that is called like a name of its own cannot wait
 from .scenes import Caption, SceneObject, captions, check, read, render
-from .soft_reader import soft_criteria, soft_success
-from .threads import how_long, use_one_thread
-from .world import edit_prompts, edit_success, pairs, prompts, success
 
 
+# the others need torch or diffusers, and who asks the judge of TinyScenes does not
+__getattr__ = from_files(
+    __name__,
+    {
+        "BASE_MODEL": ".pipeline",
+        "CONDITION_SIZE": ".edit_pipeline",
+        "EDIT_BASE_MODEL": ".edit_pipeline",
+        "MAX_SEQUENCE_LENGTH": ".pipeline",
+        "build_edit_pipeline": ".edit_pipeline",
+        "build_pipeline": ".pipeline",
+        "edit_pictures": ".edit_pipeline",
+        "edit_prompts": ".world",
+        "edit_success": ".world",
+        "how_long": ".threads",
+        "load_edit_pipeline": ".edit_pipeline",
+        "load_pipeline": ".pipeline",
+        "pairs": ".world",
+        "prompts": ".world",
+        "soft_criteria": ".soft_reader",
+        "soft_success": ".soft_reader",
+        "success": ".world",
+        "use_one_thread": ".threads",
+    },
+)
 __all__ = [
     "BASE_MODEL",
     "CONDITION_SIZE",

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from ..policies.bars import one_bar
 from ..shipped import place_of
 from .scenes import COLORS, RELATIONS, SHAPES
 
@@ -23,7 +24,8 @@ _WORDS = ("a", "an", *COLORS, *SHAPES, *dict.fromkeys(" ".join(RELATIONS).split(
 
 def load_pipeline(path: str | Path = BASE_MODEL) -> FluxPipeline:
     """The pre-trained TinyScenes pipeline, in float32 on the CPU."""
-    pipeline = FluxPipeline.from_pretrained(path, dtype=torch.float32)
+    with one_bar():
+        pipeline = FluxPipeline.from_pretrained(path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

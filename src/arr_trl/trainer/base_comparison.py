@@ -23,6 +23,7 @@ from ..runtime.memory import computing_as_released
 from .card import win_rate_by
 from .ema import released_weights
 from .evaluation import draw_rows, metrics_of, results_of, save_gallery, save_sheet, share_of
+from .live_report import write_live_report
 from .screen import follow_judges
 
 
@@ -41,8 +42,8 @@ class BaseComparison:
         """
         Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
 
-        Fills `self.evaluation` and writes `samples.png`, and the pictures of the card's gallery, to `output_dir`. What is
-        logged has the step whose weights were compared.
+        Fills `self.evaluation` and writes `samples.png`, the pictures of the card's gallery and `report.html`, with its
+        pictures in `images`, to `output_dir`. What is logged has the step whose weights were compared.
 
         Returns:
             `dict[str, float]`: `eval_win_rate`, `eval_tie_rate`, what the reward functions logged, and the success
@@ -56,7 +57,7 @@ class BaseComparison:
                 "Under FSDP2 the base is sharded when training begins, and is in the host's memory until then: call "
                 "`train` before `evaluate`, or set eval_on_start=True."
             )
-        started = time.perf_counter()
+        started, asked = time.perf_counter(), self.metric_totals["judge/calls"]
         places, counted = share_of(self.accelerator.process_index, self.accelerator.num_processes, len(dataset))
         rows, failure = [], None
         try:
@@ -103,6 +104,20 @@ class BaseComparison:
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         with self._at_step_of_weights():
             self.log(metrics)
+            write_live_report(
+                self.args,
+                self.policy,
+                self.base_model,
+                dataset,
+                places[:counted],
+                {"base": base[:counted], "trained": trained[:counted]},
+                rewards_PN,
+                checks,
+                self._extra_logs,
+                [func for func in (self._compared_by or self.reward_funcs) if isinstance(func, JudgeReward)],
+                round(sum(gather_object([self.metric_totals["judge/calls"] - asked]))),
+                self.state,
+            )
         self._mode = "train"
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -182,6 +197,7 @@ class BaseComparison:
     ) -> tuple[torch.Tensor, list[list[dict[str, bool]]], dict[str, float]]:
         """Rewards `[P, 2]` and criteria of base and trained, and what all processes measured of their comparisons."""
         self._mode, failure = "eval", None
+        self._extra_logs.clear()
         rewards_PN, checks = torch.empty(0, 2), [[], []]
         try:
             if rows:  # with fewer rows than processes some have none that counts

@@ -1,15 +1,11 @@
 """What judges may cost in a run: questions and money, counted, foreseen, and kept within what was allowed."""
 
-import logging
-
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from .alerts import warn
 from .flow_trainer import FlowTrainer
 from .online_config import OnlineConfig
-
-
-logger = logging.getLogger(__name__)
 
 
 class BudgetCallback(TrainerCallback):
@@ -43,11 +39,12 @@ class BudgetCallback(TrainerCallback):
                 continue
             control.should_save = control.should_training_stop = True
             if state.is_world_process_zero:
-                logger.warning(
-                    "The next rollout would pass max_%s=%g: %.6g are spent, %.3g for a rollout. Training ends after step %d of "
-                    "%d, with a checkpoint; resume with a larger one to go on.",
-                    name, most, total, total / rollouts, state.global_step, state.max_steps,
-                )  # fmt: skip
+                sentence = (
+                    f"The next rollout would pass max_{name}={most:g}: {total:.6g} are spent, {total / rollouts:.3g} for a "
+                    f"rollout. Training ends after step {state.global_step} of {state.max_steps}, with a checkpoint; resume "
+                    "with a larger one to go on."
+                )
+                warn(f"max_{name}", sentence, args, state.global_step)
 
     def _spent(self) -> list[float]:
         """Questions, tokens in and tokens out of the whole run so far, over all processes."""

@@ -7,11 +7,12 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Value
+from datasets import Dataset, Value, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HTTPError
 from PIL import Image as PILImage
@@ -23,6 +24,7 @@ from ..evaluation import save_samples
 from ..folders import replacing
 from ..hub_errors import hub_problem
 from ..judges import JudgeReward
+from ..quiet import without_bars
 from ..release import PushError, public_name
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush
@@ -84,7 +86,8 @@ def log_completions(
     try:
         said = _of_verdicts(table, rewards, n, min(num_shown, len(rows)))
         save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown, **said)
-        _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
+        with _without_bars():
+            _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)
         return
@@ -136,6 +139,11 @@ def _save_table(path: Path, data: Dataset) -> None:
             data = data.cast_column(name, Value(_TYPES.get(name, "string")))
     with replacing(path) as written:
         data.to_parquet(written)
+
+
+def _without_bars() -> AbstractContextManager[None]:
+    """In which a table is written without a bar for each, that would stand in the middle of the screen."""
+    return without_bars(lambda: not are_progress_bars_disabled(), disable_progress_bars, enable_progress_bars)
 
 
 def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -290,7 +291,10 @@ class FlowConfig(_BaseConfig):
         if asks_for_best and self.metric_for_best_model is None:
             # TrainingArguments would take the loss, which our evaluations do not have
             self.metric_for_best_model = "eval_win_rate"
-        super().__post_init__()
+        with warnings.catch_warnings():
+            # the name that TRL, diffusers' scripts and we use; transformers has another one from 5.23 on, and the old one until 6
+            warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
+            super().__post_init__()
         # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
         self.accelerator_config.dispatch_batches = False
         self._check_at_least_one(

@@ -19,6 +19,7 @@ from trl.trainer.base_trainer import _BaseTrainer
 
 from ..evaluation import EvaluationResults
 from ..judges import JudgeFuture, JudgeReward, MeanOf
+from ..lazy import without_remarks
 from ..objectives import combine_rewards
 from ..policies import Conditioning
 from ..release import save_adapter, write_model_card
@@ -93,15 +94,16 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
         # pictures times denoising steps that went through the transformer, wherever they came from
         self.transformer_forwards = 0
         self.policy.pipeline.transformer.register_forward_pre_hook(self._count_forward, with_kwargs=True)
-        super().__init__(
-            model=peft_model,
-            args=args,
-            data_collator=list,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
+        with without_remarks():  # of what accelerate imports
+            super().__init__(
+                model=peft_model,
+                args=args,
+                data_collator=list,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                callbacks=callbacks,
+                optimizers=optimizers,
+            )
         move_to_device(self.policy, self.model, args, self.accelerator)
         if args.ema_decay is not None:
             self.add_callback(EMACallback())

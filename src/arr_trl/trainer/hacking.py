@@ -1,14 +1,13 @@
 """Signs that a reward is gamed: what is not rewarded parts from what is, or pictures change whatever they show."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import torch
 from transformers import TrainerCallback
 
+from .alerts import warn_once
 
-logger = logging.getLogger(__name__)
 
 _RECENT = 3  # logs, or evaluations, that a judgement rests on at least
 FEW_PICTURES = 64  # of which the mean says little about those of other prompts
@@ -32,10 +31,7 @@ class HackingCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         recent = max(_RECENT, -(-FEW_PICTURES // args.pictures_per_draw)) if args.pictures_per_draw else _RECENT
-        for kind, sentence in signs(state.log_history, recent).items():
-            if kind not in self.warnings:
-                self.warnings[kind] = sentence
-                logger.warning("Step %d: %s", state.global_step, sentence)
+        warn_once(self.warnings, signs(state.log_history, recent), args, state)
 
 
 def signs(history: Sequence[Mapping[str, float]], recent: int = _RECENT) -> dict[str, str]:

@@ -19,6 +19,7 @@ from ..data import SOURCE_COLUMN, decode_columns
 from ..judges import JudgeFuture, JudgeReward
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
+from .alerts import warn
 from .budget import BudgetCallback, counts_cost
 from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
 from .canary import Canary
@@ -300,10 +301,11 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
             metrics[f"rewards/{name}/mean"] += rewards_NF[~rewards_NF[:, i].isnan(), i].tolist()
             metrics[f"rewards/{name}/missing_rate"].append(rewards_NF[:, i].isnan().float().mean().item())
         if rewards_NF.isnan().all():
-            logger.warning(
-                "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
-                len(rows),
-            )
+            sentence = f"No reward function answered for any of the {len(rows)} prompts of this rollout, so nothing is learned from it."
+            if self.accelerator.is_main_process:
+                warn("no reward", sentence, self.args, self.state.global_step + 1)
+            else:
+                logger.warning(sentence)
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().all(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:

@@ -1,6 +1,5 @@
 """What is measured of given preferences, and when it is told that a run goes wrong."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
@@ -11,10 +10,9 @@ from transformers import TrainerCallback
 
 from ..data.given_pictures import PICTURES
 from ..objectives import matching_error
+from .alerts import warn_once
 from .frozen_adapters import REFERENCE, blend_frozen_copy
 
-
-logger = logging.getLogger(__name__)
 
 _RECENT = 3  # logs that a judgement rests on
 _MOST_OF_THE_ERROR = 0.1  # of what the reference has, by which that of the preferred pictures may rise
@@ -81,10 +79,9 @@ class PreferenceCallback(TrainerCallback):
             if name in logs:
                 self._history[name].append(logs[name])
         errors = (self._history[f"policy/{name}_error"] for name in ("chosen", "rejected", "matching"))
-        sentence = both_errors_rise(*errors, loss_type=args.loss_type)
-        if sentence is not None and "both" not in self.warnings:
-            self.warnings["both"] = sentence
-            logger.warning("Step %d: %s", state.global_step, sentence)
+        warn_once(
+            self.warnings, {"both errors rise": both_errors_rise(*errors, loss_type=args.loss_type)}, args, state
+        )
 
 
 def both_errors_rise(

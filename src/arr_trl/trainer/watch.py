@@ -3,18 +3,16 @@ An end for a run that stops getting better, and warnings in words when it goes w
 try.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, median
 
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
+from .alerts import warn_once
 from .flow_config import FlowConfig
 from .screen import Screen
 
-
-logger = logging.getLogger(__name__)
 
 _RECENT = 3  # logs that a judgement rests on
 _ENOUGH = 6  # logs before a trend is one
@@ -39,6 +37,7 @@ class HealthCallback(TrainerCallback):
 
     - The candidates of a prompt hardly differ, so there is nothing to judge.
     - The judge contradicts itself as often as a coin would.
+    - The judge gives no verdict on many comparisons.
     - The clip takes most of the transitions, or none although the updates are off-policy.
     - The divergence from the base runs away.
     - The candidates become alike: the policy collapses.
@@ -57,22 +56,26 @@ class HealthCallback(TrainerCallback):
     def on_log(self, args: FlowConfig, state, control, logs=None, **kwargs) -> None:
         if not state.is_world_process_zero:
             return
-        for name in ("rollout/pixel_distance", "judge/order_consistency", "policy/clip_fraction", "policy/kl"):
+        for name in (
+            "rollout/pixel_distance",
+            "judge/order_consistency",
+            "judge/failure_rate",
+            "policy/clip_fraction",
+            "policy/kl",
+        ):
             if name in logs:
                 self._history[name].append(logs[name])
         checks = {
             "no difference": no_difference(self._history["rollout/pixel_distance"]),
             "coin flip": coin_flip(self._history["judge/order_consistency"]),
+            "no verdicts": no_verdicts(self._history["judge/failure_rate"]),
             "collapse": collapse(self._history["rollout/pixel_distance"]),
         }
         if "policy/clip_fraction" in logs:  # logged where there is an `epsilon`
             checks["clip"] = clip_problem(self._history["policy/clip_fraction"], self.on_policy, args.epsilon)
         if "policy/kl" in logs:  # where there is a `beta`
             checks["kl"] = kl_running_away(self._history["policy/kl"], args.learning_rate, args.beta)
-        for kind, sentence in checks.items():
-            if sentence is not None and kind not in self.warnings:
-                self.warnings[kind] = sentence
-                logger.warning("Step %d: %s", state.global_step, sentence)
+        warn_once(self.warnings, checks, args, state)
 
 
 def no_difference(distances: Sequence[float]) -> str | None:
@@ -96,6 +99,18 @@ def coin_flip(consistency: Sequence[float]) -> str | None:
         f"the judge says the same in both orders in {fmean(recent):.0%} of its comparisons "
         "(`judge/order_consistency`); a coin reaches 50%. Sharpen the rubric, ask a stronger model, try "
         "`mode='choice'`, and measure it with `arr-trl judge eval`."
+    )
+
+
+def no_verdicts(rates: Sequence[float]) -> str | None:
+    """A judge that often has no answer, which costs questions and prompts, and may not be by chance."""
+    recent = rates[-_RECENT:]
+    if len(recent) < _RECENT or fmean(recent) <= 0.1:
+        return None
+    return (
+        f"the judge gave no verdict on {fmean(recent):.0%} of the comparisons (`judge/failure_rate`), and nothing is learned "
+        "from those. `arr-trl judge log` shows why: answers that are cut off need a higher `judge_max_tokens`, a server that is "
+        "too slow a longer `judge_timeout_s`, and refusals another model."
     )
 
 

@@ -1,0 +1,23 @@
+"""Progress bars of libraries: kept from a screen that shows what they are part of."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_bars(are_shown: Callable[[], bool], hide: Callable[[], None], show: Callable[[], None]) -> Iterator[None]:
+    """
+    In which a library shows no progress bars; afterwards it does what it did before.
+
+    Args:
+        are_shown (`Callable`): tells whether it shows them.
+        hide (`Callable`): lets it show none.
+        show (`Callable`): lets it show them again.
+    """
+    shown = are_shown()
+    hide()
+    try:
+        yield
+    finally:
+        if shown:
+            show()
