@@ -75,7 +75,10 @@ def main() -> None:
     for name, (build, policy_kwargs, guidance_scale) in FAMILIES.items():
         cells = []
         for dtype in (torch.float32, torch.bfloat16):
-            policy = policy_for(build().to(dtype=dtype), **policy_kwargs)
+            pipeline = build().to(dtype=dtype)
+            if name == "Z-Image-Omni":
+                pipeline.vae.bfloat16()  # in which it encodes pictures
+            policy = policy_for(pipeline, **policy_kwargs)
             for row_by_row in (False, True):
                 with torch.no_grad():
                     ratios = on_policy_ratios(policy, ROWS, 64, 96, guidance_scale, row_by_row=row_by_row)

@@ -258,7 +258,8 @@ def gemma_tokenizer() -> GemmaTokenizer:
     )
     learned.train_from_iterator([Lumina2Pipeline(*[None] * 5).system_prompt, *WORDS.split()], trainer)
     model = json.loads(learned.to_str())["model"]
-    return GemmaTokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]])
+    merges = [tuple(merge) for merge in model["merges"]]
+    return GemmaTokenizer(vocab=model["vocab"], merges=merges, add_bos_token=True)
 
 
 def build_lumina2(seed: int = 0, use_dynamic_shifting: bool = False):

@@ -126,8 +126,8 @@ FAMILIES = {
 }
 
 
-# klein has FLUX.2's transformer, and Plus that of Qwen-Image-Edit
-SLOW = ("klein", "qwen edit plus")
+# klein has FLUX.2's transformer, Plus that of Qwen-Image-Edit, Fill that of FLUX.1 and Omni that of Z-Image
+SLOW = ("klein", "qwen edit plus", "fill", "omni")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES])

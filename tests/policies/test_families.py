@@ -129,12 +129,12 @@ def test_attention_needs_no_mask_whatever_the_lengths(family):
     name, policy = family
     calls, masked, forwards, _ = attention_calls(policy, ROWS, FAMILIES[name][2][1])
     assert calls > 0
-    assert masked == 0
+    assert masked == (len(forwards) if name == "lumina2" else 0)  # whose layer of the text alone takes one in any case
     # rows of one length go together: two of the prompts, or a prompt and the negative one
     assert len(forwards) < 6
 
 
-@pytest.mark.parametrize("family", ["qwen", "z_image"], indirect=True)
+@pytest.mark.parametrize("family", ["qwen", "z_image", "krea2", "lumina2"], indirect=True)
 def test_padding_is_masked_where_a_forward_for_each_length_would_cost_more(family, monkeypatch):
     name, policy = family
     scale = FAMILIES[name][2][1]

@@ -1,4 +1,4 @@
-"""What only the policy of Qwen-Image-2.1 does. Its oracle is in test_references.py."""
+"""What only the policy of Qwen-Image-2.1 does. Its oracle is in test_optional_sources.py."""
 
 import pytest
 import torch

@@ -52,7 +52,11 @@ def second_is_better(prompts, completions, **columns):
     return [float(i % 2) for i in range(len(completions))]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# inpainting has the networks of FLUX.1 and Qwen-Image
+SLOW = ("flux inpaint edit", "qwen inpaint edit")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES])
 def test_adapter_moves_and_is_saved(name, tmp_path):
     build, settings, guidance_scale = FAMILIES[name]
     editing = "edit" in name or name == "kontext"  # klein edits the rows that have a source

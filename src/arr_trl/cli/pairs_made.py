@@ -195,7 +195,8 @@ def _check_editor(args: RichArguments) -> None:
     from ..policies import policy_class_of
     from ..shipped import place_of
 
-    if args.edit_model is None and not policy_class_of(place_of(args.model)).editing:
+    policy_class = policy_class_of(place_of(args.model))
+    if args.edit_model is None and not (policy_class.editing or policy_class.may_edit):
         raise ValueError(
             f"`edit_model` is needed, since {args.model} does not edit pictures itself; name an editor such as "
             "black-forest-labs/FLUX.1-Kontext-dev or Qwen/Qwen-Image-Edit-2511."

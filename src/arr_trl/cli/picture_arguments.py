@@ -73,7 +73,7 @@ def read_prompts(args: PictureArguments, tiny_split: str = "test") -> "Dataset":
     Raises:
         `ValueError`: when they are no rows that the model can draw from.
     """
-    from ..data import check_prompts, check_sources, load_prompts, undecoded
+    from ..data import SOURCE_COLUMN, check_prompts, check_sources, load_prompts, undecoded
     from ..policies import policy_class_of
     from ..rewards import check_columns
 
@@ -93,7 +93,8 @@ def read_prompts(args: PictureArguments, tiny_split: str = "test") -> "Dataset":
     check_prompts(rows, args.dataset)
     check_columns(rows.column_names or next(iter(rows)), args.dataset)
     rows = undecoded(rows)
-    if policy_class_of(place_of(args.model)).editing:
+    policy_class = policy_class_of(place_of(args.model))
+    if policy_class.editing or (policy_class.may_edit and SOURCE_COLUMN in rows.column_names):
         check_sources(rows, args.dataset)
     return rows if args.limit is None else rows.select(range(min(args.limit, len(rows))))
 

@@ -1,5 +1,6 @@
 """Krea-2: `Krea2Pipeline` as a policy."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from diffusers import Krea2Pipeline
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, trim
+from .batching import Conditioning, concatenate, in_groups, trim
 from .latents import decode_frame, encode_frame, factor_of_frames
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -98,21 +99,31 @@ class Krea2Policy(FlowPolicy):
     ) -> torch.Tensor:
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
         texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
-        embeds, mask = trim(**concatenate(texts))
-        # all rows of a batch have one size
-        size = conditioning["size"][0].tolist()
-        predictions = model(
-            hidden_states=latents.to(self.dtype).repeat(len(branches), 1, 1),
-            encoder_hidden_states=embeds,
-            timestep=(sigma * 1000 / 1000).to(self.dtype).repeat(len(branches)),
-            position_ids=self.pipeline.prepare_position_ids(embeds.shape[1], *size, self.device),
-            encoder_attention_mask=mask,
-            return_dict=False,
-        )[0].float()
+        # both branches as rows of their own, of which those of one length go together, without a mask
+        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
+        given = concatenate(rows) if len(rows) > 1 else rows[0]
+        keys = self._lengths(given["mask"])[:, None]
+        predictions = in_groups(
+            partial(self._of_one_length, model), model, keys, given.pop("latents"), given.pop("sigma"), given
+        )
         if len(branches) == 1:
             return predictions
         conditional, negative = predictions.chunk(2)
         return conditional + guidance_scale * (conditional - negative)
+
+    def _of_one_length(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        embeds, mask = trim(conditioning["embeds"], conditioning["mask"])
+        size = conditioning["size"][0].tolist()  # all rows of a batch have one
+        return model(
+            hidden_states=latents.to(self.dtype),
+            encoder_hidden_states=embeds,
+            timestep=(sigma * 1000 / 1000).to(self.dtype),
+            position_ids=self.pipeline.prepare_position_ids(embeds.shape[1], *size, self.device),
+            encoder_attention_mask=mask,
+            return_dict=False,
+        )[0].float()
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return decode_frame(self.pipeline.vae, self.pipeline._unpack_latents(latents, height, width))

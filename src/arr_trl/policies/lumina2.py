@@ -1,5 +1,6 @@
 """Lumina-Image 2.0: `Lumina2Pipeline` as a policy."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from diffusers import Lumina2Pipeline
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, trim
+from .batching import Conditioning, concatenate, in_groups, trim
 from .guidance import guided
 from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
@@ -93,22 +94,33 @@ class Lumina2Policy(FlowPolicy):
     ) -> torch.Tensor:
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
         texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
-        embeds, mask = trim(**concatenate(texts))
-        # all rows of a batch have one size
-        pictures = as_grid(latents, *conditioning["size"][0].tolist()).to(self.dtype)
-        predictions = model(
-            hidden_states=pictures.repeat(len(branches), 1, 1, 1),
-            timestep=(1 - sigma * 1000 / 1000).repeat(len(branches)),  # time runs from noise to data
-            encoder_hidden_states=embeds,
-            encoder_attention_mask=torch.ones_like(embeds[..., 0], dtype=torch.bool) if mask is None else mask,
-            return_dict=False,
-        )[0].float()
+        # both branches as rows of their own, of which those of one length go together
+        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
+        given = concatenate(rows) if len(rows) > 1 else rows[0]
+        keys = self._lengths(given["mask"])[:, None]
+        predictions = in_groups(
+            partial(self._of_one_length, model), model, keys, given.pop("latents"), given.pop("sigma"), given
+        )
         if len(branches) == 2:
             conditional, predictions = predictions[: len(latents)], guided(predictions, guidance_scale)
             predictions = predictions * (
                 conditional.norm(dim=-1, keepdim=True) / predictions.norm(dim=-1, keepdim=True)
             )
         return -as_tokens(predictions)  # the network predicts `x0 - ε`
+
+    def _of_one_length(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        embeds, mask = trim(conditioning["embeds"], conditioning["mask"])
+        return model(
+            # all rows of a batch have one size
+            hidden_states=as_grid(latents, *conditioning["size"][0].tolist()).to(self.dtype),
+            timestep=1 - sigma * 1000 / 1000,  # time runs from noise to data
+            encoder_hidden_states=embeds,
+            # the layers of the text alone take a mask in any case
+            encoder_attention_mask=torch.ones_like(embeds[..., 0], dtype=torch.bool) if mask is None else mask,
+            return_dict=False,
+        )[0].float()
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         factor = self.pipeline.vae_scale_factor

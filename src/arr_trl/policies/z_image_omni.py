@@ -5,11 +5,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, ZImageOmniPipeline
 from PIL import Image
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
-from transformers.utils import is_torchvision_available
 
 from .batching import Conditioning, concatenate, in_groups
-from .files import file_kwargs
 from .latents import as_grid, as_tokens
 from .limits import named_distilled
 from .z_image import ZImagePolicy
@@ -39,14 +36,6 @@ class ZImageOmniPolicy(ZImagePolicy):
     ):
         super().__init__(pipeline, max_sequence_length, negative_prompt, max_cached_prompts)
 
-    @classmethod
-    def load_pipeline(cls, model: str, **init_kwargs: Any) -> DiffusionPipeline:
-        if not is_torchvision_available() and "siglip_processor" not in init_kwargs:
-            hub = file_kwargs(init_kwargs)
-            processor = Siglip2ImageProcessorPil.from_pretrained(model, subfolder="siglip_processor", **hub)
-            init_kwargs["siglip_processor"] = processor
-        return super().load_pipeline(model, **init_kwargs)
-
     @property
     def distilled(self) -> bool:
         return named_distilled(self.pipeline.name_or_path)
@@ -65,6 +54,12 @@ class ZImageOmniPolicy(ZImagePolicy):
     def _encode_row(self, row: dict[str, Any], height: int, width: int) -> Conditioning:
         pipeline, factor = self.pipeline, self.pipeline.vae_scale_factor
         images = [self._resized(image, height * width) for image in self.sources(row)]
+        if images and pipeline.vae.dtype != torch.bfloat16:
+            raise ValueError(
+                f"{self.pipeline_class.__name__} encodes pictures in bfloat16, and its autoencoder is in "
+                f"{str(pipeline.vae.dtype).removeprefix('torch.')}; call `pipe.vae.to(torch.bfloat16)`, or load it with "
+                "`dtype={'vae': 'bfloat16'}`."
+            )
         pixels = [self._cropped(image) for image in images]
         latents = pipeline.prepare_image_latents(pixels, 1, self.device, torch.float32)[0]
         seen = pipeline.prepare_siglip_embeds(images, 1, self.device, torch.float32)[0]

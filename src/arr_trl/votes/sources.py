@@ -55,11 +55,10 @@ def pairs_of_models(
         seed (`int`): seed of the noise, with the prompt.
     """
     waiting, taken = iter(rows), set()
-    editing = painters[0].policy.editing
     while block := list(islice(waiting, _PROMPTS_AT_ONCE)):
         wanted = []
         for row in told_apart(block, taken):
-            source = row.get(SOURCE_COLUMN) if editing else None
+            source = row.get(SOURCE_COLUMN) if painters[0].policy.edits(row) else None
             wanted.append(Wanted(row["prompt"], source, seed_of(seed, 0, row["prompt"], source)))
         drawn = [painter.draw(wanted) for painter in painters]
         for one, *paths in zip(wanted, *drawn, strict=True):

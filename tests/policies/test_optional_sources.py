@@ -102,6 +102,15 @@ def test_references_count_in_their_order(family):
     assert (one - other).abs().max() > 1e-3
 
 
+def test_an_autoencoder_that_could_not_encode_pictures_is_told():
+    pipeline = build_z_image_omni()
+    pipeline.vae.float()
+    policy = policy_for(pipeline)
+    policy.encode(ROWS[1:2], 32, 96)
+    with pytest.raises(ValueError, match=r"its autoencoder is in float32; call `pipe\.vae\.to\(torch\.bfloat16\)`"):
+        policy.encode(ROWS[:1], 32, 96)
+
+
 def test_a_source_that_is_no_picture_is_told_with_its_prompt(family):
     policy, _ = family
     with pytest.raises(ValueError, match=r"'Make the circle green' has .* as `source_image`"):
