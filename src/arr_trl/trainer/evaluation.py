@@ -58,6 +58,8 @@ def draw_rows(
     settings = InferenceSettings(
         args.eval_height, args.eval_width, args.eval_num_inference_steps, scale, 1, args.eval_seed
     )
+    if len(rows) <= policy.cache.max_rows:
+        policy.encode(rows, args.eval_height, args.eval_width)  # while encoders that are offloaded are there
     images = []
     for start in range(0, len(rows), args.per_device_eval_batch_size):
         batch = slice(start, start + args.per_device_eval_batch_size)

@@ -169,7 +169,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
-            sampled = self._sample(self._usable(batch, self.args.rollout_batch_size))
+            sampled = self._sample(self._usable(batch))
             if not self.args.pipelined_judge:
                 self._buffered_inputs = self._score(sampled)
             else:
