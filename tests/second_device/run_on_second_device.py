@@ -25,7 +25,9 @@ from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEd
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
 
 import offloaded_blocks  # noqa: E402
+import test_diffusion_nft_trainer  # noqa: E402
 import test_editing  # noqa: E402
+import test_flow_grpo_trainer  # noqa: E402
 import test_rpo_trainer  # noqa: E402
 import two_streams  # noqa: E402
 from oracle import picture  # noqa: E402
@@ -152,6 +154,33 @@ def encoders_moved(name):
     return moved
 
 
+def host_waits_of_micro_steps(kind, pipeline, folder):
+    """How often each micro-step makes the host wait from when it has its batch, of a rollout, until its backward is done."""
+    settings = dict(use_cpu=False, beta=0.1, gradient_accumulation_steps=2, logging_steps=2, max_steps=2)
+    build = {
+        "rpo": test_rpo_trainer.trainer_for,
+        "grpo": test_flow_grpo_trainer.build,
+        "nft": test_diffusion_nft_trainer.build,
+    }
+    trainer = build[kind](copy.deepcopy(pipeline), folder, **settings)
+    prepare, training_step = trainer._prepare_inputs, trainer.training_step
+    began, waits = [], []
+
+    def prepared(inputs):
+        batch = prepare(inputs)
+        began.append(device.host_waits())
+        return batch
+
+    def step(*inputs):
+        loss = training_step(*inputs)
+        waits.append(device.host_waits() - began[-1])
+        return loss
+
+    trainer._prepare_inputs, trainer.training_step = prepared, step
+    trainer.train()
+    return waits
+
+
 def main(folder: Path, families: list[str]) -> None:
     figures = {}
     for name in families:
@@ -174,6 +203,9 @@ def main(folder: Path, families: list[str]) -> None:
             "copies_beside_kernels": small_card["copies_beside_kernels"],
             "races": whole["races"] | small_card["races"],
         }
+    figures["host_waits_of_micro_steps"] = {
+        kind: host_waits_of_micro_steps(kind, build_flux(), folder / kind) for kind in ("rpo", "grpo", "nft")
+    }
     moving = ("flux", "qwen_image_edit", "qwen_image_edit_plus")
     figures["encoders_moved"] = {name: encoders_moved(name) for name in moving}
     figures["two_streams"] = two_streams.run(device)

@@ -78,6 +78,12 @@ def test_sampling_does_not_wait_for_the_device(figures, family):
     assert figures[family]["host_waits_per_step"] == 0
 
 
+def test_micro_steps_do_not_wait_for_the_device(figures):
+    # from when a micro-step has its batch until its backward is done; the loss is looked at once for each optimizer step
+    for trainer, waits in figures["host_waits_of_micro_steps"].items():
+        assert waits == [0] * 4, trainer
+
+
 def test_of_flux_s_57_blocks_two_are_on_the_device(figures):
     # beside two of 57 blocks: what is in no block, encoders' largest layer, the adapter and activations
     assert figures["deep_flux"]["peak_small_card"] < 0.15 * figures["deep_flux"]["peak_whole"]

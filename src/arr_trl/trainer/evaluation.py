@@ -21,6 +21,7 @@ from ..evaluation import (
 from ..folders import replacing
 from ..policies import FlowPolicy
 from .flow_config import FlowConfig
+from .measured import numbers
 
 
 _GALLERY = 6  # pictures of an adapter that the Hub shows
@@ -110,10 +111,10 @@ def results_of(
     return EvaluationResults(base=base, trained=trained, **vars(judged) | facts)
 
 
-def means_over_processes(metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def means_over_processes(metrics: Mapping[str, Sequence[float | torch.Tensor]]) -> dict[str, float]:
     """The mean of every metric over all values of all processes; NaN is no value, and a metric without any is left out."""
     collected: dict[str, list[float]] = {}
-    for of_process in gather_object([dict(metrics)]):
+    for of_process in gather_object([{name: numbers(values) for name, values in metrics.items()}]):
         for name, values in of_process.items():
             collected.setdefault(name, []).extend(value for value in values if not math.isnan(value))
     return {name: sum(values) / len(values) for name, values in collected.items() if values}
