@@ -304,6 +304,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
                 "No reward function answered for any of the %d prompts of this rollout, so nothing is learned from it.",
                 len(rows),
             )
+        judging_on = [device for judge in self._judges for device in judge.devices]
+        if judging_on:
+            metrics["judge/on_sampling_device"].append(float(str(self.accelerator.device) in judging_on))
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().all(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
