@@ -3,8 +3,8 @@
 # fmt: off
 MUTATIONS = [
     # policies
-    ("offloaded encoders come for every few rows", "policies/base.py", "encoders_come = functools.cache(lambda: visit.enter_context(self._visit(*read)))",
-     "encoders_come = lambda: visit.enter_context(self._visit(*read))", "policies/test_placement.py"),
+    ("offloaded encoders come for every few rows", "policies/base.py", "encoders_come = functools.cache(",
+     "encoders_come = (", "policies/test_placement.py"),
     ("offloaded encoders come for every chunk of a rollout", "trainer/prompt_batches.py",
      "            self.policy.encode(rows, self.args.height, self.args.width)\n", "            pass\n",
      "trainer/test_memory.py::test_of_a_rollout_encoders_come_once_however_many_chunks_it_is_drawn_in"),

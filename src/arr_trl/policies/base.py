@@ -226,10 +226,10 @@ class FlowPolicy(ABC):
         """
 
         with ExitStack() as visit:
-            read = [name for name in self.pipeline.components if name != "vae" or self.editing]
-            encoders_come = functools.cache(
-                lambda: visit.enter_context(self._visit(*read))
-            )  # once for all that is new
+            edited = any(map(self.edits, rows))  # then the autoencoder reads sources
+            names = [name for name in self.pipeline.components if name != "vae" or edited]
+            # once for all that is new
+            encoders_come = functools.cache(lambda: visit.enter_context(self._visit(*names)))
 
             def encode_missing(indices: list[int]) -> Conditioning:
                 missing = [rows[i] for i in indices]
