@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
+from torch import distributed
 
 from ..data import SOURCE_COLUMN
 from ..evaluation import (
@@ -109,6 +110,15 @@ def results_of(
     gathered = [None, None] if checks is None else [gather_object(of_model) for of_model in checks]
     base, trained = (None if of_model is None else success_rates(of_model) for of_model in gathered)
     return EvaluationResults(base=base, trained=trained, **vars(judged) | facts)
+
+
+def gather_to_main(part: Any) -> list[Any] | None:
+    """The parts of all processes in their order on the main one, `None` on the others, which never hold what others have."""
+    if not distributed.is_initialized():
+        return [part]
+    parts = [None] * distributed.get_world_size() if distributed.get_rank() == 0 else None
+    distributed.gather_object(part, parts)
+    return parts
 
 
 def means_over_processes(metrics: Mapping[str, Sequence[float | torch.Tensor]]) -> dict[str, float]:

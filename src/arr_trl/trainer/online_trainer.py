@@ -25,6 +25,7 @@ from .canary import Canary
 from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe, unseen_prompts
+from .evaluation import gather_to_main
 from .flow_trainer import FlowTrainer
 from .hacking import agreement
 from .online_config import OnlineConfig
@@ -326,8 +327,8 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
     ) -> None:
         """The candidates of all processes, written by the main one."""
         shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
-        parts = gather_object([(shown, images, columns)])
-        if not self.accelerator.is_main_process:
+        parts = gather_to_main((shown, images, columns))
+        if parts is None:
             return
         step = self.state.global_step + 1  # as the screen and the logs of this step number it
         log_completions(
