@@ -53,6 +53,7 @@ IMPORTS = {
     "accelerate.utils": ("AutocastKwargs", "DistributedType", "gather_object"),
     "peft.tuners.lora": ("Linear",),
     "peft.tuners.tuners_utils": ("BaseTunerLayer",),
+    "peft.utils.other": ("AuxiliaryTrainingWrapper",),
     "torch._dynamo": ("config",),
     "torch.serialization": ("default_restore_location",),
     "torch.utils._python_dispatch": ("TorchDispatchMode",),

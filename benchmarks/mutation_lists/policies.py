@@ -3,6 +3,11 @@
 # fmt: off
 MUTATIONS = [
     # policies
+    ("offloaded encoders come for every few rows", "policies/base.py", "encoders_come = functools.cache(",
+     "encoders_come = (", "policies/test_placement.py"),
+    ("offloaded encoders come for every chunk of a rollout", "trainer/prompt_batches.py",
+     "            self.policy.encode(rows, self.args.height, self.args.width)\n", "            pass\n",
+     "trainer/test_memory.py::test_of_a_rollout_encoders_come_once_however_many_chunks_it_is_drawn_in"),
     ("a whole rollout is decoded at once", "policies/base.py", "in latents.split(decoded_together(height, width))",
      "in latents.split(len(latents))", "policies/test_pictures.py"),
     ("a whole rollout is encoded at once", "policies/cache.py", "for start in range(0, len(new), together):\n            some = new[start : start + together]",

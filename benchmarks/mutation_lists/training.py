@@ -2,6 +2,20 @@
 
 # fmt: off
 MUTATIONS = [
+    # over processes, and where numbers are kept
+    ("pictures of all processes are sent to all", "trainer/evaluation.py",
+     "    parts = [None] * distributed.get_world_size() if distributed.get_rank() == 0 else None\n    distributed.gather_object(part, parts)",
+     "    parts = [None] * distributed.get_world_size()\n    distributed.all_gather_object(parts, part)",
+     "distributed/test_means_over_processes.py::test_what_the_main_process_writes_is_sent_to_no_other"),
+    ("what is masked is measured as 0", "trainer/measured.py", "values.detach().float(), torch.nan)",
+     "values.detach().float(), 0.0)", "trainer/test_measured.py"),
+    ("the adapter stays switched off", "trainer/frozen_adapters.py",
+     "layer._disable_adapters, layer._active_adapter = False, [TRAINED]", "layer._active_adapter = [TRAINED]",
+     "trainer/test_measured.py"),
+    ("a judge computes on the first device of its thread", "chat/local.py", "with self._lock, on_device(self.device), torch",
+     "with self._lock, torch", "chat/test_local.py::test_whichever_thread_asks_computes_on_the_model_s_device"),
+    ("of many sources the first are looked at", "data/images.py", "i * (count - 1) // max(1, few - 1)", "i",
+     "data/test_images.py::test_of_many_sources_some_are_looked_at_the_first_and_the_last_among_them"),
     ("optimizer's moments not counted", "trainer/fit.py", "_BYTES_OF_TRAINED = 16", "_BYTES_OF_TRAINED = 4",
      "trainer/test_fit.py"),
     ("encoders that are offloaded counted on the card", "trainer/fit.py", "encoders=0 if args.offload_encoders else",

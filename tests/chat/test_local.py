@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from arr_trl.chat import ChatRequest
+from arr_trl.chat.current_device import on_device
 from arr_trl.chat.local import LocalChatModel
 from arr_trl.judges import JudgeRow, RubricJudge
 from arr_trl.judges.parsing import parse_reply
@@ -46,6 +50,37 @@ def test_a_batch_gives_what_each_request_gives_alone(model):
     together = [reply.text for reply in model.complete(texts)]
     assert together == [model.complete([question])[0].text for question in texts]
     assert len(set(together)) > 1
+
+
+def test_whichever_thread_asks_computes_on_the_model_s_device(model, monkeypatch):
+    """In a new thread the device is the first one, whatever the process trains on."""
+    entered = []
+
+    @contextmanager
+    def on_device(device):
+        entered.append((device, threading.current_thread().name))
+        yield
+
+    monkeypatch.setattr("arr_trl.chat.local.on_device", on_device)
+    with ThreadPoolExecutor(1, thread_name_prefix="judge") as pool:
+        pool.submit(model.complete, QUESTIONS[:1]).result()
+    assert entered == [(torch.device("cpu"), "judge_0")]
+    assert model.device == model.vlm.device
+
+
+def test_device_of_a_thread_is_set_by_its_number_and_only_where_there_are_several(monkeypatch):
+    chosen = []
+
+    @contextmanager
+    def device_index(index):
+        chosen.append(index)
+        yield
+
+    monkeypatch.setattr(torch.accelerator, "device_index", device_index)
+    for name in ("cuda:3", "cpu", "cuda"):
+        with on_device(torch.device(name)):
+            pass
+    assert chosen == [3]
 
 
 def test_choice_logprobs_are_the_model_s_own(model, folder):

@@ -195,6 +195,24 @@ def test_rows_without_a_usable_source_are_named_before_training():
         check_sources(Dataset.from_list([{"prompt": "remove it"}]).to_iterable_dataset(), "train_dataset")
 
 
+def test_of_many_sources_some_are_looked_at_the_first_and_the_last_among_them():
+    looked = []
+    dataset = Dataset.from_dict({"source_image": [str(i) for i in range(1000)]})
+    check_sources(dataset, "train_dataset", looked.append, at_most=4)
+    assert looked == ["0", "333", "666", "999"]
+    for count in (1, 3):
+        looked.clear()
+        check_sources(dataset.select(range(count)), "train_dataset", looked.append, at_most=4)
+        assert looked == [str(i) for i in range(count)]
+
+    def refuse(path):
+        if path == "666":
+            raise ValueError("it is empty")
+
+    with pytest.raises(ValueError, match="Row 666 of train_dataset"):
+        check_sources(dataset, "train_dataset", refuse, at_most=4)
+
+
 def test_broken_picture_of_an_image_column_is_a_sentence_with_its_prompt():
     features = datasets.Features({"prompt": datasets.Value("string"), "source_image": datasets.Image()})
     rows = [{"prompt": "remove it", "source_image": {"bytes": encoded(picture())[:-30], "path": None}}]

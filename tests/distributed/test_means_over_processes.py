@@ -8,6 +8,7 @@ from forked_run import ForkedRun, build, write_prompts
 from torch import distributed
 
 from arr_trl.judges import JudgeReward, JudgeStats, MeanOf, Verdict
+from arr_trl.trainer.evaluation import gather_to_main
 
 
 CONSISTENT = {"a": True, "b": False, "c": True, "d": None, "e": False}
@@ -98,3 +99,20 @@ def test_mean_reward_of_two_rollouts_weighs_pictures_alike(tmp_path):
     (logged,) = [entry for entry in trainer.state.log_history if "rewards/some/mean" in entry]
     assert logged["rewards/some/mean"] == pytest.approx((n / 2 + 14) / (n + 2))
     assert n > 2
+
+
+def gathering_rank(folder):
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    parts = gather_to_main({"pictures of": rank})
+    (folder / f"{rank}.json").write_text(json.dumps(parts))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def test_what_the_main_process_writes_is_sent_to_no_other(tmp_path):
+    run = ForkedRun(gathering_rank, tmp_path, ranks=3, log=tmp_path / "log")
+    assert run.wait(60) == [0, 0, 0], (tmp_path / "log").read_text()[-2000:]
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    assert found == [[{"pictures of": rank} for rank in range(3)], None, None]
+    assert gather_to_main("alone") == ["alone"]

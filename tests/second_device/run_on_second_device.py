@@ -25,7 +25,9 @@ from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEd
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
 
 import offloaded_blocks  # noqa: E402
+import test_diffusion_nft_trainer  # noqa: E402
 import test_editing  # noqa: E402
+import test_flow_grpo_trainer  # noqa: E402
 import test_rpo_trainer  # noqa: E402
 import two_streams  # noqa: E402
 from oracle import picture  # noqa: E402
@@ -39,7 +41,7 @@ from tiny_pipelines import (  # noqa: E402
     build_z_image,
 )
 
-from arr_trl.policies import policy_class_of  # noqa: E402
+from arr_trl.policies import placement, policy_class_of  # noqa: E402
 from arr_trl.runtime.block_offload import BlockOffload  # noqa: E402
 from arr_trl.sampling import denoise  # noqa: E402
 
@@ -123,21 +125,60 @@ def host_waits_per_step(name, pipeline):
     return (waits[2] - waits[1]) / 4
 
 
-def encoders_moved(pipeline):
-    """How many times the size of the encoders goes to the device for prompts together, known, and one by one."""
-    policy = policy_class_of(pipeline)(copy.deepcopy(pipeline)).to("hpu", offload_encoders=True)
-    encoders = (policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
+def encoders_moved(name):
+    """
+    How many times the size of the encoders goes to the device for rows together, known, and one by one; and whether they
+    say the same where there is no room for all of them.
+    """
+    kwargs = {"condition_size": 64} if name in EDITING else {}
+    policy = policy_class_of(pipeline := PIPELINES[name]())(pipeline, **kwargs).to("hpu", offload_encoders=True)
+    encoders = [policy.pipeline.components[n] for n in policy._left if n != "vae" or policy.editing]
     size = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters())
     rows = [{"prompt": prompt} for prompt in ("a red circle", "two blue squares", "one", "a star")]
+    if name in EDITING:
+        rows = [row | {"source_image": picture(64, 64, i)} for i, row in enumerate(rows)]
     moved = {}
-    for name, calls in {"together": [rows], "known": [rows], "one by one": [[row] for row in rows]}.items():
-        if name == "one by one":
+    for way, calls in {"together": [rows], "known": [rows], "one by one": [[row] for row in rows]}.items():
+        if way == "one by one":
             policy.cache.clear()
         before = device.copied_to_device()
         for some in calls:
             policy.encode(some, 64, 64)
-        moved[name] = (device.copied_to_device() - before) / size
+        moved[way] = (device.copied_to_device() - before) / size
+    whole = policy.encode(rows, 64, 64)
+    policy.cache.clear()
+    has_room, placement._has_room = placement._has_room, lambda size, device: False
+    layers = policy.encode(rows, 64, 64)
+    placement._has_room = has_room
+    moved["layer by layer is the same"] = all(torch.equal(whole[n].cpu(), layers[n].cpu()) for n in whole)
     return moved
+
+
+def host_waits_of_micro_steps(kind, pipeline, folder):
+    """How often each micro-step makes the host wait from when it has its batch, of a rollout, until its backward is done."""
+    settings = dict(use_cpu=False, beta=0.1, gradient_accumulation_steps=2, logging_steps=2, max_steps=2)
+    build = {
+        "rpo": test_rpo_trainer.trainer_for,
+        "grpo": test_flow_grpo_trainer.build,
+        "nft": test_diffusion_nft_trainer.build,
+    }
+    trainer = build[kind](copy.deepcopy(pipeline), folder, **settings)
+    prepare, training_step = trainer._prepare_inputs, trainer.training_step
+    began, waits = [], []
+
+    def prepared(inputs):
+        batch = prepare(inputs)
+        began.append(device.host_waits())
+        return batch
+
+    def step(*inputs):
+        loss = training_step(*inputs)
+        waits.append(device.host_waits() - began[-1])
+        return loss
+
+    trainer._prepare_inputs, trainer.training_step = prepared, step
+    trainer.train()
+    return waits
 
 
 def main(folder: Path, families: list[str]) -> None:
@@ -162,7 +203,11 @@ def main(folder: Path, families: list[str]) -> None:
             "copies_beside_kernels": small_card["copies_beside_kernels"],
             "races": whole["races"] | small_card["races"],
         }
-    figures["encoders_moved"] = encoders_moved(build_flux())
+    figures["host_waits_of_micro_steps"] = {
+        kind: host_waits_of_micro_steps(kind, build_flux(), folder / kind) for kind in ("rpo", "grpo", "nft")
+    }
+    moving = ("flux", "qwen_image_edit", "qwen_image_edit_plus")
+    figures["encoders_moved"] = {name: encoders_moved(name) for name in moving}
     figures["two_streams"] = two_streams.run(device)
     few_blocks = build_deep_flux(3, 4)
     figures["offloaded_blocks"] = {

@@ -78,16 +78,23 @@ def test_sampling_does_not_wait_for_the_device(figures, family):
     assert figures[family]["host_waits_per_step"] == 0
 
 
+def test_micro_steps_do_not_wait_for_the_device(figures):
+    # from when a micro-step has its batch until its backward is done; the loss is looked at once for each optimizer step
+    for trainer, waits in figures["host_waits_of_micro_steps"].items():
+        assert waits == [0] * 4, trainer
+
+
 def test_of_flux_s_57_blocks_two_are_on_the_device(figures):
     # beside two of 57 blocks: what is in no block, encoders' largest layer, the adapter and activations
     assert figures["deep_flux"]["peak_small_card"] < 0.15 * figures["deep_flux"]["peak_whole"]
 
 
 def test_offloaded_encoders_come_once_for_all_prompts_that_are_new(figures):
-    moved = figures["encoders_moved"]
-    assert 1 <= moved["together"] < 1.1  # beside the weights, the tokens
-    assert moved["known"] < 0.01
-    assert 4 <= moved["one by one"] < 4.4
+    for family, moved in figures["encoders_moved"].items():
+        assert moved["known"] < 0.01, family
+        # each of the four brings its tokens and its source too, however they come
+        assert moved["one by one"] - moved["together"] == pytest.approx(3, abs=0.05), family
+        assert moved["layer by layer is the same"], family
 
 
 @pytest.mark.parametrize("family", FAMILIES)

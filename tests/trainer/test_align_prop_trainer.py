@@ -1,6 +1,7 @@
 """Training by the gradient of a reward: its gradients, what it costs, what is measured, and what is refused."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -144,13 +145,18 @@ def test_each_picture_is_decoded_alone_and_its_autoencoder_checkpointed(flux_pip
 
 
 def test_autoencoder_stays_where_a_backward_goes_through_it(flux_pipeline, tmp_path, monkeypatch):
-    offloaded = []
-    monkeypatch.setattr(
-        "arr_trl.policies.placement.apply_group_offloading", lambda module, *args, **kwargs: offloaded.append(module)
-    )
-    pipeline = build(flux_pipeline, tmp_path, offload_encoders=True).policy.pipeline
-    assert pipeline.text_encoder_2 in offloaded
-    assert pipeline.vae not in offloaded
+    visitors = []
+
+    @contextmanager
+    def visiting(modules, device):
+        visitors.extend(modules)
+        yield
+
+    monkeypatch.setattr("arr_trl.policies.base.visiting", visiting)
+    policy = build(flux_pipeline, tmp_path, offload_encoders=True).policy
+    policy.encode([{"prompt": "a circle"}], 32, 32)
+    policy.decode(policy.initial_noise(1, 32, 32, torch.Generator()), 32, 32)
+    assert visitors == [policy.pipeline.text_encoder, policy.pipeline.text_encoder_2]
 
 
 @pytest.mark.parametrize("beta", [0.0, 3.0])

@@ -1,6 +1,7 @@
 """What the trainer asks its judges before it loads anything, and what it says of them afterwards."""
 
 import pytest
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
@@ -115,3 +116,16 @@ def test_the_card_names_every_judge_of_an_ensemble_and_its_rubric(flux_pipeline,
     assert "Judge: `tiny_scenes, another-judge`" in card
     assert zero_shot_rubric().render() in card
     assert count.render() in card
+
+
+def test_judge_on_the_device_that_samples_is_told(flux_pipeline, tmp_path, monkeypatch):
+    judge = EnsembleJudge([judge_of(zero_shot_rubric()), judge_of(zero_shot_rubric())])
+    trainer = trainer_for(flux_pipeline, judge, tmp_path, sde_window_range=[0, 2], logging_steps=1)
+    metrics = trainer._metrics["train"]
+    sampled = trainer._sample(trainer._usable(list(range(trainer.args.prompts_per_rollout))))
+    trainer._score(sampled)  # by no model of this process
+    assert "judge/on_sampling_device" not in metrics
+    for devices, expected in ((["cpu"], 1), (["cuda:7"], 0)):
+        monkeypatch.setattr(type(judge.judges[1]), "devices", devices)
+        trainer._log_rollout(sampled, torch.ones(len(sampled.images), 1), torch.ones(len(sampled.rows), 2))
+        assert metrics["judge/on_sampling_device"].pop() == expected

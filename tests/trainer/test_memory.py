@@ -14,6 +14,7 @@ from tiny_pipelines import build_qwen_image, build_sd3
 from torch.nn.parallel import DistributedDataParallel
 
 from arr_trl import RPOTrainer
+from arr_trl.policies import placement
 
 
 def stored_bytes(tensor):
@@ -67,6 +68,19 @@ def test_offloaded_encoders_change_no_result(flux_pipeline, tmp_path):
         trainer.train()
         runs.append(adapter(trainer))
     assert all(torch.equal(runs[0][name], value) for name, value in runs[1].items())
+
+
+def test_of_a_rollout_encoders_come_once_however_many_chunks_it_is_drawn_in(flux_pipeline, tmp_path, monkeypatch):
+    visits = []
+    trainer = trainer_for(
+        flux_pipeline, tmp_path, offload_encoders=True, rollout_batch_size=1, sde_window_size=1, max_steps=1
+    )
+    monkeypatch.setattr(placement, "_load", lambda home, device: visits.append(len(home)))
+    trainer.train()
+    encoders, vae, chunks = visits[0], len(list(flux_pipeline.vae.parameters())), trainer.args.prompts_per_rollout
+    assert encoders != vae
+    assert chunks > 2
+    assert visits == [encoders] + [vae] * chunks
 
 
 def test_blocks_that_come_one_after_another_change_no_result(flux_pipeline, tmp_path):

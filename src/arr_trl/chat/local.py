@@ -18,6 +18,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from ..rgb import as_rgb
 from .at_exit import call_at_exit
 from .base import ChatFailure, ChatReply, ChatRequest, ChatUsage
+from .current_device import on_device
 from .vlm import load_processor, load_vlm
 from .wire import beginning
 
@@ -76,6 +77,7 @@ class LocalChatModel:
             raise ValueError(f"The processor of {self.model} has no chat template; use an instruction-tuned model.")
         self.device = torch.device(device) if device is not None else PartialState().device
         self.vlm = loaded.to(self.device).eval().requires_grad_(False)
+        self.device = self.vlm.device  # with its number, which "cuda" has not
         self.processor = processor
         self.processor.tokenizer.padding_side = "left"  # so that all replies of a batch start at the same place
         self.batch_size = batch_size
@@ -97,7 +99,7 @@ class LocalChatModel:
     ) -> list[ChatReply]:
         """Answer every request, in order, `batch_size` at a time."""
         replies: list[ChatReply | None] = [None] * len(requests)
-        with self._lock, torch.inference_mode():
+        with self._lock, on_device(self.device), torch.inference_mode():
             for batch in self._batches(requests):
                 if self._ending:
                     raise CancelledError

@@ -131,7 +131,12 @@ def decode_columns(rows: list[dict[str, Any]], dataset: Dataset | IterableDatase
     return [{**row, **decode({name: row[name] for name in beside if name in row})} for row in rows]
 
 
-def check_sources(dataset: Dataset | IterableDataset, name: str, check: Callable[[Any], Any] = check_image) -> None:
+def check_sources(
+    dataset: Dataset | IterableDataset,
+    name: str,
+    check: Callable[[Any], Any] = check_image,
+    at_most: int | None = None,
+) -> None:
     """
     Find rows without a usable `source_image` before anything is loaded. Of a stream only the first row is looked at.
 
@@ -139,6 +144,7 @@ def check_sources(dataset: Dataset | IterableDataset, name: str, check: Callable
         dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows as [`undecoded`] gives them.
         name (`str`): what the dataset is called in the error.
         check (`Callable`, *optional*): [`check_image`], which reads headers, or [`load_image`], which reads it all.
+        at_most (`int`, *optional*): how many rows are looked at, evenly spaced from the first to the last; by default all.
 
     Raises:
         `ValueError`: when there is no such column, or a row has no picture that can be used; the row is named.
@@ -150,8 +156,14 @@ def check_sources(dataset: Dataset | IterableDataset, name: str, check: Callable
             f"{name} has no `{SOURCE_COLUMN}` column, only {', '.join(map(repr, columns))}, and this pipeline edits "
             "pictures; rename the column that holds them, or name it with `source_column`."
         )
-    rows = dataset.take(1) if streaming else dataset.select_columns(SOURCE_COLUMN)
-    for i, row in enumerate(rows):
+    if streaming:
+        places, rows = [0], dataset.take(1)
+    else:
+        count = len(dataset)
+        few = count if at_most is None else min(count, at_most)
+        places = [i * (count - 1) // max(1, few - 1) for i in range(few)]
+        rows = dataset.select_columns(SOURCE_COLUMN).select(places)
+    for i, row in zip(places, rows, strict=False):
         try:
             check(row[SOURCE_COLUMN])
         except ValueError as error:

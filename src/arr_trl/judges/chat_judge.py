@@ -21,6 +21,12 @@ class ChatJudge(JudgeReward):
         return [self.model.model]
 
     @property
+    def devices(self) -> list[str]:
+        from ..chat.local import LocalChatModel  # who judges by a server needs no transformers
+
+        return [str(self.model.device)] if isinstance(self.model, LocalChatModel) else []
+
+    @property
     def sleeps(self) -> bool:
         return isinstance(self.model, HTTPChatModel) and self.model.sleep
 

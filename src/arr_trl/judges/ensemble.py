@@ -99,6 +99,10 @@ class EnsembleJudge(JudgeReward):
     def model_names(self) -> list[str]:
         return [name for judge in self.judges for name in judge.model_names]
 
+    @property
+    def devices(self) -> list[str]:
+        return [device for judge in self.judges for device in judge.devices]
+
     def check(self) -> None:
         for judge in self.judges:
             judge.check()

@@ -128,6 +128,11 @@ class JudgeReward(ABC):
         return []
 
     @property
+    def devices(self) -> list[str]:
+        """Where models of this process compute that are asked, as far as there are any."""
+        return []
+
+    @property
     def sleeps(self) -> bool:
         """Whether it gives its memory back while nobody asks, so that it should be asked about a whole rollout at once."""
         return False

@@ -82,6 +82,10 @@ class TournamentJudge(JudgeReward):
     def model_names(self) -> list[str]:
         return self.judge.model_names
 
+    @property
+    def devices(self) -> list[str]:
+        return self.judge.devices
+
     def check(self) -> None:
         self.judge.check()
 

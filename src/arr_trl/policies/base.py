@@ -1,8 +1,10 @@
 """A flow-matching pipeline of diffusers seen as a policy that can be sampled, scored and trained."""
 
+import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +19,7 @@ from .batching import Conditioning
 from .cache import EncodingCache, encoders_of, pipeline_of
 from .handed_over import check_pipeline
 from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
-from .placement import move_pipeline
+from .placement import move_pipeline, visiting
 from .sources import source_images
 
 
@@ -78,10 +80,11 @@ class FlowPolicy(ABC):
         self.pipeline = pipeline
         self.max_sequence_length = max_sequence_length
         self._device: torch.device | None = None
+        self._left: list[str] = []  # components whose weights are in the host's memory
         self.dtype = pipeline.transformer.dtype  # before LoRA adds float32 parameters to a bfloat16 network
         self.cache = EncodingCache(max_cached_prompts)
         self.pictures = EncodingCache(_PICTURES)
-        self._negative: Conditioning = {}
+        self._negative: Conditioning | None = None  # until it was encoded; empty where it is each row's own
         # Where texts differ in length: one masked batch in place of one batch for each length. For networks of which every
         # forward brings the weights anew, and for attention that takes lengths.
         self.masks_padding = False
@@ -177,21 +180,23 @@ class FlowPolicy(ABC):
             `FloatingPointError`: when the autoencoder made something else of them.
         """
         images = []
-        for some in latents.split(decoded_together(height, width)):
-            pixels = self.to_pixels(some, height, width)
-            if not pixels.isfinite().all():
-                raise FloatingPointError(
-                    f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers (NaN "
-                    "or infinite). Where it is in float16, load it in bfloat16 or float32."
-                )
-            images += self.pipeline.image_processor.postprocess(pixels, output_type="pil")
+        with self._visit("vae"):
+            for some in latents.split(decoded_together(height, width)):
+                pixels = self.to_pixels(some, height, width)
+                if not pixels.isfinite().all():
+                    raise FloatingPointError(
+                        f"The pictures that the autoencoder of {self.pipeline_class.__name__} makes are not finite numbers "
+                        "(NaN or infinite). Where it is in float16, load it in bfloat16 or float32."
+                    )
+                images += self.pipeline.image_processor.postprocess(pixels, output_type="pil")
         return images
 
     @torch.no_grad()
     def encode_pictures(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
         """Packed latents `[B, L, C]` in float32 of RGB pictures, which are resized to `height` × `width` first."""
         pixels = self.pipeline.image_processor.preprocess(images, height, width)
-        return self.to_latents(pixels.to(self.device, self.pipeline.vae.dtype)).float().contiguous()
+        with self._visit("vae"):
+            return self.to_latents(pixels.to(self.device, self.pipeline.vae.dtype)).float().contiguous()
 
     def latents_of(self, images: list[Image.Image], height: int, width: int) -> torch.Tensor:
         """As [`~FlowPolicy.encode_pictures`], each distinct picture encoded once and kept, as encoded prompts are."""
@@ -223,18 +228,28 @@ class FlowPolicy(ABC):
             `dict[str, torch.Tensor]`: `len(rows)` rows, shorter ones padded with zeros, with a mask where it matters.
         """
 
-        def encode_missing(indices: list[int]) -> Conditioning:
-            missing = [rows[i] for i in indices]
-            if self.max_sequence_length is not None:
-                prompts = {row["prompt"]: self.num_tokens(row["prompt"]) for row in missing}
-                warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
-            return self.encode_rows(missing, height, width)
+        with ExitStack() as visit:
+            edited = any(map(self.edits, rows))  # then the autoencoder reads sources
+            names = [name for name in self.pipeline.components if name != "vae" or edited]
+            # once for all that is new
+            encoders_come = functools.cache(lambda: visit.enter_context(self._visit(*names)))
 
-        keys = [(self.cache_key(row), height, width) for row in rows]
-        encoded = self.cache.get(keys, encode_missing, self.encoded_together)
-        if self.negative_prompt is not None and not self._negative:
-            self._negative = self.encode_negative()
-        negative = {name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in self._negative.items()}
+            def encode_missing(indices: list[int]) -> Conditioning:
+                missing = [rows[i] for i in indices]
+                if self.max_sequence_length is not None:
+                    prompts = {row["prompt"]: self.num_tokens(row["prompt"]) for row in missing}
+                    warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
+                encoders_come()
+                return self.encode_rows(missing, height, width)
+
+            keys = [(self.cache_key(row), height, width) for row in rows]
+            encoded = self.cache.get(keys, encode_missing, self.encoded_together)
+            if self.negative_prompt is not None and self._negative is None:
+                encoders_come()
+                self._negative = self.encode_negative()
+        negative = {
+            name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in (self._negative or {}).items()
+        }
         return encoded | negative
 
     def keep_encodings(self, folder: str | os.PathLike) -> None:
@@ -300,11 +315,15 @@ class FlowPolicy(ABC):
         [`~arr_trl.policies.placement.move_pipeline`], says what stays in CPU memory.
         """
         self._device = torch.device(device)
-        move_pipeline(self.pipeline, self._device, **placement)
+        self._left = move_pipeline(self.pipeline, self._device, **placement)
         self.cache.clear()
         self.pictures.clear()
-        self._negative = {}
+        self._negative = None
         return self
+
+    def _visit(self, *names: str) -> AbstractContextManager:
+        """Inside, those of the components that are in the host's memory compute on the device."""
+        return visiting([self.pipeline.components[name] for name in names if name in self._left], self.device)
 
     @property
     def device(self) -> torch.device:

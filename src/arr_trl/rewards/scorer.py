@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 
+from ..chat.current_device import on_device
 from ..rgb import as_rgb
 
 
@@ -124,7 +125,7 @@ class ModelScorer(Scorer):
         if isinstance(completions, torch.Tensor):
             return self.score_pixels(prompts, completions, **columns)
         scores: list[float] = []
-        with self._lock, torch.no_grad():
+        with self._lock, on_device(self._place()), torch.no_grad():
             module = self._ready(self._place())
             for start in range(0, len(completions), self.batch_size):
                 part = slice(start, start + self.batch_size)

@@ -12,6 +12,7 @@ from .cost import Forwards, forward_point_forwards
 from .diffusion_nft_config import DiffusionNFTConfig
 from .frozen_adapters import OLD, blend_frozen_copy, use_frozen_copy
 from .group_advantages import GroupAdvantages
+from .measured import where
 
 
 class DiffusionNFTTrainer(GroupAdvantages):
@@ -148,7 +149,7 @@ class DiffusionNFTTrainer(GroupAdvantages):
         if "ref_velocity" in inputs:
             distance_RN = matching_error(velocity, inputs["ref_velocity"])
             loss = loss + args.beta * (distance_RN * active).sum()
-            self._metrics["train"]["policy/kl"] += distance_RN.detach()[active].tolist()
+            self._metrics["train"]["policy/kl"].append(where(active, distance_RN))
         self._log_points(velocity.detach(), old_velocity, target, inputs["sigma"], active)
         # Masked candidates count in the denominator: a tie says nothing, and is not a reason for larger steps.
         return loss / args.per_device_train_batch_size
@@ -185,12 +186,12 @@ class DiffusionNFTTrainer(GroupAdvantages):
         active: torch.Tensor,
     ) -> None:
         metrics, error_RN = self._metrics["train"], matching_error(velocity, target)
-        metrics["policy/matching_error"] += error_RN[active].tolist()
+        metrics["policy/matching_error"].append(where(active, error_RN))
         for name, low, high in (("low", 0, 1 / 3), ("middle", 1 / 3, 2 / 3), ("high", 2 / 3, 1)):
             some = active & ((sigma > low) & (sigma <= high))[:, None]
-            metrics[f"policy/matching_error/{name}_noise"] += error_RN[some].tolist()
+            metrics[f"policy/matching_error/{name}_noise"].append(where(some, error_RN))
         if self.args.keeps_old_policy:
-            metrics["policy/old_deviation"] += matching_error(velocity, old_velocity)[active].tolist()
+            metrics["policy/old_deviation"].append(where(active, matching_error(velocity, old_velocity)))
 
     # What a checkpoint holds beside
 

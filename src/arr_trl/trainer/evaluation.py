@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
+from torch import distributed
 
 from ..data import SOURCE_COLUMN
 from ..evaluation import (
@@ -21,6 +22,7 @@ from ..evaluation import (
 from ..folders import replacing
 from ..policies import FlowPolicy
 from .flow_config import FlowConfig
+from .measured import numbers
 
 
 _GALLERY = 6  # pictures of an adapter that the Hub shows
@@ -58,6 +60,8 @@ def draw_rows(
     settings = InferenceSettings(
         args.eval_height, args.eval_width, args.eval_num_inference_steps, scale, 1, args.eval_seed
     )
+    if len(rows) <= policy.cache.max_rows:
+        policy.encode(rows, args.eval_height, args.eval_width)  # while encoders that are offloaded are there
     images = []
     for start in range(0, len(rows), args.per_device_eval_batch_size):
         batch = slice(start, start + args.per_device_eval_batch_size)
@@ -108,10 +112,19 @@ def results_of(
     return EvaluationResults(base=base, trained=trained, **vars(judged) | facts)
 
 
-def means_over_processes(metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def gather_to_main(part: Any) -> list[Any] | None:
+    """The parts of all processes in their order on the main one, `None` on the others, which never hold what others have."""
+    if not distributed.is_initialized():
+        return [part]
+    parts = [None] * distributed.get_world_size() if distributed.get_rank() == 0 else None
+    distributed.gather_object(part, parts)
+    return parts
+
+
+def means_over_processes(metrics: Mapping[str, Sequence[float | torch.Tensor]]) -> dict[str, float]:
     """The mean of every metric over all values of all processes; NaN is no value, and a metric without any is left out."""
     collected: dict[str, list[float]] = {}
-    for of_process in gather_object([dict(metrics)]):
+    for of_process in gather_object([{name: numbers(values) for name, values in metrics.items()}]):
         for name, values in of_process.items():
             collected.setdefault(name, []).extend(value for value in values if not math.isnan(value))
     return {name: sum(values) / len(values) for name, values in collected.items() if values}

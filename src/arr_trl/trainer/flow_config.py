@@ -52,8 +52,8 @@ class FlowConfig(_BaseConfig):
             How the frozen weights of the transformer are kept in memory: `"fp8"` (8-bit floats, widened layer by layer
             as they are used) or `"int8"` (torchao's weight-only integers). By default as they were loaded.
         offload_encoders (`bool`, *optional*, defaults to `False`):
-            Keep text encoders and autoencoder in CPU memory, and bring them to the device layer by layer when they are
-            used.
+            Keep text encoders and autoencoder in CPU memory, and bring them to the device when they are used: once for
+            all new rows of a rollout, or layer by layer where there is no room for them.
         max_cached_prompts (`int`, *optional*):
             How many encoded prompts are kept in memory, the last used: 4.2 MB each for FLUX.1, on the device. By default
             1024, and 128 for pipelines that edit, which keep the latents of the source with them.
@@ -197,7 +197,7 @@ class FlowConfig(_BaseConfig):
     offload_encoders: bool = field(
         default=False,
         metadata={
-            "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device layer by layer."
+            "help": "Keep text encoders and autoencoder in CPU memory and bring them to the device when they are used."
         },
     )
     max_cached_prompts: int | None = field(

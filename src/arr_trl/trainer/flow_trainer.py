@@ -38,6 +38,7 @@ from .evaluation import means_over_processes
 from .flow_config import FlowConfig
 from .frozen_adapters import REFERENCE, load_frozen_copies, save_frozen_copies, use_frozen_copy
 from .hacking import HackingCallback
+from .measured import numbers
 from .resume_settings import check_resuming, fixed_settings, identity_of
 from .screen import as_table
 from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
@@ -402,8 +403,7 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
 
     def _owner_state(self) -> dict[str, Any]:
         return {
-            # plain numbers, whatever reward functions log: nothing else is read back
-            "metrics": {name: [float(value) for value in values] for name, values in self._metrics["train"].items()},
+            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
             "metric_totals": {name: float(value) for name, value in self.metric_totals.items()},
             "loss": (self._tr_loss.clone(), self._globalstep_last_logged),
         }
@@ -416,7 +416,9 @@ class FlowTrainer(BaseComparison, ResumableTrainer, _BaseTrainer):
 
     def _process_state(self) -> dict[str, Any]:
         """All that this process keeps in a checkpoint; see [`~arr_trl.runtime.process_state.load_state`]."""
-        return self._owner_state() | {"spent": self._spent(), "processes": self.args.world_size}
+        state = self._owner_state() | {"spent": self._spent(), "processes": self.args.world_size}
+        # plain numbers, whatever reward functions log: nothing else is read back
+        return state | {"metrics": {name: numbers(values) for name, values in state["metrics"].items()}}
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors.torch import load_file, save_file
 
 from ..runtime.sharding import blend, copy_whole, exchange, whole_weight
@@ -55,16 +58,32 @@ def exchange_with_frozen_copy(model: PeftModel, name: str) -> None:
 
 @contextmanager
 def use_frozen_copy(model: PeftModel, name: str | None) -> Iterator[None]:
-    """Inside, the model has the copy `name` in place of the trained adapter, or with `None` none at all."""
-    if name is None:
-        with model.disable_adapter():
-            yield
-        return
-    model.set_adapter(name, inference_mode=True)
+    """
+    Inside, the model has the copy `name` in place of the trained adapter, or with `None` none at all. For what has no
+    gradient: which weights are trained stays as it is, since PEFT's own switch goes through all modules twice to say so.
+    """
+    layers = _layers(model)
+    for layer in layers:
+        if name is None:
+            layer._disable_adapters = True
+        else:
+            layer._active_adapter = [name]
     try:
         yield
     finally:
-        model.set_adapter(TRAINED)
+        for layer in layers:
+            layer._disable_adapters, layer._active_adapter = False, [TRAINED]
+
+
+def _layers(model: PeftModel) -> list[torch.nn.Module]:
+    """The layers that carry adapters, which are looked for once."""
+    if model not in _layers_of:
+        kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+        _layers_of[model] = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    return _layers_of[model]
+
+
+_layers_of: WeakKeyDictionary[PeftModel, list[torch.nn.Module]] = WeakKeyDictionary()
 
 
 def save_frozen_copies(model: PeftModel, checkpoint: str | os.PathLike, is_writer: bool) -> None:

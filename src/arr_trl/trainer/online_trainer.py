@@ -26,6 +26,7 @@ from .canary import Canary
 from .checks import check_enough_prompts, check_first_verdicts
 from .completions import CompletionsRepo, judged_by, log_completions
 from .cost import Forwards, describe, unseen_prompts
+from .evaluation import gather_to_main
 from .flow_trainer import FlowTrainer
 from .hacking import agreement
 from .online_config import OnlineConfig
@@ -170,7 +171,7 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
     def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
-            sampled = self._sample(self._usable(batch, self.args.rollout_batch_size))
+            sampled = self._sample(self._usable(batch))
             if not self.args.pipelined_judge:
                 self._buffered_inputs = self._score(sampled)
             else:
@@ -306,6 +307,9 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
                 warn("no reward", sentence, self.args, self.state.global_step + 1)
             else:
                 logger.warning(sentence)
+        judging_on = [device for judge in self._judges for device in judge.devices]
+        if judging_on:
+            metrics["judge/on_sampling_device"].append(float(str(self.accelerator.device) in judging_on))
         metrics["rollout/decided_rate"].append((~advantages_PN.isnan().all(1)).float().mean().item())
         metrics["rollout/pixel_distance"].append(_pixel_distance(images, self.args.num_generations))
         if self.args.log_completions and self.state.global_step % self.state.logging_steps == 0:
@@ -325,8 +329,8 @@ class OnlineTrainer(PromptBatches, FlowTrainer):
     ) -> None:
         """The candidates of all processes, written by the main one."""
         shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
-        parts = gather_object([(shown, images, columns)])
-        if not self.accelerator.is_main_process:
+        parts = gather_to_main((shown, images, columns))
+        if parts is None:
             return
         step = self.state.global_step + 1  # as the screen and the logs of this step number it
         log_completions(

@@ -59,19 +59,13 @@ class PromptBatches(RowBatches):
     def _global_prompts(self) -> int:
         return self._prompts_of_a_batch()[0] * self.accelerator.num_processes
 
-    def _usable(
-        self, batch: list[int] | list[dict[str, Any]], encoded_together: int | None = None
-    ) -> list[dict[str, Any]]:
-        """
-        The rows of a batch with their sources decoded, once it is known that all of them can be encoded, all at once or
-        so many at a time.
-        """
+    def _usable(self, batch: list[int] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of a batch with their sources decoded, once it is known that all of them can be encoded."""
         rows: list[dict[str, Any]] = []
         with self._used_together():
             rows = decode_sources(self._rows_of(batch))
-            chunk = encoded_together or len(rows)
-            for start in range(0, len(rows), chunk):  # kept, so that sampling finds it done
-                self.policy.encode(rows[start : start + chunk], self.args.height, self.args.width)
+            # all at once: encoders that are offloaded come to the device once. It is kept, so that sampling finds it done
+            self.policy.encode(rows, self.args.height, self.args.width)
         return rows
 
     def _watch_pictures(self, images: list[Image.Image]) -> None:

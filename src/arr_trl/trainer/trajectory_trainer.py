@@ -13,6 +13,7 @@ from ..sampling import log_prob, rollout, transition
 from .buffer import Buffer, conditioning_of, with_conditioning
 from .checks import check_guidance
 from .cost import Forwards, window_forwards
+from .measured import where
 from .online_trainer import OnlineTrainer
 from .trainable import Model
 from .trajectory_config import TrajectoryConfig
@@ -84,13 +85,13 @@ class TrajectoryTrainer(OnlineTrainer):
         if measured:
             kl_RK = self._divergence(inputs, some, velocity, mean, std, log_prob_RK).expand_as(active_RK[some])
             loss = loss + args.beta * (kl_RK * active_RK[some]).sum() * (len(latents) / len(kl_RK))
-            metrics["policy/kl"] += kl_RK.detach()[active_RK[some]].tolist()
+            metrics["policy/kl"].append(where(active_RK[some], kl_RK))
 
         # |ρ - 1| against what the rollout stored: off-policy drift, and on-policy any mismatch of the two passes
         drift_RK = (torch.exp(log_prob_RK.detach() - inputs["log_prob"]) - 1).abs()
-        metrics["policy/ratio_deviation"] += drift_RK[active_RK].tolist()
+        metrics["policy/ratio_deviation"].append(where(active_RK, drift_RK))
         if args.loss_type in ("ppo", "guard"):  # what the others hold on to is not this range of the ratio
-            metrics["policy/clip_fraction"] += ((ratio_RK - 1).abs() > args.epsilon)[active_RK].float().tolist()
+            metrics["policy/clip_fraction"].append(where(active_RK, (ratio_RK - 1).abs() > args.epsilon))
 
         # Masked rows count in the denominator: a tie is a pair that says nothing, not a reason for larger steps.
         return loss / args.per_device_train_batch_size
@@ -109,7 +110,7 @@ class TrajectoryTrainer(OnlineTrainer):
         if args.loss_type == "guard":
             sigmas = inputs["sigma"], inputs["sigma_next"]
             return guard_loss(log_prob_RK, old_log_prob_RK, advantages_RK, mean, old_mean, std, *sigmas, args.epsilon)
-        self._metrics["train"]["policy/old_kl"] += gaussian_kl(mean.detach(), old_mean, std).tolist()
+        self._metrics["train"]["policy/old_kl"].append(gaussian_kl(mean.detach(), old_mean, std))
         return dppo_loss(log_prob_RK, old_log_prob_RK, advantages_RK, mean, old_mean, std, args.kl_mask_threshold)
 
     def _divergence(
