@@ -14,6 +14,10 @@ from arr_trl.tiny_scenes.scenes import Caption, read
 @dataclass
 class _Policy:
     editing: bool
+    may_edit: bool = False
+
+    def edits(self, row):
+        return self.editing
 
 
 class StubPainter:
