@@ -39,3 +39,12 @@ def test_several_sets_make_one_and_no_judge_is_needed(tmp_path, streaming):
     found = load_preference_datasets(script_args, args)
     assert [row["row"] for row in found["train_dataset"]] == [0, 1, 0, 1, 2]
     assert len(found["eval_dataset"]) == 2
+
+
+def test_edits_of_tiny_scenes_are_prompts_to_evaluate_on(tmp_path):
+    write_pairs(tmp_path, 2, name="a.jsonl")
+    given = {"dataset_name": [str(tmp_path / "a.jsonl")], "eval_dataset_name": "tiny_scenes_edit"}
+    script_args = DPOScriptArguments(**given, eval_dataset_split="test[:2]")
+    found = load_preference_datasets(script_args, DiffusionDPOConfig(output_dir="out", use_cpu=True, bf16=False))
+    assert found["eval_dataset"].column_names == ["prompt", "source_image"]
+    assert len(found["eval_dataset"]) == 2

@@ -74,3 +74,13 @@ def test_quickstart_runs_the_command_that_it_names_with_what_is_added(monkeypatc
         ["--config", "tiny_scenes_nft_edit", "--max_steps", "3"],
     ]  # fmt: skip
     assert "arr-trl nft --config tiny_scenes_nft_edit --max_steps 3" in capsys.readouterr().out
+
+
+def test_quickstart_makes_the_pairs_that_it_trains_on(monkeypatch, capsys):
+    called, made = [], [1, 0]
+    monkeypatch.setattr("arr_trl.cli.pairs.run", lambda argv: called.append(argv) or made.pop(0))
+    monkeypatch.setattr("arr_trl.cli.dpo.run", lambda argv: called.append(argv) or 0)
+    assert main(["quickstart", "--dpo"]) == 1  # there are no pairs, and nothing to train on
+    assert main(["quickstart", "--dpo", "--max_steps", "3"]) == 0
+    pairs = ["rich", "--config", "tiny_scenes_rich"]
+    assert called == [pairs, pairs, ["--config", "tiny_scenes_edit_dpo", "--max_steps", "3"]]

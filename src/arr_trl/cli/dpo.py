@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .arguments import TINY_SCENES
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT
 from .functions import import_functions
 from .train import quiet, train
 from .train_arguments import TrainArguments, build_training_judge
@@ -84,6 +84,10 @@ def load_preference_datasets(script_args: TrainArguments, training_args: "Diffus
             from ..tiny_scenes import pairs
 
             return pairs(split)
+        if names == [TINY_SCENES_EDIT]:  # prompts alone, to evaluate on
+            from ..tiny_scenes import edit_prompts
+
+            return edit_prompts(split)
         rankings = training_args.loss_type == "rank"
         parts = [
             preference_rows(name, script_args.dataset_config, split, streaming=streaming, rankings=rankings)

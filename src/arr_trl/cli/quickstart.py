@@ -10,8 +10,9 @@ _RUNS = {
     "edit": ("nft", "tiny_scenes_nft_edit"),
     "rpo": ("rpo", "tiny_scenes_rpo"),
     "align_prop": ("align-prop", "tiny_scenes_align_prop"),
-    "dpo": ("dpo", "tiny_scenes_dpo"),
+    "dpo": ("dpo", "tiny_scenes_edit_dpo"),
 }
+_PAIRS = ["rich", "--config", "tiny_scenes_rich"]  # what the last of them is trained on is made before
 
 
 def run(argv: list[str]) -> int:
@@ -35,11 +36,16 @@ def run(argv: list[str]) -> int:
         ("edit", "edit pictures with a QwenImageEditPipeline of the same size"),
         ("rpo", "train with RPO, the objective of the Auto-Rubric paper, in place of DiffusionNFT"),
         ("align_prop", "train with the gradient of a reward"),
-        ("dpo", "train on given pairs, without drawing pictures"),
+        ("dpo", "make pairs of pictures and of what an editor makes of them after a critique, and train on them"),
     ):
         which.add_argument(f"--{name}", action="store_const", dest="which", const=name, help=text)
     args, others = parser.parse_known_args(argv)
     command, config = _RUNS[args.which]
     options = ["--config", config, *others]
+    if args.which == "dpo":
+        print(f"arr-trl pairs {' '.join(_PAIRS)}")
+        status = import_module("arr_trl.cli.pairs").run(_PAIRS)
+        if status:
+            return status
     print(f"arr-trl {' '.join([command, *options])}")
     return import_module(f"arr_trl.cli.{command.replace('-', '_')}").run(options)

@@ -56,8 +56,9 @@ def with_references(
 def _wanted(dataset: Dataset, painter: Painter, seed: int) -> Iterator[list[Wanted]]:
     for start in range(0, len(dataset), _AT_ONCE):
         rows = read_rows(dataset, range(start, min(start + _AT_ONCE, len(dataset))))
-        rows = decode_sources(rows) if any(map(painter.policy.edits, rows)) else rows
-        sources = [row.get(SOURCE_COLUMN) if painter.policy.edits(row) else None for row in rows]
+        edits = [painter.policy.edits(row) for row in rows]
+        rows = decode_sources(rows) if any(edits) else rows
+        sources = [row.get(SOURCE_COLUMN) if edit else None for row, edit in zip(rows, edits, strict=True)]
         prompts = [row["prompt"] for row in rows]
         yield [Wanted(p, s, seed_of(seed, _NUMBER, p, s)) for p, s in zip(prompts, sources, strict=True)]
 

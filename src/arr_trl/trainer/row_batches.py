@@ -33,12 +33,12 @@ class RowBatches:
         raise NotImplementedError
 
     def get_train_dataloader(self) -> DataLoader:
-        # places, so that a row is read and a picture decoded here, once, and a broken one is a sentence
-        dataset = None if self._streams() else range(len(self.train_dataset))
-        if dataset is None:
+        if self._streams():
             dataset = self._stream = self._stream_of(self.train_dataset)
             if self.last_checkpoint is not None:
                 self._stream.load_state_dict(self._load_process_state(self.last_checkpoint)["stream"])
+        else:  # places, so that a row is read and a picture decoded here, once, and a broken one is a sentence
+            dataset = range(len(self.train_dataset))
         return self._get_dataloader(
             dataset=dataset,
             description="Training",
