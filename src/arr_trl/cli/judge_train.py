@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import shipped
 from ..folders import check_writable
 from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
@@ -241,14 +242,14 @@ def load_held_out(args: JudgeTrainArguments) -> "Sequence[Preference | str]":
 
 def _method(argv: list[str]) -> str:
     """The method that is asked for, on which it depends which options there are."""
+    import yaml
+
     from ..text_files import read_text
 
     asked = "first-token"
     for option, value in pairwise(argv):
-        if option == "--config" and Path(value).is_file():
-            import yaml
-
-            content = yaml.safe_load(read_text(Path(value)))
+        if option == "--config":
+            content = yaml.safe_load(read_text(shipped.file_or_shipped("configs", value, option)))
             asked = content.get("method", asked) if isinstance(content, dict) else asked
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--method=") else [word])]
     asked = next((value for option, value in pairwise(words) if option == "--method"), asked)
