@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_judge import preset, write_files
 
-from arr_trl.cli.launch import CONFIGS
+from arr_trl import shipped
 from arr_trl.judges import save_preset
 
 
@@ -85,7 +85,7 @@ def test_two_processes_teach_a_judge_what_one_does(files, one_process, tmp_path,
 @pytest.mark.slow
 def test_sharded_processes_teach_a_judge_what_one_does(files, one_process, tmp_path):
     script = str(Path(__file__).with_name("fsdp2_on_cpu.py"))
-    launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"))
+    launch = ("-m", "accelerate.commands.launch", "--config_file", str(shipped.find("accelerate_configs", "fsdp2")))
     launch += ("--num_processes", "2", "--main_process_port", PORT, script)
     train(files, tmp_path, *first_token(files, 1), program=launch)
     assert losses(tmp_path) == pytest.approx(losses(one_process), abs=1e-5)
