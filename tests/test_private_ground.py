@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.base_trainer import _BaseTrainer
 
 import arr_trl
+from arr_trl.judge_training import FirstTokenSFTTrainer, GCPOTrainer
 from arr_trl.runtime import ResumableTrainer
 from arr_trl.trainer import RPOTrainer
 
@@ -25,6 +27,7 @@ HOOKS = {
     "_determine_best_metric": ("metrics", "trial"),
     "_finish_current_push": (),
     "_get_dataloader": ("dataset", "description", "batch_size", "sampler_fn", "is_training"),
+    "_get_num_items_in_batch": ("batch_samples", "device"),
     "_get_grad_norm": ("model", "grad_norm"),
     "_get_output_dir": ("trial",),
     "_get_train_sampler": ("train_dataset",),
@@ -62,7 +65,7 @@ IMPORTS = {
     "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl": ("smart_resize",),
     "transformers.trainer": ("OPTIMIZER_NAME", "SCHEDULER_NAME", "TRAINER_STATE_NAME"),
     "transformers.trainer_utils": ("HubStrategy", "rotate_checkpoints"),
-    "transformers.utils": ("ADAPTER_SAFE_WEIGHTS_NAME",),
+    "transformers.utils": ("ADAPTER_SAFE_WEIGHTS_NAME", "find_adapter_config_file"),
     "trl.trainer.base_config": ("_BaseConfig",),
     "trl.trainer.base_trainer": ("_BaseTrainer",),
     "trl.trainer.utils": ("get_callable_name",),
@@ -113,10 +116,19 @@ def test_what_is_called_of_torch_python_and_accelerate():
         )
 
 
+def test_what_trainers_of_judges_take_of_trls_is_there():
+    head = import_module("trl.trainer.utils").FusedCausalLMOutput
+    assert {"log_probs", "label_mask", "is_top1"} <= head.__dataclass_fields__.keys(), f"trl {version('trl')}"
+    for trainer in (SFTTrainer, GRPOTrainer):
+        source = inspect.getsource(trainer)
+        assert "self._metrics[mode]" in source, f"trl {version('trl')}: {trainer.__name__}._metrics is gone."
+    assert "fused_lm_head=True" in inspect.getsource(SFTTrainer.compute_loss), f"trl {version('trl')}"
+
+
 def test_every_hook_that_is_overridden_stands_in_this_file():
     ours = {
         name
-        for cls in RPOTrainer.__mro__
+        for cls in {*RPOTrainer.__mro__, *FirstTokenSFTTrainer.__mro__, *GCPOTrainer.__mro__}
         if cls.__module__.startswith("arr_trl")
         for name in vars(cls)
         if name.startswith("_") and not name.startswith("__") and callable(getattr(_BaseTrainer, name, None))

@@ -1,11 +1,14 @@
 """A judge of a few hundred kB to be trained, its question, and pairs that red pictures win."""
 
+import json
+from pathlib import Path
+
 from datasets import Dataset
 from PIL import Image
 from tiny_vlm import build_vlm
 
 from arr_trl.judge_training import FirstTokenSFTConfig
-from arr_trl.judges import Ask, Preset
+from arr_trl.judges import Ask, Preset, save_preset
 
 
 def preset(
@@ -53,3 +56,19 @@ def build_model(folder) -> str:
     """A model of random weights, one token per character."""
     build_vlm(folder)
     return str(folder)
+
+
+def write_files(folder: Path) -> Path:
+    """A model, a question, and pairs that red pictures win, the winner in either place, for commands."""
+    build_model(folder / "model")
+    save_preset(preset(), folder / "preset")
+    for split, shades in (("train", range(6)), ("test", range(6, 10))):
+        rows = []
+        for i in shades:
+            for name, color in (("red", (190 + 6 * i, 10, 10)), ("blue", (10, 10, 190 + 6 * i))):
+                Image.new("RGB", (28, 28), color).save(folder / f"{name}-{i}.png")
+            names = [f"red-{i}.png", f"blue-{i}.png"]
+            order = 1 if i % 2 else -1
+            rows.append({"prompt": "red", "response": names[::order], "label_rank": [1, 2][::order]})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -3,29 +3,14 @@
 import json
 
 import pytest
-from PIL import Image
-from tiny_judge import build_model, preset
+from tiny_judge import write_files
 
 from arr_trl.cli.main import main
-from arr_trl.judges import save_preset
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A model, a question, and pairs that red pictures win, the winner in either place."""
-    folder = tmp_path_factory.mktemp("files")
-    build_model(folder / "model")
-    save_preset(preset(), folder / "preset")
-    for split, shades in (("train", range(6)), ("test", range(6, 10))):
-        rows = []
-        for i in shades:
-            for name, color in (("red", (190 + 6 * i, 10, 10)), ("blue", (10, 10, 190 + 6 * i))):
-                Image.new("RGB", (28, 28), color).save(folder / f"{name}-{i}.png")
-            names = [f"red-{i}.png", f"blue-{i}.png"]
-            order = 1 if i % 2 else -1
-            rows.append({"prompt": "red", "response": names[::order], "label_rank": [1, 2][::order]})
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_files(tmp_path_factory.mktemp("files"))
 
 
 def arguments(files, output, *more):

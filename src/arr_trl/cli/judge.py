@@ -2,7 +2,8 @@
 `arr-trl judge eval`: how far a judge can be trusted. `arr-trl judge log`: what it was asked and what it answered.
 `arr-trl judge ask`: one question and its reply in full. `arr-trl judge tifa`: questions about pictures. `arr-trl judge
 calibrate`: a judge fitted to labels. `arr-trl judge list`, `show` and `try`: published judges. `arr-trl judge references`:
-pictures that some of those compare with. `arr-trl judge train`: a judge that learns from labelled pairs.
+pictures that some of those compare with. `arr-trl judge train`: a judge that learns from labelled pairs. `arr-trl judge
+traces`: reasons for it to learn from.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from .judge_log import run as run_log
 from .judge_presets import run_list, run_show, run_try
 from .judge_references import run as run_references
 from .judge_tifa import run as run_tifa
+from .judge_traces import run as run_traces
 from .judge_train import run as run_train
 from .shown import print_questions
 
@@ -111,6 +113,9 @@ def run(argv: list[str]) -> int:
     commands.add_parser("try", help="One verdict of a published judge on the screen.", add_help=False)
     commands.add_parser("references", help="Draw what `reference-yes` compares with, by the base.", add_help=False)
     commands.add_parser("train", help="Train a judge on labelled pairs.", add_help=False)
+    commands.add_parser(
+        "traces", help="Let models write reasons about pictures, and choose among them.", add_help=False
+    )
     args, _ = parser.parse_known_args(argv[:1])
     run = {
         "eval": _eval,
@@ -123,6 +128,7 @@ def run(argv: list[str]) -> int:
         "try": run_try,
         "references": run_references,
         "train": run_train,
+        "traces": run_traces,
     }
     return run[args.command](argv[1:])
 

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import shipped
 from ..folders import check_writable
 from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..judge_training import JudgeFacts, JudgeTrainer
     from ..judges import Preset
 
-METHODS = ("first-token", "gcpo", "thurstone")
+METHODS = ("first-token", "traces", "gcpo", "thurstone")
 # what a method sets of its trainer's configuration, unless told otherwise
 _SETTINGS = {
     "gcpo": {"pair_reward": "gcpo"},
@@ -103,12 +104,17 @@ def run(argv: list[str]) -> int:
             question_rows,
         )
         from ..judge_training.rows import check_labels, check_traces
+        from ..judge_training.trace_data import trace_rows
+        from ..judge_training.traces import check_traced
 
         with explained():
             method = _method(argv)
         if method == "first-token":
             config_class, trainer_class = FirstTokenSFTConfig, FirstTokenSFTTrainer
             make_rows, check = answer_rows, check_labels
+        elif method == "traces":
+            config_class, trainer_class = FirstTokenSFTConfig, FirstTokenSFTTrainer
+            make_rows, check = trace_rows, lambda preset, processor: check_traced(preset)
         else:
             config_class, trainer_class = GCPOConfig, GCPOTrainer
             make_rows, check = question_rows, check_traces
@@ -142,7 +148,8 @@ def run(argv: list[str]) -> int:
             processor = load_processor(args.model_name_or_path)
             check(preset, processor)
             pairs, held_out = load_pairs(args), load_held_out(args)
-            check_preset(preset, pairs)
+            if method != "traces":
+                check_preset(preset, pairs)
             model = load_vlm(args.model_name_or_path, dtype="float32" if training_args.use_cpu else "auto")
             facts = _facts(args, len(pairs), len(held_out))
             if held_out and training_args.process_index == 0:
@@ -199,6 +206,10 @@ def load_pairs(args: JudgeTrainArguments) -> "Dataset":
         from ..tiny_scenes import pairs
 
         return pairs(args.dataset_split)
+    if args.method == "traces":
+        from datasets import load_dataset
+
+        return load_dataset(args.dataset_name, args.dataset_config, split=args.dataset_split)
     from ..data.preference_rows import preference_rows
 
     return preference_rows(args.dataset_name, args.dataset_config, args.dataset_split)
@@ -231,14 +242,14 @@ def load_held_out(args: JudgeTrainArguments) -> "Sequence[Preference | str]":
 
 def _method(argv: list[str]) -> str:
     """The method that is asked for, on which it depends which options there are."""
+    import yaml
+
     from ..text_files import read_text
 
     asked = "first-token"
     for option, value in pairwise(argv):
-        if option == "--config" and Path(value).is_file():
-            import yaml
-
-            content = yaml.safe_load(read_text(Path(value)))
+        if option == "--config":
+            content = yaml.safe_load(read_text(shipped.file_or_shipped("configs", value, option)))
             asked = content.get("method", asked) if isinstance(content, dict) else asked
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--method=") else [word])]
     asked = next((value for option, value in pairwise(words) if option == "--method"), asked)
@@ -259,8 +270,13 @@ def _facts(args: JudgeTrainArguments, pairs: int, held_out: int) -> "JudgeFacts"
     name, split = args.eval_dataset_name or args.dataset_name, args.eval_dataset_split or "train"
     return JudgeFacts(
         datasets=[args.dataset_name],
-        learned="It learned from which of two pictures people preferred.",
-        pairs=pairs,
+        learned="It learned from "
+        + (
+            "reasons that models wrote about pictures, chosen by how well they agree with a verifier."
+            if args.method == "traces"
+            else "which of two pictures people preferred."
+        ),
+        pairs=None if args.method == "traces" else pairs,
         measured_on=f"{held_out} held-out pairs of {name} (split {split})" if held_out else None,
     )
 

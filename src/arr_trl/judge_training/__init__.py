@@ -8,12 +8,17 @@ _PUBLIC = {
     "GCPOTrainer": ".gcpo_trainer",
     "JudgeFacts": ".judge_card",
     "JudgeTrainer": ".judge_trainer",
+    "Trace": ".traces",
+    "TraceMaker": ".traces",
+    "TraceOutcome": ".traces",
     "answer_rows": ".rows",
     "first_token_losses": ".losses",
     "fidelity_rewards": ".losses",
     "push_judge": ".judge_release",
     "question_rows": ".rows",
+    "trace_rows": ".trace_data",
     "won_comparisons": ".losses",
+    "write_traces": ".trace_data",
 }
 
 __getattr__ = from_files(__name__, _PUBLIC)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
 
 from ..folders import replacing_files
 from ..judges import Preset, save_preset
@@ -29,7 +30,9 @@ class JudgeTrainer(ResumableTrainer):
             Name of the judge; that of `output_dir` by default.
         facts ([`JudgeFacts`], *optional*):
             What the card says of the data and of what was measured.
-        *args, **kwargs:
+        args ([`~transformers.TrainingArguments`]):
+            The configuration.
+        *positional, **kwargs:
             As of the trainer that it is mixed into; its model has to get an adapter.
 
     Raises:
@@ -37,11 +40,18 @@ class JudgeTrainer(ResumableTrainer):
     """
 
     def __init__(
-        self, *args: Any, preset: Preset, name: str | None = None, facts: JudgeFacts | None = None, **kwargs: Any
+        self,
+        *positional: Any,
+        args: TrainingArguments,
+        preset: Preset,
+        name: str | None = None,
+        facts: JudgeFacts | None = None,
+        **kwargs: Any,
     ):
         self.preset, self.facts = preset, facts or JudgeFacts()
         self._name_of_judge = name
-        super().__init__(*args, **kwargs)
+        self._check_repositories(args)
+        super().__init__(*positional, args=args, **kwargs)
         if "default" not in getattr(self.model, "peft_config", {}):
             raise ValueError("A judge is trained as an adapter of its model; give a `peft_config`.")
 

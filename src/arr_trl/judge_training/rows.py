@@ -121,7 +121,7 @@ def _question_row(preset: Preset, stored: Mapping[str, Any], number: int, side: 
     ((view,),) = single_views(preset, row, 0, pictures)
     given = {name: stored[name] for name in ask.columns if isinstance(stored.get(name), str | int | float)}
     shown = {role: view.images[role] for role in ask.images}
-    messages, images = _with_places(messages_of(ask, row.prompt, shown, given, pictures))
+    messages, images = with_places(messages_of(ask, row.prompt, shown, given, pictures))
     return {"prompt": messages, "images": images, "pair": number, "side": side}
 
 
@@ -134,7 +134,7 @@ def _answer_row(preset: Preset, stored: Mapping[str, Any], number: int, side: st
     return _question_row(preset, stored, number, side) | {"completion": completion}
 
 
-def _with_places(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+def with_places(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
     """Messages with a place for each picture, as TRL takes them, and the pictures."""
     images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
     placed = [

@@ -354,6 +354,20 @@ class PrinciplesReader(Reader):
         return Reading(({name: float(len(self.points(answer)))},))
 
 
+def points_of(answer: StoredAnswer | ChatReply, count: int) -> tuple[int, ...]:
+    """
+    What a reply says of each point that it was told to check: `score`, 0 or 1, of each object of its last JSON list.
+
+    Raises:
+        [`ReplyError`]: when there is no such list, or not one entry for each of `count` points.
+    """
+    found = _last_json(without_thoughts(checked_length(_text(answer))), "[")
+    said = tuple(point.get("score") if isinstance(point, dict) else None for point in found)
+    if len(said) != count or any(type(score) is not int or score not in (0, 1) for score in said):
+        raise ReplyError(f"The list has to say `score`, 0 or 1, of each of {count} points.")
+    return said
+
+
 def _won(winner: int | None) -> tuple[float, float]:
     return (0.5, 0.5) if winner is None else (float(winner == 0), float(winner == 1))
 
