@@ -17,7 +17,6 @@ def report(tmp_path_factory):
     history = [
         {"step": s, "policy/kl": s / 100, "judge/tie_rate": 0.3, "eval_win_rate": 0.5 + s / 100} for s in range(1, 4)
     ]
-    history.append({"step": 4, "eval_success_all": 0.5})  # a point is no curve
     (folder / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     return write_report(folder, *made_up(folder, prompts=60))
 

@@ -42,7 +42,7 @@ def learning_curves(runs: Mapping[str, Path]) -> list[dict[str, Any]]:
     Returns:
         `list[dict]`: `title`, `hint`, `share`, `first` (whether it is among those that matter), `half` (whether one half is its
         middle), `series` (their labels) and `values` (steps, then one list per series, `None` where nothing was logged). Charts
-        with fewer than two steps are left out.
+        without values are left out.
     """
     histories = {
         name: json.loads(path.read_text(encoding="utf-8")).get("log_history", []) for name, path in runs.items()
@@ -57,7 +57,7 @@ def learning_curves(runs: Mapping[str, Path]) -> list[dict[str, Any]]:
                 if points:
                     series[label] = points
         steps = sorted({step for points in series.values() for step in points})
-        if len(steps) < 2:  # a point is no curve
+        if not steps:
             continue
         values = [steps, *([points.get(step) for step in steps] for points in series.values())]
         charts.append(
