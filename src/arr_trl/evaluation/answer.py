@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from .pictures import BASE
+from .records import BASE
 from .results import percent
 from .summary import Evaluation
 

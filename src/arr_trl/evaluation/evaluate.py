@@ -22,9 +22,9 @@ from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, PresetJudge
 from ..policies import FlowPolicy, check_adaptable
 from ..rewards import call, columns_of, get_callable_name, met_criteria, reward_list
 from .adapters import AdapterSource, load_adapters, weights_digest
-from .pictures import BASE, InferenceSettings, PictureFolder, check_settings
+from .pictures import InferenceSettings, PictureFolder, check_settings
 from .pixels import pixel_distance, pixel_diversity
-from .records import PairRecord, PictureRecord, pair_record
+from .records import BASE, PairRecord, PictureRecord, pair_record
 from .summary import Evaluation, judge_facts, summarize
 
 

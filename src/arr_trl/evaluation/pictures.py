@@ -13,9 +13,7 @@ from ..folders import replacing
 from ..policies import FlowPolicy
 from ..sampling import denoise
 from .adapters import active
-
-
-BASE = "base"
+from .records import BASE
 
 
 @dataclass(frozen=True)

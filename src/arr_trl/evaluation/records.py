@@ -7,6 +7,9 @@ from ..judges import Verdict
 from .win_rate import outcome_of
 
 
+BASE = "base"  # the name of the model without an adapter
+
+
 @dataclass(frozen=True)
 class PairRecord:
     """

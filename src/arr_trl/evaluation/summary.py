@@ -17,8 +17,7 @@ from ..intervals import bootstrap_interval, rate_interval
 from ..judges import JudgeReward, JudgeStats, PresetJudge, RubricJudge
 from ..rubrics import Rubric
 from .bradley_terry import bradley_terry
-from .pictures import BASE
-from .records import PairRecord, PictureRecord
+from .records import BASE, PairRecord, PictureRecord
 from .results import EvaluationResults, SuccessRates, percent, success_rates
 from .win_rate import outcome_of, outcome_of_rewards, win_rate
 

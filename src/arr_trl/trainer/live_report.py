@@ -15,8 +15,8 @@ from transformers import TrainerState
 from ..adapter_names import called
 from ..data import SOURCE_COLUMN, read_rows
 from ..evaluation import Evaluation, InferenceSettings, pixel_distance, write_report
-from ..evaluation.pictures import BASE, picture_path
-from ..evaluation.records import PairRecord, PictureRecord
+from ..evaluation.pictures import picture_path
+from ..evaluation.records import BASE, PairRecord, PictureRecord
 from ..evaluation.summary import judge_facts, summarize
 from ..folders import replacing
 from ..judges import JudgeReward, JudgeStats, RubricJudge
