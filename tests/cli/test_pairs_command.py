@@ -76,7 +76,7 @@ def test_best_worst_writes_pairs_with_the_noise_of_each_picture(folder, capsys):
 @pytest.mark.parametrize("command", [[*BEST_WORST, "--num_candidates", "3"], [*RICH, "--min_edited_wins", "0"]])
 def test_a_published_judge_prefers_and_is_named_in_the_rows_and_paid_for(folder, command):
     preset = ["--judge_preset", "three-axis"]  # of edits, with a requirement where there is one
-    assert main([*command, *EDITS[:-2], *TINY, *preset]) == 0
+    assert main([*command, *EDITS[:-2], *TINY, *preset, "--limit", "6"]) == 0
     report = json.loads((folder / "out/report.json").read_text())
     rows = load_dataset(str(folder / "out"), split="train")
     assert set(rows["rubric"]) == {"three-axis 1"}
