@@ -11,7 +11,7 @@ MUTATIONS = [
      "(o.same_in_both and o.invalid == 0, o.invalid == 0)", "(o.same_in_both, o.invalid == 0)",
      "evaluation/test_judge_eval.py"),
     ("pictures of other sources taken up again", "evaluation/evaluate.py",
-     '{"sources": sources_digest(rows)} if policy.editing', '{"sources": ""} if policy.editing',
+     '{"sources": sources_digest(rows)} if any', '{"sources": ""} if any',
      "evaluation/test_evaluate.py::test_pictures_drawn_from_something_else_are_not_taken_for_these"),
     ("pictures of another base taken up again", "evaluation/evaluate.py", '"base": base,\n', "",
      "evaluation/test_evaluate.py::test_pictures_drawn_from_something_else_are_not_taken_for_these"),

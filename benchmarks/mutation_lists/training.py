@@ -83,9 +83,8 @@ MUTATIONS = [
     ("streamed evaluation fails after training", "trainer/checks.py", "if isinstance(eval_dataset, IterableDataset):",
      "if False:", "rewards/test_columns.py"),
     ("evaluation in training rounds as a rollout does", "trainer/base_comparison.py",
-     "with released_weights(model), computing_as_released(model):\n            trained = draw_rows(self.policy, "
-     "self.model_wrapped, rows, places, self.args)", "with released_weights(model):\n            trained = draw_rows("
-     "self.policy, self.model_wrapped, rows, places, self.args)",
+     "with released_weights(model), computing_as_released(model):\n                trained",
+     "with released_weights(model):\n                trained",
      "trainer/test_evaluation.py"),
     ("divergence measured in the step after the log", "trainer/flow_trainer.py",
      "(self.state.global_step + 1) % self.state.logging_steps", "self.state.global_step % self.state.logging_steps",
@@ -175,8 +174,8 @@ MUTATIONS = [
      "blend(copy_of, trained, keep)", "trainer/test_ema.py"),
     ("pairs that a function leaves level count as agreement", "trainer/hacking.py",
      "both = (ours * theirs).nan_to_num() != 0", "both = ~(ours * theirs).isnan()", "trainer/test_hacking.py"),
-    ("each sign of gaming told at every log", "trainer/hacking.py", "            if kind not in self.warnings:",
-     "            if True:", "trainer/test_hacking.py"),
+    ("each sign told at every log", "trainer/alerts.py", "if sentence is not None and kind not in already:",
+     "if sentence is not None:", "trainer/test_hacking.py"),
     ("a damaged card is found after training", "trainer/checks.py", "    check_model_card(args.output_dir)\n", "",
      "trainer/test_rpo_trainer.py::test_card_that_could_not_be_brought_up_to_date_is_refused_before_a_model_is_loaded"),
     # runtime
@@ -218,8 +217,8 @@ MUTATIONS = [
      "check.clear() or check.update({", "rewards/test_protocol.py"),
     ("column called prompts replaces the prompts", "rewards/protocol.py",
      '    check_columns(rows[0], "The dataset")\n', "", "rewards/test_columns.py"),
-    ("rewards as arrays refused", "rewards/protocol.py", "if isinstance(output, torch.Tensor | np.ndarray):",
-     "if False:", "rewards/test_protocol.py"),
+    ("rewards as arrays refused", "rewards/protocol.py", "if isinstance(output, np.ndarray) or",
+     "if False and", "rewards/test_protocol.py"),
     ("truths of other libraries written as they came", "rewards/protocol.py", "{name: bool(truth) for",
      "{name: truth for", "rewards/test_protocol.py"),
     ("async reward needs a thread without a loop", "rewards/protocol.py",
