@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from arr_trl.cli.launch import CONFIGS
 from arr_trl.cli.main import main
 from arr_trl.data import RepeatSampler
+from arr_trl.shipped import examples
 from arr_trl.tiny_scenes import prompts
 
 
@@ -48,7 +48,12 @@ def two_processes(folder: Path, accelerate_config: str, *options: str) -> Path:
 
 def two_sharded_processes(folder: Path, *options: str) -> Path:
     """Like `two_processes(folder, "fsdp2")` on GPUs."""
-    launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"))
+    launch = (
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(examples() / "accelerate_configs" / "fsdp2.yaml"),
+    )
     launch += ("--num_processes", "2", "--main_process_port", PORT, str(Path(__file__).with_name("fsdp2_on_cpu.py")))
     return train(folder, PROMPTS_PER_STEP, *options, program=launch)
 

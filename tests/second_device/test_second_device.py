@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from arr_trl.cli.launch import CONFIGS
+from arr_trl.shipped import examples
 
 
 ALWAYS = ["flux", "deep_flux"]
@@ -154,7 +154,14 @@ def test_device_tells_small_programs_that_a_gpu_would_get_wrong(figures):
 @pytest.mark.slow
 def test_fsdp2_never_places_the_whole_base_on_a_device(tmp_path):
     script = Path(__file__).with_name("shard_on_second_device.py")
-    launch = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml"), "--num_processes", "2")
+    launch = (
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(examples() / "accelerate_configs" / "fsdp2.yaml"),
+        "--num_processes",
+        "2",
+    )
     launch += ("--main_process_port", str(29900 + os.getpid() % 100))
     run = subprocess.run([sys.executable, *launch, str(script), str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
