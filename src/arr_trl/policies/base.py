@@ -3,7 +3,7 @@
 import functools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from PIL import Image
 from ..digests import image_digest
 from ..lazy import without_remarks
 from .bars import one_bar
-from .batching import Conditioning
+from .batching import Conditioning, concatenate, in_groups
 from .cache import EncodingCache, encoders_of, pipeline_of
 from .handed_over import check_pipeline
 from .limits import check_sizes, named_distilled, warn_of_cut_prompts, warn_of_distillation
@@ -298,12 +298,34 @@ class FlowPolicy(ABC):
         """The pictures that a row starts from, in their order; none where it is drawn from its prompt alone."""
         return source_images(row) if self.edits(row) else []
 
-    def _lengths(self, mask: torch.Tensor, multiple: int = 1) -> torch.Tensor:
+    def _by_length(
+        self,
+        function: Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor],
+        model: torch.nn.Module,
+        latents: torch.Tensor,
+        sigma: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+        multiple: int = 1,
+    ) -> torch.Tensor:
         """
-        What rows that go through the network together have in common of their texts: the length, rounded up to a multiple
-        that the network pads to, or nothing where padding is masked. `mask` is `[B, L]`, the result `[B]`, on the CPU.
+        Predictions for the prompts and, with guidance, for the negative prompt behind them: `[B, L, C]` or `[2B, L, C]`. Both
+        branches are rows of their own, of which those whose pictures have one shape and whose texts one length, rounded up to
+        a `multiple` that the network pads to, go through `function` together, without a mask. Where padding is masked,
+        lengths do not matter.
         """
-        return torch.zeros(len(mask), dtype=torch.long) if self.masks_padding else -(-mask.sum(1) // multiple)
+        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        pictures = {n: conditioning[n] for n in ("size", "shapes", "source_latents") if n in conditioning}
+        texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
+        rows = [{"latents": latents, "sigma": sigma, **pictures, **text} for text in texts]
+        given = concatenate(rows) if len(rows) > 1 else rows[0]
+        shapes, lengths = given["shapes" if "shapes" in given else "size"], given["mask"].sum(1)
+        keys = shapes.flatten(1)
+        if not self.masks_padding:
+            keys = torch.cat([keys, -(-lengths // multiple)[:, None]], 1)
+        return in_groups(
+            functools.partial(function, model), model, keys, given.pop("latents"), given.pop("sigma"), given
+        )
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as `max_sequence_length` counts them."""

@@ -16,3 +16,9 @@ def guided(predictions: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     """
     conditional, negative = predictions.chunk(2)
     return negative + guidance_scale * (conditional - negative)
+
+
+def guided_at_its_norm(predictions: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    """[`guided`], scaled back token by token to the norm of the prediction for the prompts, as Qwen-Image and Lumina 2 do it."""
+    conditional, combined = predictions.chunk(2)[0], guided(predictions, guidance_scale)
+    return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))

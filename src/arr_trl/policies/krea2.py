@@ -1,6 +1,5 @@
 """Krea-2: `Krea2Pipeline` as a policy."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from diffusers import Krea2Pipeline
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, in_groups, trim
+from .batching import Conditioning, concatenate, trim
 from .latents import decode_frame, encode_frame, factor_of_frames
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -97,16 +96,8 @@ class Krea2Policy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
-        # both branches as rows of their own, of which those of one length go together, without a mask
-        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
-        given = concatenate(rows) if len(rows) > 1 else rows[0]
-        keys = self._lengths(given["mask"])[:, None]
-        predictions = in_groups(
-            partial(self._of_one_length, model), model, keys, given.pop("latents"), given.pop("sigma"), given
-        )
-        if len(branches) == 1:
+        predictions = self._by_length(self._of_one_length, model, latents, sigma, conditioning, guidance_scale)
+        if len(predictions) == len(latents):
             return predictions
         conditional, negative = predictions.chunk(2)
         return conditional + guidance_scale * (conditional - negative)

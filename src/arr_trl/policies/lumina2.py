@@ -1,6 +1,5 @@
 """Lumina-Image 2.0: `Lumina2Pipeline` as a policy."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,8 @@ import torch
 from diffusers import Lumina2Pipeline
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, in_groups, trim
-from .guidance import guided
+from .batching import Conditioning, trim
+from .guidance import guided_at_its_norm
 from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -92,20 +91,9 @@ class Lumina2Policy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        texts = [{n: conditioning[f"{branch}_{n}"] for n in ("embeds", "mask")} for branch in branches]
-        # both branches as rows of their own, of which those of one length go together
-        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
-        given = concatenate(rows) if len(rows) > 1 else rows[0]
-        keys = self._lengths(given["mask"])[:, None]
-        predictions = in_groups(
-            partial(self._of_one_length, model), model, keys, given.pop("latents"), given.pop("sigma"), given
-        )
-        if len(branches) == 2:
-            conditional, predictions = predictions[: len(latents)], guided(predictions, guidance_scale)
-            predictions = predictions * (
-                conditional.norm(dim=-1, keepdim=True) / predictions.norm(dim=-1, keepdim=True)
-            )
+        predictions = self._by_length(self._of_one_length, model, latents, sigma, conditioning, guidance_scale)
+        if len(predictions) > len(latents):
+            predictions = guided_at_its_norm(predictions, guidance_scale)
         return -as_tokens(predictions)  # the network predicts `x0 - ε`
 
     def _of_one_length(

@@ -1,6 +1,5 @@
 """Qwen-Image text-to-image: `QwenImagePipeline` as a policy."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,9 @@ import torch
 from diffusers import DiffusionPipeline, QwenImagePipeline
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, in_groups, trim
+from .batching import Conditioning, trim
 from .encoders import last_hidden_state_alone
-from .guidance import guided
+from .guidance import guided_at_its_norm
 from .latents import decode_frame, encode_frame, factor_of_frames
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -100,20 +99,8 @@ class QwenImagePolicy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        pictures = {name: conditioning[name] for name in ("shapes", "source_latents") if name in conditioning}
-        texts = [{name: conditioning[f"{branch}_{name}"] for name in ("embeds", "mask")} for branch in branches]
-        # both branches as rows of their own, of which those of one shape and length go together, without a mask
-        rows = [{"latents": latents, "sigma": sigma, **pictures, **text} for text in texts]
-        given = concatenate(rows) if len(rows) > 1 else rows[0]
-        keys = torch.cat([given["shapes"].flatten(1), self._lengths(given["mask"])[:, None]], 1)
-        predictions = in_groups(
-            partial(self._of_one_shape, model), model, keys, given.pop("latents"), given.pop("sigma"), given
-        )
-        if len(branches) == 1:
-            return predictions
-        conditional, combined = predictions[: len(latents)], guided(predictions, guidance_scale)
-        return combined * (conditional.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
+        predictions = self._by_length(self._of_one_shape, model, latents, sigma, conditioning, guidance_scale)
+        return predictions if len(predictions) == len(latents) else guided_at_its_norm(predictions, guidance_scale)
 
     def _of_one_shape(
         self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning

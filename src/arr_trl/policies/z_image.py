@@ -1,6 +1,5 @@
 """Z-Image: `ZImagePipeline` as a policy."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 
 from .base import FlowPolicy
-from .batching import Conditioning, concatenate, in_groups
+from .batching import Conditioning, concatenate
 from .latents import as_grid, as_tokens, decode_scaled, draw_noise, encode_scaled
 from .schedule import resolution_shift, scheduler_sigmas
 
@@ -105,16 +104,10 @@ class ZImagePolicy(FlowPolicy):
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
-        texts = [{name: conditioning[f"{branch}_{name}"] for name in ("embeds", "mask")} for branch in branches]
-        # both branches as rows of their own, of which those that the network pads alike go together, without a mask
-        rows = [{"latents": latents, "sigma": sigma, "size": conditioning["size"], **text} for text in texts]
-        given = concatenate(rows) if len(rows) > 1 else rows[0]
-        keys = self._lengths(given["mask"], SEQ_MULTI_OF)
-        velocity = in_groups(
-            partial(self._of_one_length, model), model, keys[:, None], given.pop("latents"), given.pop("sigma"), given
+        velocity = self._by_length(
+            self._of_one_length, model, latents, sigma, conditioning, guidance_scale, SEQ_MULTI_OF
         )
-        if len(branches) == 1:
+        if len(velocity) == len(latents):
             return velocity
         conditional, negative = velocity.chunk(2)
         return conditional + guidance_scale * (conditional - negative)
