@@ -59,7 +59,7 @@ MUTATIONS = [
      "cls.editing or (cls.may_edit and row", "cls.editing or (False and row", "policies/test_optional_sources.py"),
     ("the padding in the middle of a prompt of Krea-2 is seen", "policies/krea2.py", "row[mask][None]", "row[None]",
      "policies/test_families.py"),
-    ("guidance of Lumina scaled along the channels", "policies/lumina2.py", "conditional.norm(dim=-1, keepdim=True)",
+    ("guidance scaled back along the tokens", "policies/guidance.py", "conditional.norm(dim=-1, keepdim=True)",
      "conditional.norm(dim=1, keepdim=True)", "policies/test_families.py"),
     ("rows of Qwen-Image-2.1 padded to the longest text", "policies/qwen_image_2_1.py",
      'keys = torch.cat([both["length"], both["shapes"].flatten(1)], 1)',
