@@ -5,7 +5,9 @@ MUTATIONS = [
     # evaluation
     ("pictures of a prompt counted as independent", "evaluation/win_rate.py", "rate_interval(outcomes, prompts)",
      "rate_interval(outcomes)", "evaluation/test_win_rate.py"),
-    ("margin of a report points away from the winner", "evaluation/records.py", "max(lead, 0.5)", "lead",
+    ("margin of a report points away from the winner", "judges/verdict.py", "max(sum(sides), 0.5)", "sum(sides)",
+     "judges/test_orders_of_a_verdict.py"),
+    ("every pair of a live report is as clear as any other", "judges/reward.py", "[v.clearness for v", "[v.margin for v",
      "judges/test_orders_of_a_verdict.py"),
     ("missing verdicts agree with each other", "evaluation/judge_measures.py",
      "(o.same_in_both and o.invalid == 0, o.invalid == 0)", "(o.same_in_both, o.invalid == 0)",

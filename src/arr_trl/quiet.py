@@ -1,7 +1,7 @@
 """Progress bars of libraries: kept from a screen that shows what they are part of."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 @contextmanager
@@ -21,3 +21,10 @@ def without_bars(are_shown: Callable[[], bool], hide: Callable[[], None], show: 
     finally:
         if shown:
             show()
+
+
+def without_bars_of_datasets() -> AbstractContextManager[None]:
+    """In which `datasets` shows no bar for each file that it reads or writes."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    return without_bars(lambda: not are_progress_bars_disabled(), disable_progress_bars, enable_progress_bars)

@@ -13,6 +13,7 @@ from arr_trl.judges.choice import ChoiceMode, ChoiceReading
 from arr_trl.judges.pointwise import PointwiseMode, PointwiseReading
 from arr_trl.judges.ranks import RanksMode, RanksReading
 from arr_trl.judges.reward import verdict_rewards
+from arr_trl.judges.verdict import CriterionResult
 from arr_trl.rubrics import Criterion, Rubric
 
 
@@ -108,6 +109,15 @@ class Said(RubricJudge):
         from arr_trl.judges import JudgeStats
 
         return self.verdicts, JudgeStats()
+
+
+def test_a_run_logs_how_clear_a_verdict_is_as_an_evaluation_reports_it():
+    criteria = tuple(CriterionResult(number, winner) for number, winner in enumerate((1, None, 1, 0), start=1))
+    verdict = Verdict(winner=1, ranks=(2.0, 1.0), criteria=criteria)
+    logged = {}
+    Said([verdict])(["a"] * 2, [None] * 2, log_extra=logged.__setitem__)
+    reported = pair_record((0, 0), ("base", "trained"), verdict, None, None, {})
+    assert logged["judge_margin"] == [reported.margin] * 2 == [0.25] * 2
 
 
 @pytest.mark.parametrize("rule", ["majority", "mean_margin"])

@@ -73,5 +73,6 @@ def test_how_long_it_takes_is_said_by_steps():
     assert "about 1 s on a free core, about 4 min for 250 steps" in how_long(1024, 250)
     assert "about 0.4 s on a free core, about 3 min for 500 steps" in how_long(384, 500)
     assert "about 2 s on a free core, about 5 min for 150 steps" in how_long(1024, 150, edits=True)
-    assert "min" not in how_long(1024, -1)
+    assert "about 4 s for 4 steps" in how_long(1024, 4)
+    assert "for" not in how_long(1024, -1)
     assert threads.how_long(1, 1).startswith(f"With {torch.get_num_threads()} thread")

@@ -263,6 +263,19 @@ def test_two_lines_are_never_broken_on_a_terminal_of_80_columns(clock):
     assert any("step  0/10" in line and "-:--:-- left" in line for line in ever)
 
 
+def test_an_evaluation_after_the_training_says_nothing_of_its_steps_and_leaves_nothing(clock):
+    def show(console):
+        screen = Screen(console=console)
+        run(screen, clock)
+        with screen.showing():
+            screen.doing("judging", 3, 4)
+            screen._live.refresh()
+
+    lines, ever = lines_on(on_a_terminal(80, show), 80)
+    assert "judging 3/4" in [line.rstrip() for line in ever]
+    assert [line for line in lines if "decided" in line or "judging" in line] == lines[-1:]
+
+
 def test_lengths_of_time_have_about_two_digits():
     told = [in_words(seconds) for seconds in (0.123, 1.26, 9.96, 99.4, 99.6, 600, 5_960, 5_980, 100_000)]
     assert told == ["0.12 s", "1.3 s", "10 s", "99 s", "1.7 min", "10 min", "99 min", "1.7 h", "28 h"]

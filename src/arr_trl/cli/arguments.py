@@ -16,6 +16,7 @@ import yaml
 
 from ..shipped import file_or_shipped
 from ..text_files import read_text
+from .lines import say
 from .options_help import HELP_ALL, print_help
 
 
@@ -158,5 +159,5 @@ def explained(*others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError, *others) as error:
-        print(f"arr-trl: {error}", file=sys.stderr)
+        say(f"arr-trl: {error}", file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .arguments import explained, parse, with_config_files
+from .lines import say
 from .train import let_it_be_on_the_cpu, quiet
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from ..trainer import FlowConfig, FlowTrainer
 
 TRAINERS = ("rpo", "grpo", "nft", "align-prop", "dpo")
-_HELP = """usage: arr-trl doctor [rpo|grpo|nft|align-prop|dpo] --config FILE [--OPTION VALUE ...]
+_HELP = """usage: arr-trl doctor [rpo|grpo|nft|align-prop|dpo] --config FILE
+                      [--OPTION VALUE ...]
 
-Says what a run with these options would founder on (packages, model, prompts, rubric, server), shows what the judge replies to
-one real question, and counts what a step asks and takes and whether it fits the card. No weights are read. The first word is
-the command that trains; unset, the first of them that knows every setting of the files. Options are those of that command.
+Says what a run with these options would founder on (packages, model, prompts,
+rubric, server), shows what the judge replies to one real question, and counts
+what a step asks and takes and whether it fits the card. No weights are read.
+
+The first word is the command that trains; unset, the first of them that knows
+every setting of the files. Options are those of that command, which
+`arr-trl doctor rpo --help` shows.
 """
 _BESIDE = 1.5e9  # bytes of a card that allocator, CUDA context and work space of kernels take
 
@@ -116,9 +122,9 @@ def _tell(name: str, part: Callable[[], Iterator[str]]) -> int:
     """Print what a part of the examination finds; returns 1 where it ends with what has to be mended."""
     try:
         for line in part():
-            print(f"  ok  {name}: {line}")
+            say(f"  ok  {name}: {line}", indent=" " * 6)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"  !!  {name}: {error}")
+        say(f"  !!  {name}: {error}", indent=" " * 6)
         return 1
     return 0
 

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from ..folders import check_writable
 from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, with_config_files
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
+from .lines import say
 from .run_file import save_run, what_next
 from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
 
@@ -105,7 +106,7 @@ def train(
         if is_tiny and (passes := trainer.passes_per_step()) is not None:
             from ..tiny_scenes import how_long
 
-            print(how_long(passes, training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))
+            say(how_long(passes, training_args.max_steps, script_args.model_name_or_path == TINY_SCENES_EDIT))
     try:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     except (
@@ -215,7 +216,7 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
                 file=sys.stderr,
             )
     print(f"The adapter is that of {trainer.released}.")
-    print(
+    say(
         f"Wrote {', '.join(written[:-1]) + ' and ' if written[1:] else ''}{written[-1]} to {training_args.output_dir}."
     )
     return failure

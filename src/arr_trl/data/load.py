@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
+from ..quiet import without_bars_of_datasets
 from .hub import check_dataset_cache, check_source
 from .images import SOURCE_COLUMN, anchored
 from .local_files import TEXT_FILES, check_files, plain_text
@@ -100,7 +101,8 @@ def _load(name, config, split, streaming, data_files) -> Dataset | IterableDatas
         check_dataset_cache()
         file = str(plain_text(path)) if path.suffix in TEXT_FILES else name
         try:
-            return load_dataset(_BUILDERS[path.suffix], data_files=file, split=split, streaming=streaming)
+            with without_bars_of_datasets():
+                return load_dataset(_BUILDERS[path.suffix], data_files=file, split=split, streaming=streaming)
         except (DatasetGenerationError, ArrowInvalid, StopIteration) as error:
             cause = error.__cause__ or error
             raise ValueError(

@@ -116,16 +116,8 @@ def pair_record(
 
 
 def _signed_margin(verdict: Verdict) -> float | None:
-    """
-    The judge's margin; where it has none, the balance of the criteria, and without those the decision alone. A decision
-    that more criteria speak against than for, as an essential one can bring about, is the least clear there is.
-    """
+    """How clear it was, and for which; where that is not known, the decision alone."""
     if verdict.failure is not None:
         return None
-    side = {0: -1, 1: 1, None: 0}
-    if verdict.margin is not None:
-        return side[verdict.winner] * verdict.margin
-    if verdict.criteria and verdict.winner is not None:
-        lead = sum(side[found.winner] for found in verdict.criteria) * side[verdict.winner]
-        return side[verdict.winner] * max(lead, 0.5) / len(verdict.criteria)
-    return float(side[verdict.winner])
+    side = {0: -1, 1: 1, None: 0}[verdict.winner]
+    return side * (1.0 if verdict.clearness is None else verdict.clearness)

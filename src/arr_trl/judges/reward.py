@@ -272,7 +272,7 @@ class JudgeReward(ABC):
             log_extra("judge_reason", [v.failure or v.reason for v in verdicts for _ in range(v.candidates)])
             for name, scores in axes.items():
                 log_extra(f"judge_{name}", scores)
-            log_extra("judge_margin", [v.margin for v in verdicts for _ in range(v.candidates)])
+            log_extra("judge_margin", [v.clearness for v in verdicts for _ in range(v.candidates)])
             log_extra("judge_consistent", [v.consistent for v in verdicts for _ in range(v.candidates)])
         self._stop_when_broken(stats.comparisons or [verdict.failure for verdict in verdicts])
         return [reward for verdict in verdicts for reward in verdict_rewards(verdict)]

@@ -67,6 +67,17 @@ class Verdict:
         return self.winner is None and self.failure is None
 
     @property
+    def clearness(self) -> float | None:
+        """
+        How clear a decision was: the judge's margin; where it has none, the balance of the criteria, and `None` without both.
+        A decision that more criteria speak against than for, as an essential one can bring about, is the least clear there is.
+        """
+        if self.margin is not None or self.winner is None or not self.criteria:
+            return self.margin
+        sides = [0 if found.winner is None else 1 if found.winner == self.winner else -1 for found in self.criteria]
+        return max(sum(sides), 0.5) / len(sides)
+
+    @property
     def lead(self) -> float | None:
         """
         Of two candidates, by how much the first is ahead: what the judge calls a tie is one, and `None` where it cannot

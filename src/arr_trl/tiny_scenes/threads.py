@@ -31,7 +31,8 @@ def how_long(passes: float, steps: int, edits: bool = False) -> str:
         edits (`bool`, *optional*, defaults to `False`): whether the editor is trained.
     """
     seconds = passes * (_SECONDS_PER_PASS_OF_EDITS if edits else _SECONDS_PER_PASS)
-    in_all = f", about {max(1, round(steps * seconds / 60))} min for {steps} steps" if steps > 0 else ""
+    length = f"{steps * seconds:.0f} s" if steps * seconds < 60 else f"{steps * seconds / 60:.0f} min"
+    in_all = f", about {length} for {steps} steps" if steps > 0 else ""
     threads = torch.get_num_threads()
     return (
         f"With {threads} thread{'s' * (threads > 1)} a step takes about {seconds:.1g} s on a free core{in_all}; several times "

@@ -249,8 +249,9 @@ def check_enough_prompts(args: OnlineConfig, train_dataset: Dataset | IterableDa
     needed = args.prompts_per_rollout * world_size
     if isinstance(train_dataset, Dataset) and len(train_dataset) < needed:
         raise ValueError(
-            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed} "
-            f"({args.prompts_per_rollout} on each of {world_size} devices); add prompts or lower "
+            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {needed}"
+            + (f" ({args.prompts_per_rollout} on each of {world_size} devices)" if world_size > 1 else "")
+            + "; add prompts or lower "
             "per_device_train_batch_size × steps_per_generation."
         )
 

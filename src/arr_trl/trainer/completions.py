@@ -7,12 +7,11 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Value, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import Dataset, Value
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HTTPError
 from PIL import Image as PILImage
@@ -24,7 +23,7 @@ from ..evaluation import save_samples
 from ..folders import replacing
 from ..hub_errors import hub_problem
 from ..judges import JudgeReward
-from ..quiet import without_bars
+from ..quiet import without_bars_of_datasets
 from ..release import PushError, public_name
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush
@@ -86,7 +85,7 @@ def log_completions(
     try:
         said = _of_verdicts(table, rewards, n, min(num_shown, len(rows)))
         save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown, **said)
-        with _without_bars():
+        with without_bars_of_datasets():  # they would stand in the middle of the screen
             _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
     except OSError as error:
         logger.warning("The candidates of step %d could not be written: %s", step, error)
@@ -139,11 +138,6 @@ def _save_table(path: Path, data: Dataset) -> None:
             data = data.cast_column(name, Value(_TYPES.get(name, "string")))
     with replacing(path) as written:
         data.to_parquet(written)
-
-
-def _without_bars() -> AbstractContextManager[None]:
-    """In which a table is written without a bar for each, that would stand in the middle of the screen."""
-    return without_bars(lambda: not are_progress_bars_disabled(), disable_progress_bars, enable_progress_bars)
 
 
 def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:

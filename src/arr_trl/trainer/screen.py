@@ -111,7 +111,9 @@ class Screen(TrainerCallback):
             self._doing = {}
             self._over.set()
             if self._live is not None:
+                self._live.transient = self._steps is None  # of an evaluation by itself nothing is left
                 self._live.stop()  # draws it for the last time
+                self._figures = {}
             self._live = self._steps = None
             self._is_showing = False
 
