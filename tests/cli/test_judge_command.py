@@ -51,6 +51,11 @@ def test_eval_prints_a_table_and_writes_json(folder, capsys):
     assert "accuracy_consistent" in capsys.readouterr().out
 
 
+def test_pairs_of_tiny_scenes_are_a_dataset_as_for_rubrics(folder):
+    assert run(["eval", "--dataset", "tiny_scenes", "--rubric", "tiny_scenes", *EVAL[5:], "--limit", "3"]) == 0
+    assert json.loads((folder / "judge_eval.json").read_text())["pairs"] == 3
+
+
 def test_a_second_eval_asks_nothing(folder):
     run(EVAL)
     run(EVAL)

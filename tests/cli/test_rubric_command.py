@@ -152,7 +152,7 @@ def test_verify_tells_accuracy_with_and_without_and_what_each_criterion_said(fol
         name="r", criteria=[Criterion(text="There are exactly two objects.", weight=2), Criterion(text="The relation is right.")]
     ).save("rubric.json")  # fmt: skip
     verify = ["rubric", "verify", "--dataset", "pairs.jsonl", "--judge_model", "tiny_scenes"]
-    assert main(verify) == 0
+    assert main([*verify[:2], "rubric.json", *verify[2:]]) == 0  # as `show` takes it
     said = capsys.readouterr().out
     assert "with the rubric" in said
     assert "100.0%" in said

@@ -12,6 +12,7 @@ from .arguments import TINY_SCENES, explained, parse
 from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import JudgeArguments, build_judge
+from .lines import say
 from .picture_arguments import PictureArguments, load_pipeline_of, read_rows, settings_of
 from .run_file import with_run
 
@@ -119,12 +120,15 @@ def run(argv: list[str]) -> int:
     if found is None:  # another process writes what was found
         return 0
 
+    from ..evaluation.answer import answers
     from ..evaluation.report import write_report
     from ..evaluation.summary import print_evaluation
 
     evaluation, pairs, _ = found
     write_report(args.output, evaluation, pairs, rows)
     print_evaluation(evaluation)
+    for sentence in answers(evaluation):
+        say(sentence)
     print(f"Wrote results.json, report.html, pairs.jsonl and images to {args.output}.")
     if args.update_card:
         _update_cards(evaluation, adapters)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .arguments import explained, parse
+from .arguments import TINY_SCENES, explained, parse
 from .checks import check_file, check_limit, check_pairs_suffice
 from .judge_arguments import JudgeArguments, build_judge
 from .judge_ask import run as run_ask
@@ -28,6 +28,9 @@ from .judge_train import run as run_train
 from .shown import print_questions
 
 
+_TINY_SCENES_PAIRS = 150  # as many as `arr-trl rubric` takes where nothing is said
+
+
 @dataclass(kw_only=True)
 class JudgeEvalArguments(JudgeArguments):
     """What `arr-trl judge eval` takes. Fields that begin with `compare_` make a second judge on the same pairs."""
@@ -35,7 +38,7 @@ class JudgeEvalArguments(JudgeArguments):
     dataset: str = field(
         metadata={
             "help": "Labelled pairs: a .jsonl, .json or .parquet file, a dataset on the Hub, which is streamed, or a "
-            "benchmark, such as `mmrb2-edit`, with a local copy `hpdv3:folder/test.json`."
+            "benchmark, such as `mmrb2-edit`, with a local copy `hpdv3:folder/test.json`; or `tiny_scenes`."
         }
     )
     output: str = field(
@@ -171,7 +174,12 @@ def _eval(argv: list[str]) -> int:
         asked_by = [part for judge in judges.values() for part in (*judge.rubrics, *judge.presets)]
 
         def pairs():  # the same for both judges
-            read = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
+            if args.dataset == TINY_SCENES:
+                from ..tiny_scenes import preferences
+
+                read = preferences(args.limit or _TINY_SCENES_PAIRS)
+            else:
+                read = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=ties)
             return pairs_for(asked_by, read)
 
         if args.dry_run:

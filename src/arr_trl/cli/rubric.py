@@ -76,6 +76,8 @@ def _verify(argv: list[str]) -> int:
     from ..judges.rubric_source import resolve_rubric
 
     with explained():
+        if argv and not argv[0].startswith("-"):  # the rubric first, as `show`, `diff` and `push` take it
+            argv = ["--rubric", *argv]
         (args,) = _parse(argv, "verify", VerifyArguments)
         if args.update and not (Path(args.rubric).suffix == ".json" and Path(args.rubric).is_file()):
             raise ValueError(

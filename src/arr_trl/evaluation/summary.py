@@ -223,11 +223,12 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     judged = [found for found in evaluation.comparisons if found["win_rate"] is not None]
     if judged:
         table = Table(title=f"Win rates on {title}", title_justify="left")
-        for heading in ("model", "against", "win rate [95%]", "ties", "no verdict", "orders agree"):
+        for heading in ("model", "against", "win rate [95%]", "ties", "no\nverdict", "orders\nagree"):
             table.add_column(
                 heading,
                 justify="left" if heading in ("model", "against") else "right",
                 no_wrap=heading.startswith("win"),
+                overflow="fold",  # a name is read whole
             )
         for found in judged:
             rates = (percent(found[name]) for name in ("tie_rate", "failure_rate", "order_consistency"))
