@@ -64,7 +64,10 @@ def test_from_labelled_pairs_to_a_rubric_that_is_measured(tmp_path, monkeypatch,
         (generate, "Wrote rubric.json, rubric.report.json and rubric.html."),
         ("rubric show rubric.json", "Both colors that the caption names appear"),
         ("rubric verify rubric.json --dataset tiny_scenes --judge_model tiny_scenes --limit 6", "for the winner"),
-        ("judge eval --dataset tiny_scenes --judge_model tiny_scenes --rubric rubric.json --limit 6", "accuracy_consistent"),
+        (
+            "judge eval --dataset tiny_scenes --judge_model tiny_scenes --rubric rubric.json --limit 6",
+            "accuracy_consistent",
+        ),
     ):
         assert main(shlex.split(command)) == 0
         assert said in capsys.readouterr().out
@@ -82,6 +85,7 @@ def test_without_a_clone_from_the_quickstart_to_what_would_be_pushed(tmp_path, m
     evaluate, push = re.findall(r"^  arr-trl (.*)$", said, re.MULTILINE)  # what it says is next
     assert main(shlex.split(f"{evaluate} --limit 2")) == 0
     said = capsys.readouterr().out
+    assert "│ ARR-tiny-flux │ base" in said  # not cut where a terminal is narrow
     assert "prompts show no difference" in said or "than its base on" in said
     assert main([*shlex.split(push), "--dry_run"]) == 0
     assert "Nothing was sent to YOUR_NAME/quickstart." in capsys.readouterr().out

@@ -12,7 +12,6 @@ from peft import LoraConfig, get_peft_model
 
 from arr_trl.cli.main import main
 from arr_trl.evaluation import Evaluation
-from arr_trl.evaluation.answer import answers
 from arr_trl.policies import FluxPolicy
 from arr_trl.release import AdapterCard, save_adapter, write_model_card
 from arr_trl.tiny_scenes import load_pipeline
@@ -60,9 +59,6 @@ def test_one_command_draws_judges_and_reports(evaluated, release, capsys):
     assert list(evaluation.models) == ["base", "ARR"]
     assert evaluation.prompts == 3
     assert evaluation.comparisons[0]["pairs"] == 6
-    said = " ".join(capsys.readouterr().out.split())
-    assert answers(evaluation)[0] in said
-    assert "│ ARR │ base │" in said
     assert "policy/kl" in (evaluated / "report.html").read_text()
 
 
