@@ -249,8 +249,8 @@ MUTATIONS = [
     # screen
     ("what is through stands before what goes on", "trainer/screen.py", "if part[1] < part[2] or n == len(counts) - 1",
      "if True", "trainer/test_screen.py"),
-    ("figures of a run stand under its last evaluation too", "trainer/screen.py", "self._live.transient = self._steps is None",
-     "pass", "trainer/test_screen.py"),
+    ("figures of a run stand under its last evaluation too", "trainer/screen.py",
+     "for the last time\n                self._figures = {}", "for the last time", "trainer/test_screen.py"),
     ("time left runs out during an evaluation", "trainer/screen.py", "min(time.monotonic() - self._ended, each)",
      "time.monotonic() - self._ended", "trainer/test_screen.py"),
     ("a step takes what its evaluations take", "trainer/screen.py", "return self._in_steps / self.done",
