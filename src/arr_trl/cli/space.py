@@ -41,7 +41,9 @@ def run(argv: list[str]) -> int:
 
     with explained():
         if args.push != (args.repo_id is not None):
-            raise ValueError("`--push` and `--repo_id` go together: the Space is pushed to the repository that you name.")
+            raise ValueError(
+                "`--push` and `--repo_id` go together: the Space is pushed to the repository that you name."
+            )
         base_model = args.base_model
         if base_model in (TINY_SCENES, TINY_SCENES_EDIT):
             from ..tiny_scenes import BASE_MODEL, EDIT_BASE_MODEL

@@ -197,7 +197,9 @@ def _taken_apart(section: CardSection, base_model: str, adapter_repo: str | None
     except SyntaxError:
         tree = ast.Module([], [])
     assigned = {
-        node.targets[0].id: node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        node.targets[0].id: node
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
     calls = [node for node in ast.walk(assigned.get("image", tree)) if isinstance(node, ast.Call)]
     call = next((node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "pipe"), None)
@@ -254,6 +256,7 @@ def _app(folder: Path, section: CardSection, snippet: _Snippet) -> str:
             prompt=examples[0][1],
             examples=rows,
             shown=shown,
+            of_gallery=bool(section.facts.get("gallery")),
         )
         + "\n"
     )
@@ -274,7 +277,9 @@ def _readme(section: CardSection, base_model: str, adapter_repo: str | None) -> 
         "models": models + ([adapter_repo] if adapter_repo else []),
         "tags": ["arr_trl", "lora", "diffusers"],
     }
-    header = yaml.safe_dump({key: value for key, value in matter.items() if value}, allow_unicode=True, sort_keys=False)
+    header = yaml.safe_dump(
+        {key: value for key, value in matter.items() if value}, allow_unicode=True, sort_keys=False
+    )
     return (
         f"---\n{header}---\n\n# {name} beside its base\n\n"
         f"Draws with {facts['base_name']} and with the adapter {name}, from the same noise. Written by `arr-trl space`; on your "
