@@ -261,6 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": message}, 401, {"X-Error-Message": message})
             return
         namespace, kind = request.get("organization") or user, request.get("type", "model")
+        if kind == "space" and request.get("sdk") not in ("gradio", "docker", "static"):
+            self._json({"error": '"sdk" is required'}, 400)
+            return
         if namespace != user:
             message = f"You don't have the rights to create a model under the namespace {namespace!r}"
             self._json({"error": message}, 403, {"X-Error-Message": message})
@@ -434,7 +437,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
-_API = rf"/api/(?P<kind>model|dataset)s/{_REPO}"
+_API = rf"/api/(?P<kind>model|dataset|space)s/{_REPO}"
 _REV = r"(?P<rev>[^/]+)"
 _ROUTES = [
     ("GET", r"/api/whoami-v2", _Handler.whoami),
@@ -448,15 +451,15 @@ _ROUTES = [
     ("GET", rf"{_API}/tree/{_REV}(?:/(?P<folder>.+?))?/?", _Handler.tree),
     ("GET", _API, _Handler.repo_info),
     ("GET", rf"{_API}/revision/{_REV}", _Handler.repo_info),
-    ("POST", rf"/(?P<prefix>datasets/)?{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
+    ("POST", rf"/(?P<prefix>datasets/|spaces/)?{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", _Handler.lfs_put),
     ("POST", r"/lfs-verify", _Handler.lfs_verify),
-    ("GET|HEAD", rf"/(?P<prefix>datasets/)?{_REPO}/resolve/{_REV}/(?P<path>.+)", _Handler.resolve),
+    ("GET|HEAD", rf"/(?P<prefix>datasets/|spaces/)?{_REPO}/resolve/{_REV}/(?P<path>.+)", _Handler.resolve),
 ]
 
 
 def _kind(prefix: str | None) -> str:
-    return "dataset" if prefix else "model"
+    return prefix.removesuffix("s/") if prefix else "model"
 
 
 def _sha256(data: bytes) -> str:

@@ -71,6 +71,7 @@ def release(tmp_path_factory) -> Path:
 
 def test_a_push_needs_neither_torch_nor_the_libraries_of_models(release):
     assert not HEAVY & loaded_by_command("push", release, "--repo_id", "user/adapters", "--dry_run")
+    assert not HEAVY & loaded_by_command("space", release, "--push", "--repo_id", "user/space", "--dry_run")
 
 
 def test_the_card_of_a_repository_is_merged_without_torch(release):

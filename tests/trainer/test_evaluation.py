@@ -5,12 +5,13 @@ import torch
 from datasets import Dataset
 from diffusers import FluxPipeline
 from peft import LoraConfig
+from PIL import Image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.evaluation import AdapterSource, InferenceSettings, draw, load_adapters
 from arr_trl.policies import policy_for
 from arr_trl.tiny_scenes import BASE_MODEL
-from arr_trl.trainer.evaluation import draw_rows
+from arr_trl.trainer.evaluation import draw_rows, save_gallery
 
 
 def base():
@@ -68,3 +69,17 @@ def test_pictures_of_a_half_precision_base_are_those_of_stock_loading(tmp_path):
     assert grey_levels(drawn, of_stock) == 0
     # as the rollouts compute, which train what they draw, the sum is rounded once and not twice
     assert 0 < grey_levels(without, of_stock) < 1
+
+
+def test_what_a_picture_of_the_gallery_was_edited_from_is_kept_beside_it(tmp_path):
+    red, white = (Image.new("RGB", (8, 8), color) for color in ("red", "white"))
+    of_several = {"prompt": "b", "source_image": [red, white]}
+    first = [{"prompt": "a", "source_image": red, "mask_image": white}, of_several]
+    gallery = save_gallery(tmp_path, "ARR", first, [white, white], 2)
+    assert gallery == [{"file": f"gallery/ARR/{i}.png", "prompt": prompt} for i, prompt in ((1, "a"), (2, "b"))]
+    files = sorted(path.name for path in (tmp_path / "gallery" / "ARR").iterdir())
+    assert files == ["1-mask.png", "1-source.png", "1.png", "2.png"]
+    assert Image.open(tmp_path / "gallery" / "ARR" / "1-source.png").tobytes() == red.tobytes()
+    # an evaluation of other rows
+    save_gallery(tmp_path, "ARR", [{"prompt": "c"}], [red], 1)
+    assert not list((tmp_path / "gallery" / "ARR").glob("1-*.png"))

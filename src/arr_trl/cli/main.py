@@ -28,6 +28,7 @@ COMMANDS = {
     "rubric": "Write a rubric from preferences, measure it, look at it, share it.",
     "release": "Give adapters of earlier versions their full strength in every loader.",
     "push": "Put the adapters of a release on the Hub, beside those that are there already.",
+    "space": "Write a Gradio Space that draws with base and adapter at one seed, and put it on the Hub.",
     "schema": "Print the JSON schema of a command's YAML files, for editors.",
     "env": "Print versions and hardware, for bug reports.",
 }

@@ -3,8 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..adapter_names import DIFFUSERS_WEIGHTS_FILE
+
+
+if TYPE_CHECKING:
+    from ..release import Push
 
 
 def run(argv: list[str]) -> int:
@@ -46,12 +51,17 @@ def run(argv: list[str]) -> int:
     except PushError as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
-    print("Would send:" if args.dry_run else "Sent:")
-    for name, path in push.files.items():
-        size = "merged with the card there" if name == "README.md" else in_bytes(path.stat().st_size)
-        print(f"  {name} ({size})")
-    print(f"Nothing was sent to {push.repo_id}." if args.dry_run else push.commit_url)
+    print_files(push, merged=True)
     return 0
+
+
+def print_files(push: "Push", merged: bool = False) -> None:
+    """What was sent and where it is, or what would be; `merged` where the README is put together with the one there."""
+    print("Would send:" if push.commit_url is None else "Sent:")
+    for name, path in push.files.items():
+        size = "merged with the card there" if merged and name == "README.md" else in_bytes(path.stat().st_size)
+        print(f"  {name} ({size})")
+    print(f"Nothing was sent to {push.repo_id}." if push.commit_url is None else push.commit_url)
 
 
 def in_bytes(size: int) -> str:

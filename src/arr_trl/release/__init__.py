@@ -1,6 +1,7 @@
 from ..adapter_names import ADAPTER_FILES
 from ..lazy import from_files
 from .push import Push, PushError, push_to_hub
+from .space import push_space, write_space
 from .strength import weak_adapters
 
 
@@ -33,6 +34,7 @@ __all__ = [
     "convert_release",
     "load_weights",
     "public_name",
+    "push_space",
     "push_to_hub",
     "read_adapter",
     "record_results",
@@ -40,4 +42,5 @@ __all__ = [
     "training_settings",
     "weak_adapters",
     "write_model_card",
+    "write_space",
 ]

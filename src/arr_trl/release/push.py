@@ -90,20 +90,15 @@ def push_to_hub(
         [`PushError`]: when the Hub refuses or cannot be reached; the message names the remedy.
     """
     folder = Path(folder)
-    sections = _sections_to_push(folder, subfolder)
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} cannot name a repository on the Hub: {error}") from None
+    sections = released_sections(folder, subfolder)
+    check_repo_id(repo_id)
     files = dict(_files(folder, sections))
     if dry_run:
         return Push(repo_id, files)
 
     api = HfApi(token=token)
     message = commit_message or f"Upload {', '.join(called(section.subfolder) for section in sections)}"
-    attempts = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
-    )
+    attempts = patiently()
     try:
         repo_id = attempts(_create_repo, api, repo_id, private, revision)
         commit_url = attempts(_commit, api, repo_id, revision, sections, files, message)
@@ -118,7 +113,7 @@ def push_to_hub(
     return Push(repo_id, files, commit_url)
 
 
-def _sections_to_push(folder: Path, subfolder: str | None) -> list[CardSection]:
+def released_sections(folder: Path, subfolder: str | None) -> list[CardSection]:
     """The sections of the local card whose adapters are to be pushed, each with its files in place."""
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}; give the output folder of a training run.")
@@ -196,6 +191,24 @@ def _commit(
     return api.create_commit(
         repo_id, operations, commit_message=message, revision=revision, parent_commit=parent
     ).commit_url
+
+
+def check_repo_id(repo_id: str) -> None:
+    """
+    Raises:
+        `ValueError`: when the Hub accepts no repository of this name.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} cannot name a repository on the Hub: {error}") from None
+
+
+def patiently() -> Retrying:
+    """What calls a function again while its errors are such as pass."""
+    return Retrying(
+        stop=stop_after_attempt(_ATTEMPTS), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
+    )
 
 
 def _is_transient(error: BaseException) -> bool:

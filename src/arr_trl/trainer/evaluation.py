@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from torch import distributed
 
-from ..data import SOURCE_COLUMN
+from ..data import MASK_COLUMN, SOURCE_COLUMN, load_image
 from ..evaluation import (
     EvaluationResults,
     InferenceSettings,
@@ -84,13 +84,26 @@ def save_sheet(
 def save_gallery(
     output_dir: Path, adapter: str, rows: list[dict[str, Any]], trained: list[Image.Image], count: int
 ) -> list[dict[str, str]]:
-    """Write the first pictures of the trained model one by one, as the Hub shows them: `file` and `prompt` of each."""
+    """
+    Write the first pictures of the trained model one by one, as the Hub shows them, with the source and mask of each beside
+    it, which a Space begins with.
+
+    Returns:
+        `list[dict[str, str]]`: `file` and `prompt` of each.
+    """
     gallery = []
     count = min(count, _GALLERY)
     for number, (row, picture) in enumerate(zip(rows[:count], trained, strict=False), start=1):
         file = f"gallery/{adapter}/{number}.png"
         with replacing(output_dir / file) as written:
             picture.save(written, format="PNG")
+        for column, name in ((SOURCE_COLUMN, "source"), (MASK_COLUMN, "mask")):
+            given = None if row.get(column) is None else load_image(row[column])
+            beside = output_dir / f"gallery/{adapter}/{number}-{name}.png"
+            beside.unlink(missing_ok=True)  # of other rows
+            if isinstance(given, Image.Image):  # one of several would be another task
+                with replacing(beside) as written:
+                    given.save(written, format="PNG")
         gallery.append({"file": file, "prompt": row["prompt"]})
     return gallery
 

@@ -352,7 +352,16 @@ class FlowConfig(_BaseConfig):
 
     def _check_adapter(self) -> None:
         name = self.adapter_subfolder
-        reserved = ("README.md", "samples", "samples.png", "completions", "profile", "results.json", "gallery")
+        reserved = (
+            "README.md",
+            "samples",
+            "samples.png",
+            "completions",
+            "profile",
+            "results.json",
+            "gallery",
+            "space",
+        )
         if name not in (None, ROOT) and (
             not re.fullmatch(r"[\w-][\w.-]*", name) or name in reserved or name.startswith("checkpoint-")
         ):
