@@ -140,10 +140,7 @@ class TinyScenesJudge:
             return self._reply(answer, usage)
         if fails:
             return beside_the_point
-        for image, content in zip(images, data, strict=True):
-            if content not in seen:
-                seen[content] = read(image)
-        met = task.met([seen[content] for content in data])
+        met = self._met(task, images, seen)
         findings = _findings(task, criteria, met)
         if draws.random() < self.noise:
             findings = _regardless(
@@ -180,13 +177,10 @@ class TinyScenesJudge:
         if form is None:
             points = [{"question": text, "category": "Follow"} for text in task.criteria()]
             return self._reply(points, usage)
-        for image in images:
-            if (content := image.tobytes()) not in seen:
-                seen[content] = read(image)
         if task is None:
             scores = [1.0]
         else:
-            met = task.met([seen[image.tobytes()] for image in images])
+            met = self._met(task, images, seen)
             scores = [sum(m[name] for name in task.truths) / len(task.truths) for m in met]
         if draws.random() < self.noise:
             scores = draws.random(len(scores)).tolist()
@@ -195,6 +189,16 @@ class TinyScenesJudge:
         reply = form(scores)
         tokens = replace(usage, completion_tokens=len(reply.text or "") // 4)
         return replace(reply, usage=tokens, latency_s=self.latency_s)
+
+    def _met(
+        self, task: CaptionTask | EditTask, images: list[Image.Image], seen: dict[bytes, list]
+    ) -> list[dict[str, float]]:
+        """What each candidate shows of what was asked for, by name: a judge that sees other things has another."""
+        contents = [image.tobytes() for image in images]
+        for image, content in zip(images, contents, strict=True):
+            if content not in seen:
+                seen[content] = read(image)
+        return task.met([seen[content] for content in contents])
 
     def _reply(self, answer: dict[str, Any] | list[dict[str, Any]], usage: ChatUsage) -> ChatReply:
         text = json.dumps(answer)
@@ -210,7 +214,7 @@ class _Findings:
     reason: str
 
 
-def _findings(task: CaptionTask | EditTask, criteria: list[re.Match], met: list[dict[str, bool]]) -> _Findings:
+def _findings(task: CaptionTask | EditTask, criteria: list[re.Match], met: list[dict[str, float]]) -> _Findings:
     """Essential criteria count first, by weight, the others where those are level. Asked under none, all it sees does."""
     if not criteria:
         return _Findings(
