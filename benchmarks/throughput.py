@@ -52,6 +52,7 @@ def configuration(recipe: str, pairs: int, steps: int, folder: Path) -> RPOConfi
         height=32,
         width=32,
         max_sequence_length=12,
+        guidance_scale=3.5,
         beta=0.01,
         per_device_train_batch_size=pairs * 2 * trained,
         gradient_accumulation_steps=1,

@@ -32,6 +32,14 @@ def saved_flux_pipeline(flux_pipeline, tmp_path):
     return tmp_path / "tiny-flux"
 
 
+@pytest.fixture(scope="module")
+def own_extensions(tmp_path_factory):
+    """Where DeepSpeed compiles: in torch's cache a compiler that was killed leaves a lock, for which later runs wait forever."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        yield
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A file system of 12 MB."""

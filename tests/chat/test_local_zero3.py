@@ -14,6 +14,7 @@ from arr_trl.chat.local import LocalChatModel
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_extensions")
 def test_it_answers_under_zero_3_as_it_does_without(tmp_path):
     build_vlm(tmp_path / "vlm")
     folder = str(tmp_path / "vlm")

@@ -113,6 +113,7 @@ def test_two_processes_train_what_one_does(one_process, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_extensions")
 @pytest.mark.parametrize("accelerate_config", ["zero2", "zero3"])
 def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerate_config):
     pytest.importorskip("deepspeed")
@@ -120,6 +121,7 @@ def test_deepspeed_trains_what_one_process_does(one_process, tmp_path, accelerat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_extensions")
 @pytest.mark.parametrize("accelerate_config", ["zero2", "zero3"])
 def test_frozen_copies_of_the_adapter_go_with_deepspeed(tmp_path, accelerate_config):
     """An average of the adapter that is evaluated and released: read from shards, written to shards."""

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from ..policies import Conditioning, FlowPolicy, FluxPolicy, QwenImageEditPolicy, QwenImagePolicy, policy_class_of
+from ..policies.base import decoded_together
 from ..runtime.counted import Count, kernels_of_gpus
 from ..runtime.memory import compress_base, compute_in_base_precision
 from .flow_config import FlowConfig
@@ -225,7 +226,8 @@ def _phases(policy: FlowPolicy, model: nn.Module, args: OnlineConfig) -> dict[st
         with torch.no_grad(), Count() as counted["sampling"]:
             velocity(pictures, in_rollout)
         with torch.no_grad(), Count() as counted["decoding"]:
-            policy.to_pixels(latents(pictures).to(policy.dtype), args.height, args.width)
+            together = min(pictures, decoded_together(args.height, args.width))
+            policy.to_pixels(latents(together).to(policy.dtype), args.height, args.width)
         with Count() as counted["training"]:
             velocity(rows, in_loss).sum().backward()
     model.zero_grad()
