@@ -214,7 +214,7 @@ def test_signal_ends_training_with_a_checkpoint_a_sentence_and_its_status(tmp_pa
     folder, log = tmp_path / "run", tmp_path / "log"
     settings = {"save_strategy": "no", "max_steps": 4000}
     run = ForkedRun(train, folder, files, log=log, logging_steps=1, **settings)
-    while run.alive() and "/4000: " not in log.read_text():
+    while run.alive() and "step 2/4000" not in log.read_text():
         time.sleep(0.02)
     run.signal(number)
     assert run.wait() == [status]
@@ -228,7 +228,7 @@ def test_signal_to_one_of_two_processes_ends_both(tmp_path):
     files = write_prompts(tmp_path)
     folder, log = tmp_path / "run", tmp_path / "log"
     run = ForkedRun(train, folder, files, ranks=2, log=log, max_steps=4000, save_strategy="no", logging_steps=1)
-    while run.alive() and "/4000: " not in log.read_text():
+    while run.alive() and "step 2/4000" not in log.read_text():
         time.sleep(0.02)
     run.signal(signal.SIGTERM, rank=1)
     assert run.wait() == [143, 143]

@@ -213,6 +213,7 @@ def test_pictures_stream_from_parquet_to_the_reward_as_a_column(tmp_path, hub, c
     status, output = rpo(
         client, tmp_path, base, "--dataset_name", "user/edits", "--prompt_column", "instruction",
         "--source_column", "before", "--reward_funcs", "looks.source", "--hub_strategy", "end",
+        "--rehearse_judge", "false",
     )  # fmt: skip
     # the judge of TinyScenes takes the source for a third candidate, and the reward trains without it
     assert status == 1

@@ -1,11 +1,8 @@
 # /// script
-# requires-python = ">=3.10"
 # dependencies = ["pillow"]
 # ///
 """A server for any scorer, in an environment of its own, which `arr_trl.rewards.HTTPScorer` asks.
-It needs Pillow alone: `python scorer_server.py my_scorer.score --port 8100`.
-
-`my_scorer.py` has a function `score(images, prompts, sources, metadata)` that returns a number per picture, or `None` where
+It needs Pillow alone: `python scorer_server.py my_scorer.score --port 8100`. `my_scorer.py` has a function `score(images, prompts, sources, metadata)` that returns a number per picture, or `None` where
 there is none. All four are lists with an entry per picture: PIL images; captions; lists of the pictures that were edited;
 dictionaries of the dataset's other columns.
 """
@@ -44,7 +41,7 @@ def make_server(score, port=0):
                 status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
             body = json.dumps(answer).encode()
             self.send_response(status)
-            self.send_header("content-length", str(len(body)))
+            self.send_header("content-length", len(body))
             self.end_headers()
             self.wfile.write(body)
 
@@ -52,8 +49,8 @@ def make_server(score, port=0):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Serve a scorer.")
-    parser.add_argument("score", help="Dotted path of the function, such as my_scorer.score.")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("score", help="dotted path of the function, such as my_scorer.score")
     parser.add_argument("--port", type=int, default=8100)
     args = parser.parse_args()
     sys.path.insert(0, os.getcwd())

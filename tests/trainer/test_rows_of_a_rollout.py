@@ -12,7 +12,7 @@ from PIL import Image
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.judges import JudgeReward, JudgeStats, Verdict
-from arr_trl.trainer import prompt_batches
+from arr_trl.trainer import row_batches
 
 
 ROWS, MICRO_STEPS, STEPS = 4, 8, 2  # a rollout takes all rows, and each optimizer step a rollout
@@ -109,8 +109,8 @@ def test_row_is_read_and_decoded_once_and_not_for_each_micro_step_of_its_rollout
     flux_pipeline, tmp_path, decoded, monkeypatch, streaming, workers
 ):
     read = []
-    read_rows = prompt_batches.read_rows
-    monkeypatch.setattr(prompt_batches, "read_rows", lambda *args: read.append(args[1]) or read_rows(*args))
+    read_rows = row_batches.read_rows
+    monkeypatch.setattr(row_batches, "read_rows", lambda *args: read.append(args[1]) or read_rows(*args))
     settings = {} if workers == 0 else {"dataloader_num_workers": workers}
     trainer = trainer_for(flux_pipeline, tmp_path, looks, rows(streaming), **settings)
     assert trainer.args.steps_per_rollout == MICRO_STEPS
