@@ -148,6 +148,7 @@ def sharded(tmp_path_factory):
     return two_sharded_processes(tmp_path_factory.mktemp("fsdp2") / "two", *CHECKPOINTS)
 
 
+@pytest.mark.slow  # half a minute of both cores; the parity of DDP stays among the fast ones
 def test_fsdp2_trains_what_one_process_does(one_process, sharded):
     assert_same_run(one_process, sharded)
     for rank in range(2):

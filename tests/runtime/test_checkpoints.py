@@ -320,6 +320,7 @@ def test_reward_function_that_raises_costs_no_step(tmp_path, caplog, rollouts):
     assert same_adapters(tmp_path / "whole", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_reward_function_that_raises_on_one_of_two_processes_costs_no_step(tmp_path):
     files = write_prompts(tmp_path)
 
