@@ -81,6 +81,7 @@ def test_killed_after_its_last_checkpoint_it_trains_no_further_step(tmp_path):
     assert same_adapters(tmp_path / "whole", tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_resume_in_the_middle_of_a_rollout_with_the_same_adapter(tmp_path):
     files = write_prompts(tmp_path)
     undisturbed(tmp_path / "whole", files, 2)
@@ -224,6 +225,7 @@ def test_signal_ends_training_with_a_checkpoint_a_sentence_and_its_status(tmp_pa
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_signal_to_one_of_two_processes_ends_both(tmp_path):
     files = write_prompts(tmp_path)
     folder, log = tmp_path / "run", tmp_path / "log"

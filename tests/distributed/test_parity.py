@@ -100,6 +100,7 @@ def judged(folder: Path) -> list[tuple[str, str]]:
         return store.execute("SELECT prompt, images FROM questions").fetchall()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(one_process, tmp_path):
     two = two_processes(tmp_path / "ddp", "ddp")
     assert_same_run(one_process, two)
@@ -148,7 +149,7 @@ def sharded(tmp_path_factory):
     return two_sharded_processes(tmp_path_factory.mktemp("fsdp2") / "two", *CHECKPOINTS)
 
 
-@pytest.mark.slow  # half a minute of both cores; the parity of DDP stays among the fast ones
+@pytest.mark.slow  # half a minute of both cores; test_groups_over_processes.py stays among the fast ones
 def test_fsdp2_trains_what_one_process_does(one_process, sharded):
     assert_same_run(one_process, sharded)
     for rank in range(2):

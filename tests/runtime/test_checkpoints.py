@@ -93,6 +93,7 @@ def test_checkpoints_that_are_all_damaged_do_not_begin_the_run_again(tmp_path):
         find_checkpoint(True, tmp_path)
 
 
+@pytest.mark.slow
 def test_more_or_fewer_processes_go_on_with_the_same_global_batch(tmp_path):
     files = write_prompts(tmp_path)
     settings = {"learning_rate": 5e-5, "gradient_accumulation_steps": 2, "max_steps": 4}

@@ -19,6 +19,7 @@ from arr_trl.shipped import examples
 
 
 ALWAYS = ["flux", "deep_flux"]
+pytestmark = pytest.mark.slow  # compiles the device, and trains on it thrice
 FAMILIES = [
     *ALWAYS,
     *(
