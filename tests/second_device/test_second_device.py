@@ -19,7 +19,6 @@ from arr_trl.shipped import examples
 
 
 ALWAYS = ["flux", "deep_flux"]
-pytestmark = pytest.mark.slow  # compiles the device, and trains on it thrice
 FAMILIES = [
     *ALWAYS,
     *(
@@ -38,6 +37,7 @@ FAMILIES = [
 ]
 
 pytestmark = [
+    pytest.mark.slow,  # compiles the device, and trains on it thrice
     pytest.mark.skipif(shutil.which("c++") is None, reason="the device is compiled, which needs a C++ compiler"),
     pytest.mark.skipif(
         torch.version.cuda is not None, reason="the device needs a CPU build of torch: others have an accelerator"
