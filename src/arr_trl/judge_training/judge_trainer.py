@@ -135,22 +135,8 @@ class JudgeTrainer(ResumableTrainer):
                 shutil.copy2(checkpoint / name, written / name)
         self._save_question()
 
-    def _push_release(
-        self,
-        commit_message: str | None,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-    ) -> Push:
-        args = self.args
-        return push_judge(
-            args.output_dir,
-            self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name,
-            private=args.hub_private_repo if private is None else private,
-            token=token or args.hub_token,
-            revision=revision or args.hub_revision,
-            commit_message=commit_message,
-        )
+    def _send_release(self, repo_id: str, **options: Any) -> Push:
+        return push_judge(self.args.output_dir, repo_id, **options)
 
     # What a checkpoint holds beside the adapter and the optimizer
 

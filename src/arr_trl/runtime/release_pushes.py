@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
@@ -94,15 +95,17 @@ class ReleasePushes:
         private: bool | None = None,
     ) -> Push:
         args = self.args
-        return push_to_hub(
-            args.output_dir,
+        return self._send_release(
             self.hub_model_id or args.hub_model_id or Path(args.output_dir).absolute().name,
-            subfolder=args.adapter_subfolder,
             private=args.hub_private_repo if private is None else private,
             token=token or args.hub_token,
             revision=revision or args.hub_revision,
             commit_message=commit_message,
         )
+
+    def _send_release(self, repo_id: str, **options: Any) -> Push:
+        """Push what a release consists of; `options` are those of [`~arr_trl.release.push_to_hub`]."""
+        return push_to_hub(self.args.output_dir, repo_id, subfolder=self.args.adapter_subfolder, **options)
 
     def _write_card_and_push(self, commit_message: str) -> None:
         self.create_model_card()
