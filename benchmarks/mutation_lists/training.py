@@ -284,7 +284,7 @@ MUTATIONS = [
     ("bars of a library stay hidden", "quiet.py", "        if shown:", "        if False:", "test_quiet.py"),
     ("downloads have no bar", "policies/bars.py", "downloads = not are_progress_bars_disabled()", "downloads = False",
      "policies/test_bars.py"),
-    ("bars of parquet files in the middle of the screen", "trainer/completions.py", "with _without_bars():", "if True:",
+    ("bars of parquet files in the middle of the screen", "trainer/completions.py", "with without_bars_of_datasets():", "if True:",
      "trainer/test_tracking.py"),
 ]
 # fmt: on
