@@ -81,6 +81,12 @@ def test_layers_are_taken_by_name_by_pattern_or_all(tmp_path, given, flags, targ
     assert given["peft_config"].target_modules == targets
 
 
+def test_adapter_begins_as_it_is_asked_to(tmp_path, given):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--model_name_or_path", "m", "--dataset_name", "d", "--init_lora_weights", "gaussian")
+    assert given["peft_config"].init_lora_weights == "gaussian"
+
+
 def test_without_an_accelerator_the_mistake_is_told_and_not_the_machine(tmp_path, given, monkeypatch, capsys):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda *args: False)
     argv = ["--output_dir", str(tmp_path), "--model_name_or_path", "m"]

@@ -31,6 +31,11 @@ def test_configuration_has_what_its_recipe_says(config, recipe):
     assert (lora.r, lora.lora_alpha) == (settings.get("lora_r", 16), settings.get("lora_alpha", 32))
 
 
+def test_adapter_of_a_recipe_begins_as_it_says(tmp_path):
+    (tmp_path / "mine.yaml").write_text("init_lora_weights: gaussian\n")
+    assert lora_from_recipe(str(tmp_path / "mine.yaml")).init_lora_weights == "gaussian"
+
+
 def test_recipe_of_another_trainer_is_refused_by_its_setting():
     with pytest.raises(ValueError, match="grpo_flux sets `scale_rewards`, which is no setting of RPOConfig"):
         RPOConfig.from_recipe("grpo_flux", **CPU)

@@ -119,6 +119,12 @@ class TrainArguments(JudgeArguments):
     lora_target_modules: list[str] | None = field(
         default=None, metadata={"help": "Modules that get an adapter. Unset, those of the family's published adapter."}
     )
+    init_lora_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "How the adapter's A begins, as PEFT names it: `gaussian`, say. Unset, as PEFT's default has it."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -246,7 +252,7 @@ def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "Lo
     """
     from peft import LoraConfig
 
-    names = ("lora_r", "lora_alpha", "lora_target_modules")
+    names = ("lora_r", "lora_alpha", "lora_target_modules", "init_lora_weights")
     given = [name for name in names if getattr(script_args, name) is not None]
     if training_args.adapter_path is not None:
         if given:

@@ -14,7 +14,7 @@ from ..text_files import read_text
 
 # what such a file says beside a trainer's configuration: the options of the command that trains
 OF_THE_COMMAND = re.compile(
-    r"model_name_or_path|(eval_)?dataset_\w+|data_files|\w+_column|rubric|base_url|api_key_env|judge_\w+|lora_\w+|"
+    r"model_name_or_path|(eval_)?dataset_\w+|data_files|\w+_column|rubric|base_url|api_key_env|judge_\w+|(init_)?lora_\w+|"
     r"(reward|eval|watch)_funcs"
 )
 
@@ -60,6 +60,7 @@ def lora_from_recipe(recipe: str | Path) -> LoraConfig:
         r=settings.get("lora_r", 16),
         lora_alpha=settings.get("lora_alpha", 32),
         target_modules=settings.get("lora_target_modules"),
+        init_lora_weights=settings.get("init_lora_weights", True),
     )
 
 
