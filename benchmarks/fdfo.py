@@ -87,13 +87,13 @@ class FDFOTrainer(DiffusionNFTTrainer):
     gamma = 0.05  # of every step; the paper has .0025 at each of 40, too little here for the judge to see
 
     def _draw(
-        self, rows: list[dict[str, Any]], plan: None, generators: list[torch.Generator]
+        self, rows: list[dict[str, Any]], size: tuple[int, int], plan: None, generators: list[torch.Generator]
     ) -> tuple[torch.Tensor, Buffer]:
         args, policy, K = self.args, self.policy, self.args.num_train_points
-        conditioning = policy.encode(rows, args.height, args.width)
+        conditioning = policy.encode(rows, *size)
         of_candidates = {name: tensor.repeat_interleave(2, 0) for name, tensor in conditioning.items()}
-        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
-        start = policy.initial_noise(len(rows), args.height, args.width, generators).repeat_interleave(2, 0)
+        sigmas = policy.sigmas(args.num_inference_steps, *size).to(policy.device)
+        start = policy.initial_noise(len(rows), *size, generators).repeat_interleave(2, 0)
         drawing = [generator for generator in generators for _ in range(2)]
         way, ends = paired_trajectories(
             policy, self.model_wrapped, start, drawing, sigmas, of_candidates, self.gamma, self._guidance_in_rollout()
@@ -110,13 +110,7 @@ class FDFOTrainer(DiffusionNFTTrainer):
         }
         return ends, with_conditioning(points, conditioning)
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Buffer,
-        return_outputs: bool = False,
-        num_items_in_batch: int | None = None,
-    ) -> torch.Tensor:
+    def _loss_of_rows(self, model: torch.nn.Module, inputs: Buffer) -> torch.Tensor:
         velocity = self._velocity_of_groups(model, inputs["latents"], inputs)
         loss = fdfo_loss(velocity, velocity.detach(), inputs["x0"], inputs["advantages"])
         return loss.sum() / self.args.per_device_train_batch_size

@@ -51,6 +51,10 @@ def build(pipeline, tmp_path, reward=contrast, dataset=None, eval_dataset=None, 
     )
 
 
+def noise_of(trainer, count):
+    return trainer.policy.initial_noise(count, 32, 32, trainer._generators(count))
+
+
 def loss_of(trainer, rows=ROWS):
     return trainer.compute_loss(trainer.model, rows)
 
@@ -81,7 +85,7 @@ def reference_reward(trainer, frozen, offset, direction):
                 trainer.model, latents.float(), sigma.float().expand(len(latents)), conditioning
             ).double()
 
-    path = [trainer._noise(len(ROWS)).double()]  # where it went before anything was moved
+    path = [noise_of(trainer, len(ROWS)).double()]  # where it went before anything was moved
     for i in range(args.num_inference_steps):
         path.append(path[-1] + (sigmas[i + 1] - sigmas[i]) * velocity(path[-1], sigmas[i], False))
     if args.backprop_strategy == "refl":
@@ -100,7 +104,7 @@ def reference_reward(trainer, frozen, offset, direction):
             x = path[i] if not active or args.detach_inputs else end
             end = end + (sigmas[i + 1] - sigmas[i]) * velocity(x, sigmas[i], active)
     with torch.no_grad():
-        return contrast(None, trainer._pixels(end.float()).double()).mean().item()
+        return contrast(None, trainer._pixels(end.float(), (32, 32)).double()).mean().item()
 
 
 SLOWLY = [pytest.param(name, marks=[] if name in ("detached", "leap") else pytest.mark.slow) for name in STRATEGIES]
@@ -315,11 +319,11 @@ def test_function_that_names_base_pixels_gets_what_the_base_draws_from_the_same_
     ((prompts, pixels, base),) = seen
     assert prompts == PROMPTS[:2]
     assert not base.requires_grad
-    noise, sigmas = trainer._noise(2), trainer.policy.sigmas(4, 32, 32)
+    noise, sigmas = noise_of(trainer, 2), trainer.policy.sigmas(4, 32, 32)
     with trainer.model.disable_adapter(), torch.no_grad():
         conditioning = trainer.policy.encode(ROWS, 32, 32)
         latents = denoise(trainer.policy, trainer.model, noise, sigmas, conditioning, trainer.args.guidance_scale)
-        torch.testing.assert_close(base, trainer._pixels(latents))
+        torch.testing.assert_close(base, trainer._pixels(latents, (32, 32)))
     assert (pixels - base).abs().max() > 1e-3
     assert 0 <= pixels.min() <= pixels.max() <= 1
 

@@ -145,7 +145,7 @@ def test_shared_rows_give_the_loss_and_gradient_of_one_row_for_each_transition(f
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (shared,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
+    ((shared,),) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     alone = {name: [] for name in shared}
     for row, slot in (~shared["advantages"].isnan()).nonzero().tolist():
         for name, tensor in shared.items():
@@ -162,7 +162,7 @@ def test_shared_rows_give_the_loss_and_gradient_of_one_row_for_each_transition(f
     results = []
     for inputs in (shared, alone):
         trainer.model.zero_grad()
-        loss = trainer.compute_loss(trainer.model, inputs)
+        loss = trainer._loss_of_rows(trainer.model, inputs)
         loss.backward()
         results.append((loss, {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}))
     torch.testing.assert_close(results[0][0], results[1][0])
@@ -176,13 +176,13 @@ def test_penalty_on_some_rows_is_on_average_the_penalty_on_all(flux_pipeline, tm
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
                 p.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    (batch,) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
+    ((batch,),) = trainer._score(trainer._sample([{"prompt": PROMPTS[0]}, {"prompt": PROMPTS[1]}]))
     rows = len(batch["latents"])
 
     def loss(first):
         order = torch.arange(rows).roll(-first)
         inputs = {name: t if name.startswith("conditioning.") else t[order] for name, t in batch.items()}
-        return trainer.compute_loss(trainer.model, inputs).item()
+        return trainer._loss_of_rows(trainer.model, inputs).item()
 
     whole = loss(0)
     trainer.args.kl_fraction = 1 / rows

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import torch
 
-from arr_trl.trainer.buffer import split_buffer
+from arr_trl.trainer.buffer import split_buffers
 
 
 nan = float("nan")
@@ -20,13 +20,20 @@ def buffer_of(advantages):
     }
 
 
+def split(buffer, num_batches, seed=0):
+    """The micro-steps of a rollout whose pictures have one size."""
+    steps = split_buffers([buffer], num_batches, num_batches, Random(seed))
+    assert all(len(parts) == 1 for parts in steps)
+    return [batch for (batch,) in steps]
+
+
 def rows_of(batches):
     return [batch["row"].tolist() for batch in batches]
 
 
 def test_rows_come_once_each_and_in_an_order_of_chance():
     buffer = buffer_of([[1.0, -0.1]] * 32)
-    first, same, other = (rows_of(split_buffer(buffer, 4, Random(seed))) for seed in (0, 0, 1))
+    first, same, other = (rows_of(split(buffer, 4, seed)) for seed in (0, 0, 1))
     assert first == same != other
     assert [len(rows) for rows in first] == [8] * 4
     assert sorted(row for rows in first for row in rows) == list(range(32))
@@ -35,7 +42,7 @@ def test_rows_come_once_each_and_in_an_order_of_chance():
 
 def test_masked_rows_are_left_out_and_those_with_one_empty_place_are_not():
     buffer = buffer_of([[nan, nan], [1.0, nan], [nan, nan], [1.0, -0.1]])
-    (batch,) = split_buffer(buffer, 1, Random(0))
+    (batch,) = split(buffer, 1)
     assert sorted(batch["row"].tolist()) == [1, 3]
     assert batch["conditioning.embeds"].shape == (3, 4)
 
@@ -43,7 +50,7 @@ def test_masked_rows_are_left_out_and_those_with_one_empty_place_are_not():
 @pytest.mark.parametrize("decided", [0, 1, 2])
 def test_micro_step_that_no_row_is_left_for_trains_on_nothing(decided):
     advantages = [[1.0, -0.1]] * decided + [[nan, nan]] * (4 - decided)
-    batches = split_buffer(buffer_of(advantages), 3, Random(0))
+    batches = split(buffer_of(advantages), 3)
     trained = [(~batch["advantages"].isnan()).any(1).sum().item() for batch in batches]
     assert sorted(trained) == [0] * (3 - decided) + [1] * decided
     assert all(len(batch["row"]) == 1 for batch in batches)  # every process runs as many forwards

@@ -205,7 +205,7 @@ def test_more_points_than_levels_are_refused(flux_pipeline, tmp_path):
 
 
 def batch_of(trainer, advantages):
-    (batch,) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
+    ((batch,),) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
     return batch
 
 
@@ -223,7 +223,7 @@ def test_better_candidates_are_matched_better_after_a_step(flux_pipeline, tmp_pa
 
     before = gap()
     optimizer = torch.optim.SGD([p for p in trainer.model.parameters() if p.requires_grad], lr=1.0)
-    trainer.compute_loss(trainer.model, batch).backward()
+    trainer._loss_of_rows(trainer.model, batch).backward()
     optimizer.step()
     assert gap() > before
 
@@ -239,7 +239,7 @@ def test_candidate_that_no_judge_answered_for_moves_nothing(flux_pipeline, tmp_p
         other = {name: t for name, t in batch.items() if name not in ("ref_velocity", "old_velocity")}
         other["x0"] = batch["x0"].clone()
         other["x0"][:, 2] *= scale
-        losses.append(trainer.compute_loss(trainer.model, other).item())
+        losses.append(trainer._loss_of_rows(trainer.model, other).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert losses[0] != 0
 
@@ -276,10 +276,10 @@ def test_every_loss_trains(flux_pipeline, tmp_path, loss_type, pipeline):
 def test_penalty_is_the_distance_from_the_reference(flux_pipeline, tmp_path):
     trainer = away(build(flux_pipeline, tmp_path))
     batch = batch_of(trainer, [[1.0, 0.0, -1.0], [-1.0, 0.0, 1.0]])
-    without = trainer.compute_loss(trainer.model, dict(batch)).item()
+    without = trainer._loss_of_rows(trainer.model, dict(batch)).item()
     trainer.args.beta = 1e4
     trainer._metrics["train"].clear()
-    penalised = trainer.compute_loss(trainer.model, dict(batch)).item()
+    penalised = trainer._loss_of_rows(trainer.model, dict(batch)).item()
     kl = numbers(trainer._metrics["train"]["policy/kl"])
     assert len(kl) == 12
     assert penalised - without == pytest.approx(1e4 * sum(kl) / 12, rel=1e-4)

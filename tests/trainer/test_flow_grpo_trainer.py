@@ -111,7 +111,7 @@ def test_every_loss_trains(flux_pipeline, tmp_path, loss_type, pipeline):
 
 
 def batch_of(trainer, advantages):
-    (batch,) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
+    ((batch,),) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
     return batch
 
 
@@ -125,12 +125,12 @@ def test_better_candidates_become_likelier_after_a_step(flux_pipeline, tmp_path,
         """Of what was drawn, weighed by the advantages: the surrogate of the plain ratio."""
         other = dict(batch) | {"log_prob": batch["log_prob"].detach()}
         args, trainer.args.loss_type = trainer.args, "ppo"
-        value = -trainer.compute_loss(trainer.model, other)
+        value = -trainer._loss_of_rows(trainer.model, other)
         args.loss_type = loss_type
         return value
 
     uphill = torch.autograd.grad(likelihood(), trained)
-    downhill = torch.autograd.grad(trainer.compute_loss(trainer.model, dict(batch)), trained)
+    downhill = torch.autograd.grad(trainer._loss_of_rows(trainer.model, dict(batch)), trained)
     product = sum((u * -d).sum() for u, d in zip(uphill, downhill, strict=True))
     norms = [math.sqrt(sum((g**2).sum() for g in gradient)) for gradient in (uphill, downhill)]
     assert product / math.prod(norms) > 0.9
@@ -145,7 +145,7 @@ def test_candidate_that_no_judge_answered_for_moves_nothing(flux_pipeline, tmp_p
         other = {name: t for name, t in batch.items() if name != "ref_velocity"}
         other["next_latents"] = batch["next_latents"].clone()
         other["next_latents"][:, 2] += shift
-        losses.append(trainer.compute_loss(trainer.model, other).item())
+        losses.append(trainer._loss_of_rows(trainer.model, other).item())
     assert losses[0] == losses[1]
 
 
@@ -154,9 +154,9 @@ def test_pairs_are_held_against_the_reference(flux_pipeline, tmp_path, loss_type
     trainer = build(flux_pipeline, tmp_path, loss_type=loss_type, epsilon=0.9, preference_beta=100.0)
     batch = batch_of(trainer, [[1.0, 0.5, -0.5, -1.0], [-1.0, -0.5, 0.5, 1.0]])
     at_base = dict(batch)
-    losses = [trainer.compute_loss(trainer.model, at_base).item()]
+    losses = [trainer._loss_of_rows(trainer.model, at_base).item()]
     other = at_base["ref_velocity"] + 0.1 * batch["latents"]
-    losses.append(trainer.compute_loss(trainer.model, batch | {"ref_velocity": other}).item())
+    losses.append(trainer._loss_of_rows(trainer.model, batch | {"ref_velocity": other}).item())
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
@@ -168,7 +168,7 @@ def test_step_off_policy_is_held_against_the_mean_of_the_rollout(flux_pipeline, 
     trainer = build(flux_pipeline, tmp_path, epsilon=0.1, **settings)
     sampled = trainer._sample(ROWS)
     assert sampled.parts[0]["mean"].shape == sampled.parts[0]["latents"].shape
-    first, _ = trainer._batches(sampled, torch.tensor([[1.0, 0.5, -0.5, -1.0]] * 2))
+    (first,), _ = trainer._batches(sampled, torch.tensor([[1.0, 0.5, -0.5, -1.0]] * 2))
     with torch.no_grad():
         for name, p in trainer.model.named_parameters():
             if "lora_B" in name:
@@ -176,7 +176,7 @@ def test_step_off_policy_is_held_against_the_mean_of_the_rollout(flux_pipeline, 
     gradients = []
     for mean in (first["mean"], first["mean"] + 0.1):
         trainer.model.zero_grad()
-        loss = trainer.compute_loss(trainer.model, first | {"mean": mean})
+        loss = trainer._loss_of_rows(trainer.model, first | {"mean": mean})
         loss.backward()
         gradients.append(loss.item())
     if loss_type == "guard":

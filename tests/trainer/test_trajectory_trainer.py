@@ -27,7 +27,7 @@ def away_from_the_base(trainer):
 
 def batch_of(trainer, advantages):
     """The one micro-batch of a rollout whose candidates are worth `advantages`."""
-    (batch,) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
+    ((batch,),) = trainer._batches(trainer._sample(ROWS), torch.tensor(advantages))
     return batch
 
 
@@ -40,7 +40,7 @@ def test_gradient_of_the_penalty_is_the_slope_of_the_penalty(flux_pipeline, tmp_
     trainer = away_from_the_base(build(flux_pipeline, tmp_path, beta=10.0, **settings))
     batch = batch_of(trainer, [[0.0, 0.0], [0.0, 0.0]])  # so that nothing but the penalty has a gradient
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    trainer.compute_loss(trainer.model, batch).backward()
+    trainer._loss_of_rows(trainer.model, batch).backward()
     gradient = [p.grad.clone() for p in trained]
     norm = torch.stack([g.norm() for g in gradient]).norm().item()
     assert norm > 0
@@ -50,7 +50,7 @@ def test_gradient_of_the_penalty_is_the_slope_of_the_penalty(flux_pipeline, tmp_
         """The loss at that distance along the gradient."""
         for p, g in zip(trained, gradient, strict=True):
             p.add_(g, alpha=distance / norm)
-        loss = trainer.compute_loss(trainer.model, batch).item()
+        loss = trainer._loss_of_rows(trainer.model, batch).item()
         for p, g in zip(trained, gradient, strict=True):
             p.sub_(g, alpha=distance / norm)
         return loss
@@ -64,7 +64,7 @@ def test_pair_that_says_nothing_makes_the_step_no_larger(flux_pipeline, tmp_path
     trainer = away_from_the_base(build(flux_pipeline, tmp_path, beta=beta))
     masked = [nan, nan]
     both, first, second = (
-        trainer.compute_loss(trainer.model, batch_of(trainer, advantages)).item()
+        trainer._loss_of_rows(trainer.model, batch_of(trainer, advantages)).item()
         for advantages in (DECIDED, [DECIDED[0], masked], [masked, DECIDED[1]])
     )
     if beta == 0:  # two steps of each of two pairs, over the 8 transitions of the batch
@@ -80,7 +80,7 @@ def test_ratio_is_against_the_stored_log_probability_once_the_policy_has_moved(f
         batch = batch_of(trainer, DECIDED)
         for shift in (0.0, 0.1, 1.0):
             inputs = batch | {"log_prob": batch["log_prob"] - shift}
-            losses[iterations, shift] = trainer.compute_loss(trainer.model, inputs).item()
+            losses[iterations, shift] = trainer._loss_of_rows(trainer.model, inputs).item()
     winners, losers = -1.0 * 4 / 8, 0.1 * 4 / 8
     assert losses[2, 0.0] == pytest.approx(winners + losers, rel=1e-3)
     assert losses[2, 0.1] == pytest.approx((winners + losers) * math.exp(0.1), rel=1e-3)

@@ -16,6 +16,7 @@ from .images import (
 from .load import load_prompts
 from .prompt_sets import PROMPT_SETS, find_prompt_set, load_prompt_set, read_prompt_set
 from .prompts import check_prompts
+from .sizes import SAME_RATIO, SIZE_COLUMNS, Size, batches_of_one_size, places_by_size, size_of_row, sizes_of_rows
 
 
 # these need torch, and reading pairs, prompts or a rubric's data does not
@@ -26,12 +27,16 @@ __getattr__ = from_files(
 __all__ = [
     "MASK_COLUMN",
     "PROMPT_SETS",
+    "SAME_RATIO",
+    "SIZE_COLUMNS",
     "SOURCE_COLUMN",
     "PartStream",
     "RepeatSampler",
     "RepeatStream",
     "RowError",
+    "Size",
     "StreamError",
+    "batches_of_one_size",
     "check_image",
     "check_prompts",
     "check_source",
@@ -42,8 +47,11 @@ __all__ = [
     "load_image",
     "load_prompt_set",
     "load_prompts",
+    "places_by_size",
     "read_prompt_set",
     "read_rows",
+    "size_of_row",
+    "sizes_of_rows",
     "sources_digest",
     "undecoded",
 ]

@@ -8,10 +8,10 @@ from PIL import Image, ImageOps
 
 from .images import SOURCE_COLUMN, load_image
 from .preference_rows import win_rates_of
+from .sizes import SAME_RATIO
 
 
 PICTURES = ("chosen", "rejected", "images")  # columns
-_SAME_RATIO = 0.02  # by which aspect ratios may differ that count as the same
 
 
 def has_pairs(columns: Sequence[str]) -> bool:
@@ -105,7 +105,7 @@ def _decoded(row: dict[str, Any], height: int, width: int) -> dict[str, Any]:
 def _cut(source: Image.Image, of_pictures: float, wanted: float) -> Image.Image:
     """A source as the pictures are cut, in its own resolution; as it is where it shows something else."""
     ratio = source.width / source.height
-    if abs(ratio / of_pictures - 1) > _SAME_RATIO or abs(ratio / wanted - 1) < 1e-6:
+    if abs(ratio / of_pictures - 1) > SAME_RATIO or abs(ratio / wanted - 1) < 1e-6:
         return source
     size = (
         (round(source.height * wanted), source.height)

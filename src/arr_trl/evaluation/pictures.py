@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..data import places_by_size
 from ..folders import replacing
 from ..policies import FlowPolicy
 from ..sampling import denoise
@@ -31,6 +32,9 @@ class InferenceSettings:
         seed (`int`, *optional*, defaults to `1234`):
             Picture k of prompt i is drawn with the seed `seed + i + k * 1_000_000`, by every model alike. The first
             picture is the one that the trainer draws with `eval_seed`.
+        size_from_source (`bool`, *optional*, defaults to `True`):
+            Whether edits have the aspect ratio of their source and the area of `height` × `width`. A row with `height` and
+            `width` of its own is drawn at these in any case.
     """
 
     height: int = 512
@@ -39,6 +43,7 @@ class InferenceSettings:
     guidance_scale: float = 3.5
     num_images_per_prompt: int = 2
     seed: int = 1234
+    size_from_source: bool = True
 
     def __post_init__(self):
         for name in ("num_inference_steps", "num_images_per_prompt"):
@@ -54,7 +59,8 @@ def draw(
     policy: FlowPolicy, model: torch.nn.Module, rows: Sequence[dict[str, Any]], seeds: Sequence[int], settings
 ) -> list[Image.Image]:
     """
-    Pictures as the pipeline's own `__call__` makes them, each from the noise of its own seed.
+    Pictures as the pipeline's own `__call__` makes them, each from the noise of its own seed. Those of one size are drawn
+    together.
 
     Args:
         policy ([`FlowPolicy`]): the policy.
@@ -63,12 +69,17 @@ def draw(
         seeds (`Sequence[int]`): one per picture.
         settings ([`InferenceSettings`]): how.
     """
-    height, width = settings.height, settings.width
-    noise = policy.initial_noise(len(rows), height, width, [torch.Generator().manual_seed(seed) for seed in seeds])
-    sigmas = policy.sigmas(settings.num_inference_steps, height, width).to(noise.device)
-    conditioning = policy.encode(list(rows), height, width)
-    latents = denoise(policy, model, noise, sigmas, conditioning, settings.guidance_scale)
-    return policy.decode(latents, height, width)
+    sizes = policy.sizes_of(rows, settings.height, settings.width, settings.size_from_source)
+    images: list[Image.Image | None] = [None] * len(rows)
+    for (height, width), places in places_by_size(sizes).items():
+        generators = [torch.Generator().manual_seed(seeds[i]) for i in places]
+        noise = policy.initial_noise(len(places), height, width, generators)
+        sigmas = policy.sigmas(settings.num_inference_steps, height, width).to(noise.device)
+        conditioning = policy.encode([rows[i] for i in places], height, width)
+        latents = denoise(policy, model, noise, sigmas, conditioning, settings.guidance_scale)
+        for i, image in zip(places, policy.decode(latents, height, width), strict=True):
+            images[i] = image
+    return images
 
 
 def picture_path(folder: Path, model: str, prompt: int, image: int) -> Path:

@@ -4,7 +4,7 @@ from ..lazy import without_remarks
 with without_remarks():
     from .auto import POLICIES, check_model, load_policy, policy_class_of, policy_for
     from .base import FlowPolicy
-    from .batching import Conditioning, concatenate, select
+    from .batching import Conditioning, concatenate, passes_of_all, select
     from .flux import FluxPolicy
     from .flux2 import Flux2Policy
     from .flux2_klein import Flux2KleinPolicy
@@ -50,6 +50,7 @@ __all__ = [
     "check_model",
     "concatenate",
     "load_policy",
+    "passes_of_all",
     "policy_class_of",
     "policy_for",
     "read_dtype",

@@ -3,8 +3,8 @@
 import functools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from ..data import SAME_RATIO, Size, places_by_size, size_of_row
 from ..digests import image_digest
 from ..lazy import without_remarks
 from .bars import one_bar
@@ -227,26 +228,41 @@ class FlowPolicy(ABC):
         Returns:
             `dict[str, torch.Tensor]`: `len(rows)` rows, shorter ones padded with zeros, with a mask where it matters.
         """
+        with self._encoders_for(rows) as encoders_come:
+            return self._encoded(rows, height, width, encoders_come)
 
+    @torch.no_grad()
+    def encode_ahead(self, rows: list[dict[str, Any]], sizes: Sequence[Size]) -> None:
+        """Encode rows of several sizes, so that `encode` finds them kept: encoders that are offloaded come once for all."""
+        with self._encoders_for(rows) as encoders_come:
+            for size, places in places_by_size(sizes).items():
+                self._encoded([rows[i] for i in places], *size, encoders_come)
+
+    @contextmanager
+    def _encoders_for(self, rows: list[dict[str, Any]]) -> Iterator[Callable[[], Any]]:
+        """Inside, what is called before something is encoded."""
         with ExitStack() as visit:
             edited = any(map(self.edits, rows))  # then the autoencoder reads sources
             names = [name for name in self.pipeline.components if name != "vae" or edited]
             # once for all that is new
-            encoders_come = functools.cache(lambda: visit.enter_context(self._visit(*names)))
+            yield functools.cache(lambda: visit.enter_context(self._visit(*names)))
 
-            def encode_missing(indices: list[int]) -> Conditioning:
-                missing = [rows[i] for i in indices]
-                if self.max_sequence_length is not None:
-                    prompts = {row["prompt"]: self.num_tokens(row["prompt"]) for row in missing}
-                    warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
-                encoders_come()
-                return self.encode_rows(missing, height, width)
+    def _encoded(
+        self, rows: list[dict[str, Any]], height: int, width: int, encoders_come: Callable[[], Any]
+    ) -> Conditioning:
+        def encode_missing(indices: list[int]) -> Conditioning:
+            missing = [rows[i] for i in indices]
+            if self.max_sequence_length is not None:
+                prompts = {row["prompt"]: self.num_tokens(row["prompt"]) for row in missing}
+                warn_of_cut_prompts(prompts, self.max_sequence_length, self.pipeline_class.__name__)
+            encoders_come()
+            return self.encode_rows(missing, height, width)
 
-            keys = [(self.cache_key(row), height, width) for row in rows]
-            encoded = self.cache.get(keys, encode_missing, self.encoded_together)
-            if self.negative_prompt is not None and self._negative is None:
-                encoders_come()
-                self._negative = self.encode_negative()
+        keys = [(self.cache_key(row), height, width) for row in rows]
+        encoded = self.cache.get(keys, encode_missing, self.encoded_together)
+        if self.negative_prompt is not None and self._negative is None:
+            encoders_come()
+            self._negative = self.encode_negative()
         negative = {
             name: tensor.expand(len(rows), *tensor.shape[1:]) for name, tensor in (self._negative or {}).items()
         }
@@ -297,6 +313,51 @@ class FlowPolicy(ABC):
     def sources(self, row: dict[str, Any]) -> list[Image.Image]:
         """The pictures that a row starts from, in their order; none where it is drawn from its prompt alone."""
         return source_images(row) if self.edits(row) else []
+
+    def sizes_of(self, rows: Sequence[dict[str, Any]], height: int, width: int, size_from_source: bool) -> list[Size]:
+        """
+        Height and width at which the picture of each row is drawn.
+
+        Args:
+            rows (`Sequence[dict]`):
+                Dataset rows, their sources decoded. One that has a `height` and a `width` is drawn at these.
+            height (`int`): of others, in pixels.
+            width (`int`): of others, in pixels.
+            size_from_source (`bool`):
+                Whether an edit has the aspect ratio of its source and the area of `height` × `width`, see
+                [`~FlowPolicy.size_of_edit`].
+
+        Raises:
+            `ValueError`: when a row asks for a size that cannot be drawn.
+        """
+        sizes = []
+        for row in rows:
+            try:
+                size = size_of_row(row)
+                if size is not None:
+                    self.check_sizes(dict(zip(("height", "width"), size, strict=True)), self.size_multiple)
+            except ValueError as error:
+                raise ValueError(f"The row with the prompt {row['prompt'][:80]!r} cannot be drawn: {error}") from error
+            if size is None:
+                edits = size_from_source and self.edits(row)
+                size = self.size_of_edit(self.sources(row), height, width) if edits else (height, width)
+            sizes.append(size)
+        return sizes
+
+    def size_of_edit(self, sources: list[Image.Image], height: int, width: int) -> Size:
+        """
+        The size, in multiples of what the pipeline draws, that has the aspect ratio of the last of `sources` and about the
+        area of `height` × `width`; these where they have it already.
+        """
+        ratio = sources[-1].width / sources[-1].height
+        if abs(ratio * height / width - 1) <= SAME_RATIO:
+            return height, width
+        return self._size_of_area(height * width, ratio)
+
+    def _size_of_area(self, area: int, ratio: float) -> Size:
+        multiple = self.size_multiple
+        sides = (round((area / ratio) ** 0.5), round((area * ratio) ** 0.5))
+        return tuple(max(side // multiple, 1) * multiple for side in sides)
 
     def _by_length(
         self,

@@ -91,7 +91,7 @@ def in_groups(
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, key in enumerate(keys.flatten(1).tolist()):
         groups.setdefault(tuple(key), []).append(i)
-    missing = _most_of_all(len(groups), latents.device) - len(groups) if _gathers_weights(model) else 0
+    missing = passes_of_all(model, [len(groups)], latents.device)[0] - len(groups)
     if len(groups) == 1:
         outputs = function(latents, sigma, conditioning)
     else:
@@ -105,15 +105,15 @@ def in_groups(
     return outputs
 
 
-def _gathers_weights(model: torch.nn.Module) -> bool:
-    """Whether a forward of the network is one of several processes together: FSDP2 or ZeRO-3."""
+def passes_of_all(model: torch.nn.Module, passes: list[int], device: torch.device) -> list[int]:
+    """
+    How many passes of a network each process makes, at each of several moments, where this one needs `passes`: as many as the
+    one that needs most, where they gather sharded weights together (FSDP2, ZeRO-3); otherwise what it needs.
+    """
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return False
-    return is_deepspeed_zero3_enabled() or any(isinstance(module, FSDPModule) for module in model.modules())
-
-
-def _most_of_all(number: int, device: torch.device) -> int:
-    """The largest of the numbers that all processes call this with."""
-    largest = torch.tensor(number, device=device)
-    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-    return int(largest)
+        return passes
+    if not (is_deepspeed_zero3_enabled() or any(isinstance(module, FSDPModule) for module in model.modules())):
+        return passes
+    most = torch.tensor(passes, device=device)
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return most.tolist()

@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
 from PIL import Image
 
+from ..data import Size
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups
 from .guidance import guided
@@ -103,6 +104,9 @@ class Flux2Policy(FlowPolicy):
         image = processor._resize_if_exceeds_area(image)
         height, width = (side // multiple * multiple for side in (image.height, image.width))
         return processor.preprocess(image, height=height, width=width, resize_mode="crop")
+
+    def size_of_edit(self, sources: list[Image.Image], height: int, width: int) -> Size:
+        return super().size_of_edit(sources[:1], height, width)  # the pipeline follows the first
 
     def _image_ids(self, batch: int, height: int, width: int) -> torch.Tensor:
         latents = torch.empty(batch, 1, height // self.size_multiple, width // self.size_multiple)

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline, QwenImage21Pipeline
 from diffusers.pipelines.qwenimage21.pipeline_qwenimage21 import calculate_dimensions
 from PIL import Image
 
+from ..data import Size
 from .base import FlowPolicy
 from .batching import Conditioning, concatenate, in_groups
 from .guidance import guided
@@ -104,6 +105,10 @@ class QwenImage21Policy(FlowPolicy):
     def _resized(self, image: Image.Image) -> Image.Image:
         width, height, _ = calculate_dimensions(self.condition_size**2, image.width / image.height)
         return self.pipeline.image_processor.resize(image.convert("RGBA"), width=width, height=height)
+
+    def _size_of_area(self, area: int, ratio: float) -> Size:
+        width, height, *_ = calculate_dimensions(area, ratio)
+        return max(round(height), 32), max(round(width), 32)
 
     def _encode_prompt(self, name: str, prompt: str, images: list[Image.Image]) -> Conditioning:
         embeds, _, places = self.pipeline.encode_prompt([prompt], images or None, self.device)

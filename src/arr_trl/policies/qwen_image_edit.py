@@ -8,6 +8,7 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dime
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE
 from PIL import Image
 
+from ..data import Size
 from ..image_only_processor import ImageOnlyProcessor
 from .batching import Conditioning, concatenate
 from .processors import with_processor
@@ -90,6 +91,10 @@ class QwenImageEditPolicy(QwenImagePolicy):
     def _resized(self, image: Image.Image, area: int) -> Image.Image:
         width, height, *_ = calculate_dimensions(area, image.width / image.height)
         return self.pipeline.image_processor.resize(image, max(height, 32), max(width, 32))
+
+    def _size_of_area(self, area: int, ratio: float) -> Size:
+        width, height, *_ = calculate_dimensions(area, ratio)
+        return max(round(height), 32), max(round(width), 32)
 
     def _encode_sources(self, images: list[Image.Image], height: int, width: int) -> Conditioning:
         """Source latents of one row, and the shapes of target and sources in latent patches."""

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.profiler import record_function
 from torch.utils.data import Sampler
 
-from ..data import RepeatSampler, decode_columns
+from ..data import RepeatSampler, Size, batches_of_one_size, decode_columns, places_by_size
 from ..objectives import combine_rewards, velocity_kl
 from ..policies import Conditioning
 from ..rewards import RewardFunc, call, get_callable_name, read_rewards
@@ -132,25 +132,24 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
     # Drawing
 
-    def _noise(self, count: int) -> torch.Tensor:
-        """Of the pictures of this micro-step: a function of the step and of their places in the global batch."""
+    def _generators(self, count: int) -> list[torch.Generator]:
+        """Of the noise of this micro-step's pictures: a function of the step and of their places in the global batch."""
         args, accelerator = self.args, self.accelerator
         micro_step = self._taken % args.gradient_accumulation_steps
         place = (micro_step * accelerator.num_processes + accelerator.process_index) * count
-        generators = prompt_generators(args.seed, self.state.global_step, place, count)
-        return self.policy.initial_noise(count, args.height, args.width, generators)
+        return prompt_generators(args.seed, self.state.global_step, place, count)
 
     def _draw(
         self,
         model: torch.nn.Module,
         velocity: Velocity,
         noise: torch.Tensor,
+        sigmas: torch.Tensor,
         conditioning: Conditioning,
         steps: list[int],
     ) -> torch.Tensor:
         """Finished latents `[B, L, C]` with the gradient of `velocity` in `steps`."""
         args, policy = self.args, self.policy
-        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(noise.device)
 
         def follow(latents: torch.Tensor, begin: int, end: int) -> torch.Tensor:
             levels = sigmas[begin : end + 1]
@@ -166,18 +165,23 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         active = [step - steps[0] for step in steps]
         return denoise_with_gradient(velocity, latents, sigmas[steps[0] :], active, args.detach_inputs)
 
-    def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
+    def _pixels(self, latents: torch.Tensor, size: Size) -> torch.Tensor:
         """Pixels `[B, 3, H, W]` from 0 to 1, each picture decoded alone, once more in the backward."""
-        args, policy = self.args, self.policy
-        return decode_one_by_one(lambda one: policy.to_pixels(one, args.height, args.width), latents)
+        return decode_one_by_one(lambda one: self.policy.to_pixels(one, *size), latents)
 
     @torch.no_grad()
-    def _base_pixels(self, model: torch.nn.Module, noise: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    def _base_pixels(
+        self,
+        model: torch.nn.Module,
+        noise: torch.Tensor,
+        sigmas: torch.Tensor,
+        conditioning: Conditioning,
+        size: Size,
+    ) -> torch.Tensor:
         """What the base draws from the same noise."""
-        args, policy = self.args, self.policy
-        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(noise.device)
         with use_frozen_copy(self.accelerator.unwrap_model(model), None):
-            return self._pixels(denoise(policy, model, noise, sigmas, conditioning, self._guidance_in_training()))
+            latents = denoise(self.policy, model, noise, sigmas, conditioning, self._guidance_in_training())
+            return self._pixels(latents, size)
 
     # Loss
 
@@ -189,8 +193,52 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
         args, metrics, step = self.args, self._metrics["train"], self.state.global_step
-        conditioning = self.policy.encode(inputs, args.height, args.width)
-        measured, distances = args.beta > 0 or self._log_follows(), []
+        steps, generators = args.steps_with_gradient(random_at(args.seed, step)), self._generators(len(inputs))
+        drawn: list[torch.Tensor] = []  # pixels of each size
+        rewards, distances, failure = [], [], None
+        for size, places in places_by_size(self._sizes_of(inputs)).items():
+            rows, policy = [inputs[i] for i in places], self.policy
+            conditioning = policy.encode(rows, *size)
+            noise = policy.initial_noise(len(rows), *size, [generators[i] for i in places])
+            sigmas = policy.sigmas(args.num_inference_steps, *size).to(noise.device)
+            velocity, measured = self._measured_velocity(model, conditioning)
+            with record_function("align_prop/draw"):
+                latents = self._draw(model, velocity, noise, sigmas, conditioning, steps)
+            with record_function("align_prop/decode"):
+                pixels = self._pixels(latents, size)
+            if not pixels.isfinite().all():
+                failure = failure or not_finite("pictures", step + 1)
+            try:
+                with record_function("align_prop/reward"):
+                    given = {}
+                    if any(map(asks_for_base_pixels, self.reward_funcs)):
+                        given[BASE_PIXELS] = self._base_pixels(model, noise, sigmas, conditioning, size)
+                    rewards.append(self._rewards_of(decode_columns(rows, self.train_dataset), pixels, given))
+            except Exception as error:  # whatever the functions of users raise: the others wait for this process
+                failure = failure or error
+            drawn.append(pixels)
+            distances += [torch.stack(measured).mean(0)] if measured else []
+        self._stop_together(failure, "The pictures or rewards of another process failed.")
+        rewards_BF = torch.cat(rewards)
+        self._log_pictures(drawn, rewards_BF.detach())
+        reward_B = self._combined(rewards_BF)
+        loss_B = -reward_B if args.reward_ceiling is None else (args.reward_ceiling - reward_B).relu()
+        # without a reward a picture has no gradient, and is no reason for larger steps of the others
+        loss_B = torch.where(reward_B.isnan(), 0.0, loss_B)
+        if distances:
+            distance_B = torch.cat(distances)
+            metrics["policy/kl"] += distance_B.tolist()
+            loss_B = loss_B + args.beta * distance_B
+        loss = loss_B.mean()
+        if loss.requires_grad:
+            self._log_gradient(loss, drawn)
+        return loss
+
+    def _measured_velocity(
+        self, model: torch.nn.Module, conditioning: Conditioning
+    ) -> tuple[Velocity, list[torch.Tensor]]:
+        """The velocity that is trained, and the distances `[B]` from the reference's that come of its steps with gradient."""
+        measured, distances = self.args.beta > 0 or self._log_follows(), []
 
         def velocity(latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             predicted = self._velocity(model, latents, sigma, conditioning)
@@ -199,35 +247,7 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
                 distances.append(velocity_kl(predicted, reference))
             return predicted
 
-        noise = self._noise(len(inputs))
-        with record_function("align_prop/draw"):
-            steps = args.steps_with_gradient(random_at(args.seed, step))
-            latents = self._draw(model, velocity, noise, conditioning, steps)
-        with record_function("align_prop/decode"):
-            pixels = self._pixels(latents)
-        failure = None if pixels.isfinite().all() else not_finite("pictures", step + 1)
-        try:
-            with record_function("align_prop/reward"):
-                given = {}
-                if any(map(asks_for_base_pixels, self.reward_funcs)):
-                    given[BASE_PIXELS] = self._base_pixels(model, noise, conditioning)
-                rewards_BF = self._rewards_of(decode_columns(inputs, self.train_dataset), pixels, given)
-        except Exception as error:  # whatever the functions of users raise: the others wait for this process
-            failure = failure or error
-        self._stop_together(failure, "The pictures or rewards of another process failed.")
-        self._log_pictures(pixels, rewards_BF.detach())
-        reward_B = self._combined(rewards_BF)
-        loss_B = -reward_B if args.reward_ceiling is None else (args.reward_ceiling - reward_B).relu()
-        # without a reward a picture has no gradient, and is no reason for larger steps of the others
-        loss_B = torch.where(reward_B.isnan(), 0.0, loss_B)
-        if distances:
-            distance_B = torch.stack(distances).mean(0)
-            metrics["policy/kl"] += distance_B.tolist()
-            loss_B = loss_B + args.beta * distance_B
-        loss = loss_B.mean()
-        if loss.requires_grad:
-            self._log_gradient(loss, pixels)
-        return loss
+        return velocity, distances
 
     def _rewards_of(
         self, rows: list[dict[str, Any]], pixels: torch.Tensor, given: dict[str, torch.Tensor]
@@ -246,39 +266,42 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs), device=rewards_BF.device)
         return combine_rewards(rewards_BF, 1, weights_F).squeeze(1)
 
-    def _log_pictures(self, pixels: torch.Tensor, rewards_BF: torch.Tensor) -> None:
-        metrics, shown = self._metrics["train"], pixels.detach()
+    def _log_pictures(self, drawn: list[torch.Tensor], rewards_BF: torch.Tensor) -> None:
+        metrics, shown = self._metrics["train"], [pixels.detach() for pixels in drawn]
         for i, name in enumerate(self.reward_func_names):
             of_func, missing = rewards_BF[:, i], rewards_BF[:, i].isnan()
             metrics[f"rewards/{name}/mean"] += of_func[~missing].tolist()
             metrics[f"rewards/{name}/missing_rate"] += missing.float().tolist()
         metrics["reward"] += self._combined(rewards_BF).tolist()
-        # what is cut off at black or white has no gradient any more
-        metrics["pictures/clipped"] += ((shown <= 0) | (shown >= 1)).float().mean((1, 2, 3)).tolist()
-        self._watch_pictures(as_pictures(shown))
+        for pixels in shown:
+            # what is cut off at black or white has no gradient any more
+            metrics["pictures/clipped"] += ((pixels <= 0) | (pixels >= 1)).float().mean((1, 2, 3)).tolist()
+        self._watch_pictures([picture for pixels in shown for picture in as_pictures(pixels)])
 
-    def _log_gradient(self, loss: torch.Tensor, pixels: torch.Tensor) -> None:
+    def _log_gradient(self, loss: torch.Tensor, drawn: list[torch.Tensor]) -> None:
         """In the backward, log how long the gradient of each picture's reward is at its pixels."""
-        scale = []  # of the whole loss: micro-steps, and what float16 is scaled by
+        scale, count = [], sum(map(len, drawn))  # of the whole loss: micro-steps, and what float16 is scaled by
 
         def measure(gradient_BCHW: torch.Tensor) -> None:
-            norm_B = gradient_BCHW.flatten(1).norm(dim=1) * len(gradient_BCHW) / scale[0]
+            norm_B = gradient_BCHW.flatten(1).norm(dim=1) * count / scale[0]
             self._metrics["train"]["policy/reward_grad_norm"] += norm_B.tolist()
 
         loss.register_hook(scale.append)
-        pixels.register_hook(measure)
+        for pixels in drawn:
+            pixels.register_hook(measure)
 
     # Evaluation
 
     @torch.no_grad()
     def _compared(self, rows: list[dict[str, Any]], pairs: list[Image.Image]) -> torch.Tensor:
-        metrics, rewards = self._metrics["eval"], []
-        for start in range(0, len(rows), self.args.per_device_eval_batch_size):
-            batch = slice(start, start + self.args.per_device_eval_batch_size)
-            base, trained = (as_pixels(pairs[i::2][batch], self.accelerator.device) for i in (0, 1))
-            of_models = [self._rewards_of(rows[batch], pixels, {BASE_PIXELS: base}) for pixels in (base, trained)]
-            rewards.append(torch.stack(of_models, 1).cpu())
-        rewards_P2F = torch.cat(rewards)
+        metrics, rewards = self._metrics["eval"], [torch.empty(0)] * len(rows)
+        for batch in batches_of_one_size([one.size for one in pairs[::2]], self.args.per_device_eval_batch_size):
+            base, trained = (as_pixels([pairs[2 * i + k] for i in batch], self.accelerator.device) for k in (0, 1))
+            some = [rows[i] for i in batch]
+            of_models = [self._rewards_of(some, pixels, {BASE_PIXELS: base}) for pixels in (base, trained)]
+            for i, of_row in zip(batch, torch.stack(of_models, 1).cpu(), strict=True):
+                rewards[i] = of_row
+        rewards_P2F = torch.stack(rewards)
         for i, name in enumerate(self.reward_func_names):
             for k, suffix in enumerate(("_of_base", "")):
                 metrics[f"rewards/{name}/mean{suffix}"] += rewards_P2F[:, k, i].tolist()

@@ -62,6 +62,7 @@ class BaseComparison:
         rows, failure = [], None
         try:
             rows = decode_sources(read_rows(dataset, places))
+            self.policy.sizes_of(rows, self.args.eval_height, self.args.eval_width, self.args.size_from_source)
         except Exception as error:  # the others wait for this process
             failure = error
         self._stop_together(failure, "A row of another process cannot be evaluated on.")

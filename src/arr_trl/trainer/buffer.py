@@ -1,13 +1,14 @@
 """Candidates that wait for their judges, and the buffer of rows that the loss is computed on."""
 
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import Any
 
 import torch
 from PIL import Image
 
-from ..data import SOURCE_COLUMN
+from ..data import SOURCE_COLUMN, Size, places_by_size
 from ..judges import JudgeFuture, JudgeReward, JudgeRow
 from ..policies import Conditioning, concatenate, select
 
@@ -16,6 +17,9 @@ from ..policies import Conditioning, concatenate, select
 # `candidate`, those within it that share the pass `[R, K]`, -1 in empty places, and what the trainer puts beside them. The
 # conditioning has one row per prompt.
 Buffer = dict[str, torch.Tensor]
+
+# What a micro-step trains on: rows of each size in a buffer of their own, since they go through the network together.
+MicroStep = list[Buffer]
 
 _CONDITIONING = "conditioning."
 
@@ -27,21 +31,23 @@ class Sampled:
 
     Args:
         rows (`list[dict]`): rows of the dataset.
+        sizes (`list[tuple[int, int]]`): height and width of the candidates of each row; those of one size are adjacent.
         images (`list[PIL.Image.Image]`): the candidates, those of a row adjacent.
-        parts (`list[dict]`): the rows that are trained on, chunk by chunk.
+        parts (`list[dict]`): the rows that are trained on, chunk by chunk, each of one size.
         judging (`dict`): what the judges were asked.
         seeds (`list[int]`): of the generator of each row's noise.
         random (`random.Random`): randomness of the rollout.
-        batches (`list[dict]`, *optional*): what each micro-step trains on, once the candidates were judged.
+        batches (`list[list[dict]]`, *optional*): what each micro-step trains on, once the candidates were judged.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     parts: list[Buffer] = field(default_factory=list)
     judging: dict[JudgeReward, list[JudgeFuture]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
     random: Random = field(default_factory=Random)
-    batches: list[Buffer] | None = None
+    batches: list[MicroStep] | None = None
 
 
 def random_at(*numbers: int) -> Random:
@@ -72,13 +78,22 @@ def with_conditioning(rows: Buffer, conditioning: Conditioning) -> Buffer:
     return rows | {_CONDITIONING + name: tensor for name, tensor in conditioning.items()}
 
 
+def buffers_by_size(sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
+    """The rows of a rollout that are trained on, those of each size in one buffer; see [`join_buffers`]."""
+    sizes = [sampled.sizes[part["prompt"][0]] for part in sampled.parts]
+    return [
+        join_buffers([sampled.parts[i] for i in places], advantages_PN) for places in places_by_size(sizes).values()
+    ]
+
+
 def join_buffers(parts: list[Buffer], advantages_PN: torch.Tensor) -> Buffer:
-    """The chunks of a rollout as one, with the advantage of every transition: NaN where there is none."""
+    """The chunks of pictures of one size as one, with the advantage of every transition: NaN where there is none."""
     buffer = concatenate(parts)
     candidate = buffer.pop("candidate").to(advantages_PN.device)
     prompt = buffer["prompt"].to(advantages_PN.device)
     advantages = advantages_PN[prompt[:, None], candidate.clamp(min=0)]
     buffer["advantages"] = advantages.masked_fill(candidate < 0, torch.nan)
+    buffer["prompt"] -= buffer["prompt"].min()  # the conditioning is of these prompts alone
     return buffer
 
 
@@ -90,19 +105,44 @@ def conditioning_of(inputs: Buffer) -> Conditioning:
     return select(of_prompts, inputs["prompt"])
 
 
-def split_buffer(buffer: Buffer, num_batches: int, generator: Random) -> list[Buffer]:
+def split_buffers(buffers: list[Buffer], num_batches: int, of_update: int, generator: Random) -> list[MicroStep]:
     """
-    The buffer as one batch per micro-step, its rows in random order, without those whose prompt was masked: they have
-    no gradient.
+    The buffers, one for each size, as what each micro-step trains on: their rows in random order, without those whose prompt
+    was masked, which have no gradient. Among the micro-steps of an optimizer step, `of_update` of them, rows of one size come
+    one after the other, so that few micro-steps have several.
     """
-    active = (~buffer["advantages"].isnan()).any(1).nonzero().flatten().tolist()
+    active = [
+        (number, row)
+        for number, buffer in enumerate(buffers)
+        for row in (~buffer["advantages"].isnan()).any(1).nonzero().flatten().tolist()
+    ]
     generator.shuffle(active)
-    batches = []
-    for index in torch.tensor(active, dtype=torch.long).tensor_split(num_batches):
-        of_rows = {name: tensor for name, tensor in buffer.items() if not name.startswith(_CONDITIONING)}
-        batch = buffer | select(of_rows, index if len(index) else torch.zeros(1, dtype=torch.long))
-        if len(index) == 0:
-            # every rank has to run forward and backward at every micro-step: a masked row, whose loss is 0
-            batch["advantages"] = torch.full_like(batch["advantages"], torch.nan)
-        batches.append(batch)
-    return batches
+    lengths = [len(part) for part in torch.arange(len(active)).tensor_split(num_batches)]
+    steps: list[MicroStep] = []
+    for start in range(0, num_batches, of_update):
+        count = sum(lengths[start : start + of_update])
+        rows, active = iter(sorted(active[:count], key=lambda row: row[0])), active[count:]
+        for length in lengths[start : start + of_update]:
+            of_step: dict[int, list[int]] = {}
+            for number, row in islice(rows, length):
+                of_step.setdefault(number, []).append(row)
+            parts = [_rows_of(buffers[number], some) for number, some in of_step.items()]
+            # every rank has to run forward and backward at every micro-step
+            steps.append(parts or [masked_row(buffers[0])])
+    return steps
+
+
+def masked_row(buffer: Buffer) -> Buffer:
+    """A row whose loss is 0: a forward and a backward that nothing comes of."""
+    row = _rows_of(buffer, [0])
+    return row | {"advantages": torch.full_like(row["advantages"], torch.nan)}
+
+
+def micro_steps_of(saved: list[MicroStep | Buffer]) -> list[MicroStep]:
+    """Those of a checkpoint; older ones have a buffer for each, of pictures of one size."""
+    return [[step] if isinstance(step, dict) else step for step in saved]
+
+
+def _rows_of(buffer: Buffer, rows: list[int]) -> Buffer:
+    of_rows = {name: tensor for name, tensor in buffer.items() if not name.startswith(_CONDITIONING)}
+    return buffer | select(of_rows, torch.tensor(rows))

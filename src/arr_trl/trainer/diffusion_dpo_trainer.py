@@ -112,6 +112,11 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
                 "per_device_train_batch_size × gradient_accumulation_steps."
             )
 
+    def _sizes_of_rows(self, train_dataset: Dataset | IterableDataset, eval_dataset: Dataset | None) -> dict[str, int]:
+        # pairs are cut to one size; what such columns say is of the pictures as they were
+        has_prompts_alone = eval_dataset is not None and not has_pairs(eval_dataset.column_names)
+        return super()._sizes_of_rows(None, eval_dataset if has_prompts_alone else None)
+
     def _arithmetic(self) -> list[tuple[str, str]]:
         args, processes = self.args, self.accelerator.num_processes
         pairs = args.pairs_per_step * processes

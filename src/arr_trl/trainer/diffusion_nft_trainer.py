@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..data import Size
 from ..objectives import awm_loss, crd_loss, dgpo_loss, dpo_loss, matching_error, nft_loss
 from ..sampling import add_noise, denoise, levels_to_train, rollout, stratified
 from .buffer import Buffer, Sampled, with_conditioning
@@ -57,12 +58,15 @@ class DiffusionNFTTrainer(GroupAdvantages):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._old_policy_of = 0  # the rollout that the old policy was brought up to date for
-        self._levels()  # which may be too few
+        self._check_size(self.args.height, self.args.width)
 
-    def _levels(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _check_size(self, height: int, width: int) -> None:
+        self._levels(height, width)  # which may be too few
+
+    def _levels(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The schedule of the rollout, `[T + 1]`, and those of its levels that are trained on."""
         args, policy = self.args, self.policy
-        sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
+        sigmas = policy.sigmas(args.num_inference_steps, height, width).to(policy.device)
         return sigmas, levels_to_train(sigmas, args.timestep_range, args.num_train_points)
 
     def _rollout_forwards(self) -> list[Forwards]:
@@ -80,14 +84,14 @@ class DiffusionNFTTrainer(GroupAdvantages):
         return super()._sample(rows)
 
     def _draw(
-        self, rows: list[dict[str, Any]], plan: None, generators: list[torch.Generator]
+        self, rows: list[dict[str, Any]], size: Size, plan: None, generators: list[torch.Generator]
     ) -> tuple[torch.Tensor, Buffer]:
         args, policy, n, K = self.args, self.policy, self.args.num_generations, self.args.num_train_points
-        conditioning = policy.encode(rows, args.height, args.width)
+        conditioning = policy.encode(rows, *size)
         of_candidates = {name: tensor.repeat_interleave(n, 0) for name, tensor in conditioning.items()}
-        sigmas, levels = self._levels()
+        sigmas, levels = self._levels(*size)
         drawing = [generator for generator in generators for _ in range(n)]
-        noise = policy.initial_noise(len(drawing), args.height, args.width, drawing)
+        noise = policy.initial_noise(len(drawing), *size, drawing)
         with self._old_policy() if args.old_policy_decay > 0 else nullcontext():
             scale = self._guidance_in_rollout()
             if args.noise_level > 0:
@@ -117,13 +121,7 @@ class DiffusionNFTTrainer(GroupAdvantages):
 
     # Loss
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Buffer,
-        return_outputs: bool = False,
-        num_items_in_batch: int | None = None,
-    ) -> torch.Tensor:
+    def _loss_of_rows(self, model: torch.nn.Module, inputs: Buffer) -> torch.Tensor:
         args, advantages = self.args, inputs["advantages"]
         active = ~advantages.isnan()
         latents, target = add_noise(inputs["x0"], inputs["noise"], inputs["sigma"])

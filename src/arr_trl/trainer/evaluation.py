@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from torch import distributed
 
-from ..data import MASK_COLUMN, SOURCE_COLUMN, load_image
+from ..data import MASK_COLUMN, SOURCE_COLUMN, batches_of_one_size, load_image
 from ..evaluation import (
     EvaluationResults,
     InferenceSettings,
@@ -20,7 +20,7 @@ from ..evaluation import (
     win_rate_from_rewards,
 )
 from ..folders import replacing
-from ..policies import FlowPolicy
+from ..policies import FlowPolicy, passes_of_all
 from .flow_config import FlowConfig
 from .measured import numbers
 
@@ -55,19 +55,27 @@ def draw_rows(
     """
     Pictures as the pipeline's own `__call__` makes them, one per row, each from the noise of its own seed; at the
     `guidance_scale` of the configuration unless another is given. `on_drawn` is told after each batch how many there are.
+
+    A batch has pictures of one size. Where processes gather sharded weights together, one that has fewer batches than another
+    draws its first row until it has caught up.
     """
     scale = args.guidance_scale if guidance_scale is None else guidance_scale
-    settings = InferenceSettings(
-        args.eval_height, args.eval_width, args.eval_num_inference_steps, scale, 1, args.eval_seed
-    )
+    height, width, steps = args.eval_height, args.eval_width, args.eval_num_inference_steps
+    settings = InferenceSettings(height, width, steps, scale, 1, args.eval_seed, args.size_from_source)
+    sizes = policy.sizes_of(rows, height, width, args.size_from_source)
     if len(rows) <= policy.cache.max_rows:
-        policy.encode(rows, args.eval_height, args.eval_width)  # while encoders that are offloaded are there
-    images = []
-    for start in range(0, len(rows), args.per_device_eval_batch_size):
-        batch = slice(start, start + args.per_device_eval_batch_size)
-        images += draw(policy, model, rows[batch], [settings.seed_of(i, 0) for i in places[batch]], settings)
+        policy.encode_ahead(rows, sizes)  # while encoders that are offloaded are there
+    images: list[Image.Image | None] = [None] * len(rows)
+    batches = batches_of_one_size(sizes, args.per_device_eval_batch_size)
+    for number in range(*passes_of_all(model, [len(batches)], policy.device)):
+        batch = batches[number] if number < len(batches) else [0]
+        drawn = draw(
+            policy, model, [rows[i] for i in batch], [settings.seed_of(places[i], 0) for i in batch], settings
+        )
+        for i, image in zip(batch, drawn, strict=True):
+            images[i] = image
         if on_drawn is not None:
-            on_drawn(len(images))
+            on_drawn(len(rows) - images.count(None))
     return images
 
 

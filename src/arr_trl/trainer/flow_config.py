@@ -74,6 +74,10 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
             Height of the pictures in pixels.
         width (`int`, *optional*, defaults to `512`):
             Width of the pictures in pixels.
+        size_from_source (`bool`, *optional*, defaults to `True`):
+            Draw an edit with the aspect ratio of its source and about the area of `height` × `width`, at a size that the
+            pipeline draws. With `False`, and for a source of that aspect ratio, it has `height` × `width`. A row with columns
+            `height` and `width` is drawn at these, whether it is an edit or not.
         guidance_scale (`float`, *optional*):
             Guidance of rollout, training and evaluation, as in the pipeline's `__call__` (`true_cfg_scale` of
             Qwen-Image). By default the family's own: 3.5 for FLUX.1-dev.
@@ -225,6 +229,13 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
 
     height: Annotated[int, ROLLOUT] = field(default=512, metadata={"help": "Height of the pictures in pixels."})
     width: Annotated[int, ROLLOUT] = field(default=512, metadata={"help": "Width of the pictures in pixels."})
+    size_from_source: Annotated[bool, ROLLOUT] = field(
+        default=True,
+        metadata={
+            "help": "Draw an edit with the aspect ratio of its source and about the area of `height` × `width`, and not at "
+            "these."
+        },
+    )
     guidance_scale: Annotated[float | None, ROLLOUT] = field(
         default=None,
         metadata={
@@ -292,6 +303,9 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
             # the name that TRL, diffusers' scripts and we use; transformers has another one from 5.23 on, and the old one until 6
             warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
             super().__post_init__()
+        if self.ddp_broadcast_buffers is None:
+            # those of a frozen network never change, and processes that draw pictures of other sizes do not make as many forwards
+            self.ddp_broadcast_buffers = False
         # Rows are text and pictures, not tensors: accelerate cannot dispatch them, and every rank reads its own.
         self.accelerator_config.dispatch_batches = False
         self._check_at_least_one(

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl.trainer.base_trainer import _BaseTrainer
 
+from ..data import sizes_of_rows
 from ..evaluation import EvaluationResults
 from ..judges import JudgeReward
 from ..lazy import without_remarks
@@ -84,7 +85,7 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
         self._check_family(model, args, train_dataset, eval_dataset)
         self._check_repositories(args)
 
-        self.policy = load_base(model, args)
+        self.policy = load_base(model, args, self._sizes_of_rows(train_dataset, eval_dataset))
         self.base_model = name_of(self.policy)
         peft_model = with_adapter(self.policy, args, peft_config, start)
         # pictures times denoising steps that went through the transformer, wherever they came from
@@ -140,6 +141,10 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
     ) -> None:
         """Refuse what does not go with the model's family, of which a configuration file tells."""
         check_family(model, args, self.eval_funcs, train_dataset, eval_dataset)
+
+    def _sizes_of_rows(self, train_dataset: Dataset | IterableDataset, eval_dataset: Dataset | None) -> dict[str, int]:
+        """The sizes that rows ask for, by words that say which row does."""
+        return sizes_of_rows(train_dataset, "train_dataset") | sizes_of_rows(eval_dataset, "eval_dataset")
 
     def _begin_records(self) -> None:
         """What is counted and measured from here on."""

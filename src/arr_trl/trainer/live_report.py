@@ -78,7 +78,8 @@ def write_live_report(
     for found in (pairs, records):
         found.sort(key=lambda record: record.prompt)
     height, width, steps = args.eval_height, args.eval_width, args.eval_num_inference_steps
-    settings = InferenceSettings(height, width, steps, args.guidance_scale, 1, args.eval_seed)
+    how = args.guidance_scale, 1, args.eval_seed, args.size_from_source
+    settings = InferenceSettings(height, width, steps, *how)
     # what several judges said together has no one judge's name
     judge = judges[0] if len(judges) == 1 else None
     rubric = judge.rubric if isinstance(judge, RubricJudge) else None

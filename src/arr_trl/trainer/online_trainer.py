@@ -12,12 +12,24 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from torch.profiler import record_function
 
-from ..data import decode_columns
+from ..data import Size, batches_of_one_size, decode_columns, places_by_size
 from ..judges import JudgeFuture, JudgeReward
+from ..policies import passes_of_all
 from ..runtime import create_repo
 from ..runtime.finite import not_finite
 from .budget import BudgetCallback, counts_cost
-from .buffer import Buffer, Sampled, join_buffers, judge_rows_of, prompt_generators, random_at, split_buffer
+from .buffer import (
+    Buffer,
+    MicroStep,
+    Sampled,
+    buffers_by_size,
+    judge_rows_of,
+    masked_row,
+    micro_steps_of,
+    prompt_generators,
+    random_at,
+    split_buffers,
+)
 from .canary import Canary
 from .checks import check_enough_prompts, check_first_verdicts
 from .cost import Forwards, describe, unseen_prompts
@@ -47,7 +59,7 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
         super().__init__(*args, **kwargs)
         self.add_callback(HealthCallback(self.args.on_policy))
         self._step = 0  # micro-steps taken
-        self._buffered_inputs: list[Buffer] = []
+        self._buffered_inputs: list[MicroStep] = []
         self._pending: Sampled | None = None  # with `pipelined_judge`, what is trained on next
         self._is_judged = False  # whether any candidate had a reward so far
         self._completions_repo = self._completions_on_the_hub()
@@ -81,19 +93,33 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
         """What the candidates of a whole rollout have in common, drawn from its randomness."""
 
     def _draw(
-        self, rows: list[dict[str, Any]], plan: Any, generators: list[torch.Generator]
+        self, rows: list[dict[str, Any]], size: Size, plan: Any, generators: list[torch.Generator]
     ) -> tuple[torch.Tensor, Buffer]:
         """
         Candidates of some rows, in one batch.
 
         Args:
             rows (`list[dict]`): `P` rows of the dataset.
+            size (`tuple[int, int]`): height and width of the candidates.
             plan (`Any`): what [`~OnlineTrainer._plan_rollout`] returned for this rollout.
             generators (`list[torch.Generator]`): all that is random about a row's candidates comes from its own.
 
         Returns:
             `tuple(torch.Tensor, dict)`: finished latents `[P·n, L, C]`, the candidates of a row adjacent; and the rows
             that are trained on.
+        """
+        raise NotImplementedError
+
+    def _loss_of_rows(self, model: torch.nn.Module, inputs: Buffer) -> torch.Tensor:
+        """
+        The loss of the rows of a micro-step whose pictures have one size; those without an advantage have none.
+
+        Args:
+            model (`torch.nn.Module`): the network.
+            inputs (`dict`): rows that [`~OnlineTrainer._draw`] left, with their `advantages` `[R, K]`.
+
+        Returns:
+            `torch.Tensor`: their sum, divided by `per_device_train_batch_size`.
         """
         raise NotImplementedError
 
@@ -154,7 +180,7 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
     def _guidance_in_training(self) -> float:
         return self.args.guidance_scale if self.args.classifier_free_guidance == "both" else self._without_cfg()
 
-    def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> Buffer:
+    def _prepare_inputs(self, batch: list[int] | list[dict[str, Any]]) -> MicroStep:
         # Called at each micro-step with the prompts of the current rollout, which come as often as it is trained on.
         if self._step % self.args.steps_per_rollout == 0 or not self._buffered_inputs:
             sampled = self._sample(self._usable(batch))
@@ -165,6 +191,15 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
                 self._buffered_inputs = self._masked(sampled) if previous is None else self._score(previous)
             self.screen.training(self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: MicroStep,
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> torch.Tensor:
+        return sum(self._loss_of_rows(model, rows) for rows in inputs)
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -178,17 +213,22 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
         random = random_at(self.args.seed, number)
         plan = self._plan_rollout(random)
         generators = prompt_generators(self.args.seed, number, self.accelerator.process_index * len(rows), len(rows))
-        chunk = self.args.rollout_batch_size or len(rows)
+        sizes = self._sizes_of(rows)
+        order = [i for places in places_by_size(sizes).values() for i in places]
+        rows, sizes, generators = ([of_rows[i] for i in order] for of_rows in (rows, sizes, generators))
+        chunks = batches_of_one_size(sizes, self.args.rollout_batch_size or len(rows))
+        (passes,) = passes_of_all(self.model_wrapped, [len(chunks)], self.accelerator.device)
         # one that sleeps has no room on the GPU before all is drawn
         judging: dict[JudgeReward, list[JudgeFuture]] = {judge: [] for judge in self._judges if not judge.sleeps}
         images, parts, begun, decode_s, failure = [], [], [], 0.0, None
         self.screen.doing("drawing", 0, len(rows))
         follow_judges(self.screen, list(judging), len(rows), n, begun)
         started = time.perf_counter()
-        for start in range(0, len(rows), chunk):
-            some = rows[start : start + chunk]
+        for places in chunks:
+            start, end = places[0], places[-1] + 1
+            some, size = rows[start:end], sizes[start]
             with record_function("rollout/sample"):
-                latents, part = self._draw(some, plan, generators[start : start + chunk])
+                latents, part = self._draw(some, size, plan, generators[start:end])
                 if latents.device.type != "cpu":
                     torch.accelerator.synchronize()  # decoding would wait for the latents in any case
             decoding_at = time.perf_counter()
@@ -197,7 +237,7 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
                 continue  # with the other chunks: the other processes draw theirs
             try:
                 with record_function("rollout/decode"):
-                    decoded = self.policy.decode(latents, self.args.height, self.args.width)
+                    decoded = self.policy.decode(latents, *size)
             except FloatingPointError as error:
                 failure = error
                 continue
@@ -209,14 +249,16 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
                 begun.append((asked[-1], len(some)))
             images += decoded
             parts.append(part)
-            self.screen.doing("drawing", start + len(some), len(rows))
+            self.screen.doing("drawing", end, len(rows))
+        for _ in range(passes - len(chunks)):  # for processes that have more, and gather weights with this one
+            self._draw(rows[:1], sizes[0], plan, [torch.Generator()])
         self._stop_together(failure, "What another process drew is not finite.")
         self._metrics["train"]["rollout/sample_s"].append(time.perf_counter() - started - decode_s)
         self._metrics["train"]["rollout/decode_s"].append(decode_s)
         seeds = [generator.initial_seed() for generator in generators]
-        return Sampled(rows, images, parts, judging, seeds, random)
+        return Sampled(rows, sizes, images, parts, judging, seeds, random)
 
-    def _score(self, sampled: Sampled) -> list[Buffer]:
+    def _score(self, sampled: Sampled) -> list[MicroStep]:
         """What each micro-step trains on, once the reward functions have answered."""
         if sampled.batches is not None:  # a checkpoint waited for them
             return sampled.batches
@@ -242,14 +284,20 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
         self._log_rollout(sampled, rewards_NF, advantages_PN)
         return self._batches(sampled, advantages_PN)
 
-    def _masked(self, sampled: Sampled) -> list[Buffer]:
+    def _masked(self, sampled: Sampled) -> list[MicroStep]:
         """Nothing to train on yet: each micro-step has a loss of 0."""
         shape = len(sampled.rows), self.args.num_generations
         return self._batches(sampled, torch.full(shape, torch.nan, device=self.accelerator.device))
 
-    def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[Buffer]:
-        buffer = join_buffers(sampled.parts, advantages_PN)
-        return split_buffer(buffer, self.args.steps_per_generation, sampled.random)
+    def _batches(self, sampled: Sampled, advantages_PN: torch.Tensor) -> list[MicroStep]:
+        buffers, args = buffers_by_size(sampled, advantages_PN), self.args
+        batches = split_buffers(buffers, args.steps_per_generation, args.gradient_accumulation_steps, sampled.random)
+        # where processes gather weights together, one that has rows of fewer sizes in a micro-step needs as many passes
+        passes = passes_of_all(self.model_wrapped, [*map(len, batches)], self.accelerator.device)
+        return [
+            batch + [masked_row(buffers[0]) for _ in range(count - len(batch))]
+            for batch, count in zip(batches, passes, strict=True)
+        ]
 
     # What a checkpoint holds of rollouts
 
@@ -277,8 +325,8 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
         super()._restore_owner_state(state)
         whole, steps = state["rollouts"]
         self._step = whole * self.args.steps_per_rollout + steps
-        self._buffered_inputs = state["buffered_inputs"]
-        self._pending = None if state["pending"] is None else Sampled(batches=state["pending"])
+        self._buffered_inputs = micro_steps_of(state["buffered_inputs"])
+        self._pending = None if state["pending"] is None else Sampled(batches=micro_steps_of(state["pending"]))
 
     def _batches_taken(self) -> int:
         return self._step // self.args.steps_per_rollout

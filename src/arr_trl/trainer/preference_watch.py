@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
+from ..data import SIZE_COLUMNS
 from ..data.given_pictures import PICTURES
 from ..objectives import matching_error
 from .alerts import warn_once
@@ -55,13 +56,13 @@ def preference_metrics(
 
 
 def prompts_of(dataset: Dataset, count: int) -> Dataset:
-    """The first rows of `count` distinct prompts, without the pictures that are compared."""
+    """The first rows of `count` distinct prompts, without the pictures that are compared and what is said of their size."""
     first: dict[str, int] = {}
     for place, prompt in enumerate(dataset["prompt"]):
         first.setdefault(prompt, place)
         if len(first) == count:
             break
-    dropped = [name for name in PICTURES if name in dataset.column_names]
+    dropped = [name for name in (*PICTURES, *SIZE_COLUMNS) if name in dataset.column_names]
     return dataset.select(sorted(first.values())).remove_columns(dropped)
 
 

@@ -8,7 +8,7 @@ from datasets import Dataset, IterableDataset
 from PIL import Image
 from torch.utils.data import Sampler
 
-from ..data import RepeatSampler, RepeatStream, decode_sources
+from ..data import RepeatSampler, RepeatStream, Size, decode_sources
 from ..evaluation.picture_statistics import color_histogram, histogram_distance, picture_statistics
 from .hacking import FEW_PICTURES
 from .row_batches import RowBatches
@@ -64,9 +64,19 @@ class PromptBatches(RowBatches):
         rows: list[dict[str, Any]] = []
         with self._used_together():
             rows = decode_sources(self._rows_of(batch))
+            sizes = self._sizes_of(rows)
+            for size in set(sizes):
+                self._check_size(*size)
             # all at once: encoders that are offloaded come to the device once. It is kept, so that sampling finds it done
-            self.policy.encode(rows, self.args.height, self.args.width)
+            self.policy.encode_ahead(rows, sizes)
         return rows
+
+    def _sizes_of(self, rows: list[dict[str, Any]]) -> list[Size]:
+        """Height and width at which pictures of each row are drawn."""
+        return self.policy.sizes_of(rows, self.args.height, self.args.width, self.args.size_from_source)
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Refuse a size, by a `ValueError`, that pictures cannot be trained on at; called before they are drawn."""
 
     def _watch_pictures(self, images: list[Image.Image]) -> None:
         """Measure how pictures change, whatever they show. Called by all processes."""

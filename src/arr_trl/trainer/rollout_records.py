@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..adapter_names import called
-from ..data import SOURCE_COLUMN
+from ..data import SOURCE_COLUMN, places_by_size
 from .alerts import warn
 from .buffer import Sampled, judge_rows_of
 from .completions import CompletionsRepo, judged_by, log_completions
@@ -121,7 +121,12 @@ class RolloutRecords:
 
 def _pixel_distance(images: list[Image.Image], num_generations: int) -> float:
     """Mean absolute difference, 0 to 1, of the first two candidates of each prompt: 0 means there is nothing to judge."""
-    first, second = (
-        torch.from_numpy(np.stack([np.asarray(image) for image in images[k::num_generations]])).float() for k in (0, 1)
-    )
-    return ((first - second).abs().mean() / 255).item()
+    firsts = images[::num_generations]
+    total = 0.0
+    for places in places_by_size([image.size for image in firsts]).values():
+        first, second = (
+            torch.from_numpy(np.stack([np.asarray(images[i * num_generations + k]) for i in places])).float()
+            for k in (0, 1)
+        )
+        total += ((first - second).abs().mean() / 255).item() * len(places)
+    return total / len(firsts)

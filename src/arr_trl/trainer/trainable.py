@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -58,9 +59,9 @@ def adapter_to_train(
     return read_adapter(args.adapter_path, pipeline_class, args.hub_token)
 
 
-def load_base(model: Model, args: FlowConfig) -> FlowPolicy:
-    """The policy; what the configuration left to its family is filled in there."""
-    sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")}
+def load_base(model: Model, args: FlowConfig, of_rows: Mapping[str, int]) -> FlowPolicy:
+    """The policy; what the configuration left to its family is filled in there. `of_rows` are sizes that rows ask for."""
+    sizes = {name: getattr(args, name) for name in ("height", "width", "eval_height", "eval_width")} | of_rows
     if isinstance(model, str | os.PathLike):
         default = {"dtype": torch.bfloat16 if args.bf16 else torch.float32}
         init_kwargs = default | read_dtypes(args.model_init_kwargs or {})

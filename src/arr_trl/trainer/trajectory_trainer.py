@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 
+from ..data import Size
 from ..objectives import dppo_loss, gaussian_kl, guard_loss, ppo_clip_loss, velocity_kl
 from ..policies import FlowPolicy
 from ..sampling import log_prob, rollout, transition
@@ -43,10 +44,10 @@ class TrajectoryTrainer(OnlineTrainer):
         return slid_window(self.args, self._step // self.args.steps_per_rollout)
 
     def _draw(
-        self, rows: list[dict[str, Any]], plan: range, generators: list[torch.Generator]
+        self, rows: list[dict[str, Any]], size: Size, plan: range, generators: list[torch.Generator]
     ) -> tuple[torch.Tensor, Buffer]:
         scale = self._guidance_in_rollout()
-        return sample_candidates(self.policy, self.model_wrapped, rows, plan, self.args, generators, scale)
+        return sample_candidates(self.policy, self.model_wrapped, rows, size, plan, self.args, generators, scale)
 
     def _noise_draws(self) -> list[int]:
         # shared noise is drawn once
@@ -55,13 +56,7 @@ class TrajectoryTrainer(OnlineTrainer):
     def _rollout_forwards(self) -> list[Forwards]:
         return window_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Buffer,
-        return_outputs: bool = False,
-        num_items_in_batch: int | None = None,
-    ) -> torch.Tensor:
+    def _loss_of_rows(self, model: torch.nn.Module, inputs: Buffer) -> torch.Tensor:
         args = self.args
         latents, sigma, sigma_next = inputs["latents"], inputs["sigma"], inputs["sigma_next"]
         active_RK = ~inputs["advantages"].isnan()
@@ -152,6 +147,7 @@ def sample_candidates(
     policy: FlowPolicy,
     model: torch.nn.Module,
     rows: list[dict[str, Any]],
+    size: Size,
     window: range,
     args: TrajectoryConfig,
     generators: list[torch.Generator],
@@ -164,6 +160,7 @@ def sample_candidates(
         policy ([`FlowPolicy`]): the policy.
         model (`torch.nn.Module`): its transformer, wrapped or not.
         rows (`list[dict]`): rows of the dataset.
+        size (`tuple[int, int]`): height and width of the candidates.
         window (`range`): the steps that are trained on, `W` of them.
         args ([`TrajectoryConfig`]): what decides how it is sampled.
         generators (`list[torch.Generator]`): for each row, draws its initial noise and that of its steps.
@@ -174,10 +171,10 @@ def sample_candidates(
         steps that are trained on.
     """
     n = args.num_generations
-    conditioning = policy.encode(rows, args.height, args.width)
-    sigmas = policy.sigmas(args.num_inference_steps, args.height, args.width).to(policy.device)
+    conditioning = policy.encode(rows, *size)
+    sigmas = policy.sigmas(args.num_inference_steps, *size).to(policy.device)
     drawing = generators if args.share_initial_noise else [generator for generator in generators for _ in range(n)]
-    initial_noise = policy.initial_noise(len(drawing), args.height, args.width, drawing)
+    initial_noise = policy.initial_noise(len(drawing), *size, drawing)
     shape = (n, len(window), *initial_noise.shape[1:])
     step_noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     sampled = rollout(
