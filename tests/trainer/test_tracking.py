@@ -113,17 +113,39 @@ def test_a_sheet_says_who_won_what_it_was_worth_and_why(tmp_path, monkeypatch):
     ]
 
 
-def test_candidates_of_all_processes_are_in_one_table(tmp_path):
+def test_each_process_writes_a_table_of_its_own_candidates(tmp_path):
     files = write_prompts(tmp_path)
     settings = {"max_steps": 1, "log_completions": True, "save_strategy": "no"}
     run = ForkedRun(
         lambda: build(tmp_path / "out", files, **settings).train(), ranks=2, log=tmp_path / "log"
     )  # fmt: skip
     assert run.wait() == [0, 0], (tmp_path / "log").read_text()
-    path = tmp_path / "out" / "completions" / "step_000001.parquet"
-    table = load_dataset("parquet", data_files=str(path), split="train")
+    folder = tmp_path / "out" / "completions"
+    tables = [f"step_000001-{process:05d}-of-00002.parquet" for process in range(2)]
+    assert sorted(path.name for path in folder.iterdir()) == [*tables, "step_000001.png"]
+    table = load_dataset("parquet", data_files=str(folder / "*.parquet"), split="train")
     assert len(table) == 2 * 4  # two prompts of two candidates on each process
     assert len(set(table["prompt"])) == 4
+
+
+def test_other_processes_send_no_more_than_a_sheet_shows(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(completions, "gather_to_main", lambda part: sent.append(part))
+    rows, pictures = [{"prompt": prompt} for prompt in "abc"], [Image.new("RGB", (1000, 500))] * 6
+    for process, num_shown in ((1, 4), (2, 4)):
+        log_completions(tmp_path, 3, rows, pictures, {}, num_shown, [], [], (), process, 3)
+    (name, first), (_, none) = sent
+    assert (name, first["prompt"], none["prompt"]) == ("step_000003-00001-of-00003.parquet", ["a", "a"], [])
+    assert [picture.size for picture in first["image"]] == [(320, 160)] * 2
+    table = load_dataset("parquet", data_files=str(tmp_path / name), split="train")
+    assert [picture.size for picture in table["image"]] == [(1000, 500)] * 6
+
+
+def test_step_that_other_processes_wrote_before_a_resume_is_there_once(tmp_path):
+    rows, pictures = [{"prompt": "a"}], [Image.new("RGB", (8, 8))] * 2
+    (tmp_path / "step_000003-00001-of-00002.parquet").write_bytes(b"of two processes")
+    log_completions(tmp_path, 3, rows, pictures, {}, 8, [], [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000003.parquet", "step_000003.png"]
 
 
 def test_tables_are_written_without_bars_in_the_middle_of_the_screen(tmp_path, capfd):

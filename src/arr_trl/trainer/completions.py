@@ -27,11 +27,13 @@ from ..quiet import without_bars_of_datasets
 from ..release import PushError, public_name
 from ..release.card_sections import card_environment
 from ..runtime import BackgroundPush
+from .evaluation import gather_to_main
 
 
 logger = logging.getLogger(__name__)
 
 _TYPES = {"judge_margin": "float64", "judge_consistent": "bool"}  # of columns that need not be text
+_SIDE_SENT = 320  # pixels of the longer side of a picture that goes from one process to another: those of a sheet
 _EVERY_S = 120  # the Hub limits commits an hour, and a rollout may be short
 
 
@@ -45,11 +47,16 @@ def log_completions(
     report_to: Sequence[str],
     callbacks: Sequence[TrainerCallback],
     rewards: Sequence[str] = (),
-) -> None:
+    process: int = 0,
+    num_processes: int = 1,
+) -> list[str]:
     """
     Write `step_000010.parquet` with a row per candidate, and `step_000010.png` with the first prompts: their candidates with
     rewards and advantage, the winner in a frame, and what the judge said. These prompts also go to wandb, trackio and
     TensorBoard, as a table and as that sheet, where the run reports to them.
+
+    Called by all processes. Each writes a table of its own candidates, `step_000010-00001-of-00008.parquet` where there are
+    several. Only what the sheet and the trackers show goes to the main one, and of others at the size of the sheet.
 
     A disk that is full costs a warning and not the run.
 
@@ -64,35 +71,71 @@ def log_completions(
         report_to (`Sequence[str]`): names of the trackers.
         callbacks (`Sequence[~transformers.TrainerCallback]`): the run's callbacks; TensorBoard's holds the writer.
         rewards (`Sequence[str]`, *optional*): the columns that are rewards.
+        process (`int`, *optional*, defaults to `0`): number of this process.
+        num_processes (`int`, *optional*, defaults to `1`): how many have as many candidates each.
+
+    Returns:
+        `list[str]`: names of the tables that were written; on the main process alone.
     """
     n = len(images) // len(rows)
-    table = {
+    candidates = {
         "step": [step] * len(images),
         "prompt": [row["prompt"] for row in rows for _ in range(n)],
         "candidate": [k + 1 for _ in rows for k in range(n)],
         # a reward function may have logged something else than one value per candidate
         **{name: list(values) for name, values in columns.items() if len(values) == len(images)},
     }
-    shown = {f"candidate {k + 1}": images[k::n][:num_shown] for k in range(n)}
-    pictures = {"image": list(images)}
+    pictures = ["image"]
     if all(SOURCE_COLUMN in row for row in rows):
         sources = [row[SOURCE_COLUMN] for row in rows]
-        shown = {"source": sources[:num_shown], **shown}
         # one reference or several: a column has one type
         listed = [list(source) if isinstance(source, list) else [source] for source in sources]
-        pictures = {SOURCE_COLUMN: [source for source in listed for _ in range(n)], **pictures}
+        candidates[SOURCE_COLUMN] = [source for source in listed for _ in range(n)]
+        pictures = [SOURCE_COLUMN, *pictures]
+    candidates["image"] = list(images)
+    table = f"step_{step:06d}" + (f"-{process:05d}-of-{num_processes:05d}" if num_processes > 1 else "") + ".parquet"
+    written = _save_table(folder / table, candidates, step)
+
+    shown = slice(max(0, num_shown - process * len(rows)) * n)
+    first = {name: values[shown] for name, values in candidates.items()}
+    if process:
+        first |= {name: [*map(_small, first[name])] for name in pictures}
+    parts = gather_to_main((table if written else None, first))
+    if parts is None:
+        return []
+    tables = [name for name, _ in parts if name is not None]
+    joined = {name: [value for _, of_process in parts for value in of_process.get(name, [])] for name in first}
+    joined = {name: values for name, values in joined.items() if len(values) == len(joined["prompt"])}
     sheet = folder / f"step_{step:06d}.png"
     try:
-        said = _of_verdicts(table, rewards, n, min(num_shown, len(rows)))
-        save_samples(sheet, [row["prompt"] for row in rows[:num_shown]], shown, **said)
-        with without_bars_of_datasets():  # they would stand in the middle of the screen
-            _save_table(sheet.with_suffix(".parquet"), Dataset.from_dict(table | pictures))
+        for other in folder.glob(f"step_{step:06d}*.parquet"):
+            if other.name not in tables:  # of as many processes as there were before the run was resumed
+                other.unlink()
+        _save_sheet(sheet, joined, n, rewards)
     except OSError as error:
-        logger.warning("The candidates of step %d could not be written: %s", step, error)
-        return
-    first = slice(num_shown * n)
-    table = {name: values[first] for name, values in table.items()}
-    _report(sheet, step, table, {name: values[first] for name, values in pictures.items()}, report_to, callbacks)
+        _warn(step, error)
+    else:
+        _report(sheet, step, joined, pictures, report_to, callbacks)
+    return tables
+
+
+def _warn(step: int, error: OSError) -> None:
+    logger.warning("The candidates of step %d could not be written: %s", step, error)
+
+
+def _small(picture: PILImage.Image | list[PILImage.Image]) -> PILImage.Image | list[PILImage.Image]:
+    if isinstance(picture, list):
+        return [*map(_small, picture)]
+    picture = picture.copy()
+    picture.thumbnail((_SIDE_SENT, _SIDE_SENT), PILImage.Resampling.LANCZOS)
+    return picture
+
+
+def _save_sheet(path: Path, table: Mapping[str, Sequence[Any]], n: int, rewards: Sequence[str]) -> None:
+    prompts = table["prompt"][::n]
+    sources = {"source": table[SOURCE_COLUMN][::n]} if SOURCE_COLUMN in table else {}
+    shown = {**sources, **{f"candidate {k + 1}": table["image"][k::n] for k in range(n)}}
+    save_samples(path, prompts, shown, **_of_verdicts(table, rewards, n, len(prompts)))
 
 
 def _of_verdicts(table: Mapping[str, Sequence[Any]], rewards: Sequence[str], n: int, prompts: int) -> dict[str, Any]:
@@ -132,15 +175,24 @@ def judged_by(judges: Sequence[JudgeReward], count: int) -> dict[str, list[str]]
     return {"judge": [", ".join(models)] * count, "rubric": [", ".join(rubrics)] * count}
 
 
-def _save_table(path: Path, data: Dataset) -> None:
-    for name, feature in data.features.items():
-        if feature == Value("null"):  # a column of nothing would not fit those of other steps
-            data = data.cast_column(name, Value(_TYPES.get(name, "string")))
-    with replacing(path) as written:
-        data.to_parquet(written)
+def _save_table(path: Path, candidates: Mapping[str, Sequence[Any]], step: int) -> bool:
+    """Whether it could be written."""
+    try:
+        with without_bars_of_datasets():  # they would stand in the middle of the screen
+            data = Dataset.from_dict(candidates)
+            for name, feature in data.features.items():
+                if feature == Value("null"):  # a column of nothing would not fit those of other steps
+                    data = data.cast_column(name, Value(_TYPES.get(name, "string")))
+            with replacing(path) as written:
+                data.to_parquet(written)
+    except OSError as error:
+        _warn(step, error)
+        return False
+    return True
 
 
-def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, list], report_to, callbacks) -> None:
+def _report(sheet: Path, step: int, shown: dict[str, list], pictures: Sequence[str], report_to, callbacks) -> None:
+    table = {name: values for name, values in shown.items() if name not in pictures}
     trackers = []
     if "wandb" in report_to:
         import wandb
@@ -153,7 +205,7 @@ def _report(sheet: Path, step: int, table: dict[str, list], pictures: dict[str, 
     rows = list(zip(*table.values(), strict=True))
     for tracker in trackers:
         # of several references the trackers get the first
-        firsts = [[some[0] if isinstance(some, list) else some for some in column] for column in pictures.values()]
+        firsts = [[some[0] if isinstance(some, list) else some for some in shown[name]] for name in pictures]
         drawn = [[tracker.Image(image) for image in images] for images in zip(*firsts, strict=True)]
         data = [[*row, *some] for row, some in zip(rows, drawn, strict=True)]
         tracker.log({
@@ -193,11 +245,19 @@ class CompletionsRepo:
         self._private, self._api = private, HfApi(token=token)
         self._new: set[str] = set()  # written or written again by this run, and not sent
         self._last = -float(_EVERY_S)
+        self._lacks_some = False  # which was told
         self._push = BackgroundPush()
 
-    def add(self, name: str) -> None:
-        """Send the table `name` now or later."""
-        self._new.add(name)
+    def add(self, names: Sequence[str]) -> None:
+        """Send these tables now or later."""
+        self._new.update(names)
+        if any(not (self.folder / name).is_file() for name in names) and not self._lacks_some:
+            self._lacks_some = True
+            logger.warning(
+                "Some tables of completions lie on other machines, and are not sent to %s: let `output_dir` be a folder that "
+                "all machines share.",
+                self.repo_id,
+            )
         if not self._push.busy and time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
             self._push.start(self._send, set(self._new))

@@ -13,7 +13,6 @@ from ..data import SOURCE_COLUMN, places_by_size
 from .alerts import warn
 from .buffer import Sampled, judge_rows_of
 from .completions import CompletionsRepo, judged_by, log_completions
-from .evaluation import gather_to_main
 from .hacking import agreement
 
 
@@ -54,25 +53,23 @@ class RolloutRecords:
     def _log_completions(
         self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
     ) -> None:
-        """The candidates of all processes, written by the main one."""
+        """The candidates of this process, of which the main one shows the first on its sheet."""
         shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
-        parts = gather_to_main((shown, images, columns))
-        if parts is None:
-            return
-        step = self.state.global_step + 1  # as the screen and the logs of this step number it
-        log_completions(
+        tables = log_completions(
             Path(self.args.output_dir) / "completions",
-            step,
-            [row for rows, _, _ in parts for row in rows],
-            [image for _, images, _ in parts for image in images],
-            {name: [value for _, _, columns in parts for value in columns.get(name, [])] for name in parts[0][2]},
+            self.state.global_step + 1,  # as the screen and the logs of this step number it
+            shown,
+            images,
+            columns,
             self.args.num_eval_samples,
             self.args.report_to,
             self.callback_handler.callbacks,
             self.reward_func_names,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
         )
         if self._completions_repo is not None:
-            self._completions_repo.add(f"step_{step:06d}.parquet")
+            self._completions_repo.add(tables)
 
     def _finish_current_push(self) -> None:
         super()._finish_current_push()
