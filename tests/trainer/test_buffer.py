@@ -54,3 +54,24 @@ def test_micro_step_that_no_row_is_left_for_trains_on_nothing(decided):
     trained = [(~batch["advantages"].isnan()).any(1).sum().item() for batch in batches]
     assert sorted(trained) == [0] * (3 - decided) + [1] * decided
     assert all(len(batch["row"]) == 1 for batch in batches)  # every process runs as many forwards
+
+
+def test_rows_of_one_size_come_together_within_an_optimizer_step_and_not_beyond():
+    square, wide = (buffer_of([[1.0, -0.1]] * 8) for _ in range(2))
+    wide["row"] += 100
+
+    def sizes(of_update):
+        steps = split_buffers([square, wide], 4, of_update, Random(0))
+        rows = [row for parts in steps for part in parts for row in part["row"].tolist()]
+        assert sorted(rows) == [*range(8), *range(100, 108)]
+        assert [sum(len(part["row"]) for part in parts) for parts in steps] == [4] * 4
+        return [[part["row"][0].item() >= 100 for part in parts] for parts in steps]
+
+    assert sizes(4) == [[False], [False], [True], [True]]
+    assert all(len(of_step) == 2 for of_step in sizes(1))  # an optimizer step of one size alone would be another one
+
+
+def test_every_part_of_a_micro_step_has_the_conditioning_of_its_own_size():
+    buffers = [buffer_of([[1.0, -0.1]] * 3) | {"conditioning.embeds": torch.full((3, 4), float(i))} for i in range(2)]
+    ((first, second),) = split_buffers(buffers, 1, 1, Random(0))
+    assert [part["conditioning.embeds"].unique().item() for part in (first, second)] == [0.0, 1.0]
