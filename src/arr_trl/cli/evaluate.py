@@ -13,7 +13,7 @@ from .checks import check_limit
 from .functions import import_functions
 from .judge_arguments import JudgeArguments, build_judge
 from .lines import say
-from .picture_arguments import PictureArguments, load_pipeline_of, read_rows, settings_of
+from .picture_arguments import PictureArguments, load_pipeline_of, read_prompts, settings_of
 from .run_file import with_run
 
 
@@ -85,6 +85,7 @@ def run(argv: list[str]) -> int:
         reward_funcs = import_functions(args.reward_funcs)
         eval_funcs = import_functions(args.eval_funcs)
 
+        from ..data import sizes_of_rows
         from ..evaluation.adapters import parse_adapters
         from ..evaluation.evaluate import Evaluator
         from ..judges import StoreError
@@ -97,8 +98,9 @@ def run(argv: list[str]) -> int:
                     check_model_card(folder)
         if judge is not None:
             judge.check()
-        rows = read_rows(args)
-        policy = load_pipeline_of(args)
+        prompts = read_prompts(args)
+        rows = list(prompts)
+        policy = load_pipeline_of(args, sizes_of_rows(prompts, args.dataset))
         settings = settings_of(args, policy, num_images_per_prompt=args.num_images_per_prompt, seed=args.seed)
         evaluator = Evaluator(
             policy,

@@ -1,5 +1,6 @@
 """The options of every command that draws pictures for prompts: which model, which prompts, and how."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,13 @@ class PictureArguments:
     limit: int | None = field(default=None, metadata={"help": "How many prompts to take. Unset, all of them."})
     height: int = field(default=512, metadata={"help": "Height of the pictures in pixels."})
     width: int = field(default=512, metadata={"help": "Width of the pictures in pixels."})
+    size_from_source: bool = field(
+        default=True,
+        metadata={
+            "help": "Draw an edit with the aspect ratio of its source and about the area of `height` × `width`, and not at "
+            "these."
+        },
+    )
     num_inference_steps: int | None = field(
         default=None, metadata={"help": "Denoising steps. Unset, those that the model is recommended with."}
     )
@@ -104,9 +112,9 @@ def read_rows(args: PictureArguments, tiny_split: str = "test") -> list[dict[str
     return list(read_prompts(args, tiny_split))
 
 
-def load_pipeline_of(args: PictureArguments) -> "FlowPolicy":
+def load_pipeline_of(args: PictureArguments, of_rows: Mapping[str, int] | None = None) -> "FlowPolicy":
     """
-    The model that draws.
+    The model that draws; `of_rows` are sizes that rows ask for, by words that say which row does.
 
     Raises:
         `ValueError`: when it cannot draw pictures of this size, or has no such setting.
@@ -118,7 +126,8 @@ def load_pipeline_of(args: PictureArguments) -> "FlowPolicy":
     dtype = read_dtype(args.dtype or ("bfloat16" if torch.cuda.is_available() else "float32"))
     names = ("max_sequence_length", "condition_size", "negative_prompt")
     policy_kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return load_policy(args.model, {"height": args.height, "width": args.width}, policy_kwargs, dtype=dtype)
+    sizes = {"height": args.height, "width": args.width, **(of_rows or {})}
+    return load_policy(args.model, sizes, policy_kwargs, dtype=dtype)
 
 
 def settings_of(args: PictureArguments, policy: "FlowPolicy", **others: Any) -> "InferenceSettings":
@@ -129,4 +138,4 @@ def settings_of(args: PictureArguments, policy: "FlowPolicy", **others: Any) -> 
         name: getattr(policy, f"default_{name}") if getattr(args, name) is None else getattr(args, name)
         for name in ("num_inference_steps", "guidance_scale")
     }
-    return InferenceSettings(args.height, args.width, **own, **others)
+    return InferenceSettings(args.height, args.width, size_from_source=args.size_from_source, **own, **others)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 _OF_SCRIPT = ("dataset_config", "prompt_column", "source_column", "reward_funcs", "eval_funcs")
-_OF_CONFIG = ("guidance_scale", "max_sequence_length", "condition_size", "negative_prompt")
+_OF_CONFIG = ("guidance_scale", "max_sequence_length", "condition_size", "negative_prompt", "size_from_source")
 
 
 def save_run(script_args: "TrainArguments", training_args: "FlowConfig") -> None:

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data import SOURCE_COLUMN, decode_sources, sources_digest
+from ..data import SOURCE_COLUMN, decode_sources, size_of_row, sources_digest
 from ..folders import hub_name, replacing
 from ..judges import JudgeFuture, JudgeReward, JudgeRow, JudgeStats, PresetJudge, RubricJudge
 from ..policies import FlowPolicy, check_adaptable
@@ -122,6 +122,7 @@ class Evaluator:
                 **self._drawn_with,
                 "prompts": hashlib.sha256("\0".join(row["prompt"] for row in rows).encode()).hexdigest()[:16],
                 **({"sources": sources_digest(rows)} if any(map(policy.edits, rows)) else {}),
+                **({"sizes": [*map(size_of_row, rows)]} if any(map(size_of_row, rows)) else {}),
                 **{f"adapter {source.name}": weights_digest(model, source.name) for source in adapters},
             }
             check_settings(images, settings, facts)

@@ -72,7 +72,7 @@ def adapter_card(
             policy.guidance_argument: args.guidance_scale,
             **policy.call_kwargs(args.eval_height, args.eval_width),
         },
-        call_setup=policy.call_setup(),
+        call_setup="\n".join(line for line in (policy.call_setup(), _said_of_size(args, policy, row)) if line),
         dtype=str(policy.dtype).removeprefix("torch."),
         training=training_settings(args),
         rewards=[get_callable_name(func) for func in reward_funcs],
@@ -88,6 +88,16 @@ def adapter_card(
         | {name: version(name) for name in ("trl", "transformers", "diffusers", "peft", "torch")},
         **base_license(name_of(policy)),
         **facts,
+    )
+
+
+def _said_of_size(args: FlowConfig, policy: FlowPolicy, row: dict[str, Any]) -> str:
+    """A comment before the call of the pipeline, whose `height` and `width` are those of a square source."""
+    if not (args.size_from_source and policy.edits(row)):
+        return ""
+    return (
+        f"# Edits were drawn with the aspect ratio of their source and the area of {args.eval_width} × {args.eval_height} "
+        f"pixels:\n# for another source take its height and width below, in multiples of {policy.size_multiple}."
     )
 
 
