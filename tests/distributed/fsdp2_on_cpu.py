@@ -31,7 +31,14 @@ def initialize_as_gpus(state, *args, **kwargs):
 
 
 class WriteShares(TrainerCallback):
-    """`share_<rank>.json`: which part of the base and of the adapter this process holds."""
+    """`share_<rank>.json`: which part of the base and of the adapter this process holds, and its forwards in training."""
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        self.forwards = 0
+        model.register_forward_pre_hook(self.count)
+
+    def count(self, *_):
+        self.forwards += 1
 
     def on_train_end(self, args, state, control, model, **kwargs):
         held, all_of_it = {"base": 0, "adapter": 0}, {"base": 0, "adapter": 0}
@@ -39,7 +46,7 @@ class WriteShares(TrainerCallback):
             kind = "adapter" if "lora_" in name else "base"
             all_of_it[kind] += parameter.numel()
             held[kind] += (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
-        shares = {kind: held[kind] / all_of_it[kind] for kind in held}
+        shares = {kind: held[kind] / all_of_it[kind] for kind in held} | {"forwards": self.forwards}
         Path(args.output_dir, f"share_{args.process_index}.json").write_text(json.dumps(shares))
 
 

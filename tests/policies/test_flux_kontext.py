@@ -6,6 +6,7 @@ from diffusers.pipelines.flux import pipeline_flux_kontext
 from oracle import alone, assert_same_picture, on_policy_ratios, picture, sample
 from tiny_pipelines import build_flux_kontext
 
+from arr_trl.evaluation import InferenceSettings, draw
 from arr_trl.policies import FluxKontextPolicy
 
 
@@ -53,6 +54,27 @@ def test_rows_with_different_sources_equal_the_pipelines_one_by_one(policy, heig
         torch.testing.assert_close(ours[i : i + 1], theirs, atol=1e-5, rtol=0)
         single = sample(policy, [row], height, width, 4, guidance_scale, [i])
         torch.testing.assert_close(single, theirs, atol=1e-5, rtol=0)
+
+
+def test_edits_have_the_sizes_and_pixels_that_the_pipeline_draws_of_an_area(policy):
+    ours = draw(policy, policy.pipeline.transformer, ROWS, range(3), InferenceSettings(64, 64, 4, 2.5))
+    assert len({image.size for image in ours}) == 3
+    for i, (image, row) in enumerate(zip(ours, ROWS, strict=True)):
+        source = row["source_image"]
+        (theirs,) = policy.pipeline(
+            image=source, prompt=row["prompt"], height=source.height, width=source.width, max_area=64 * 64,
+            num_inference_steps=4, guidance_scale=2.5, generator=torch.Generator().manual_seed(i),
+            max_sequence_length=32,
+        ).images  # fmt: skip
+        assert_same_picture(image, theirs)
+
+
+def test_source_of_the_configured_aspect_is_drawn_at_the_configured_size(policy):
+    # 720 × 464 would be the nearest of that area
+    rows = [{"prompt": "", "source_image": picture(w, h, 0)} for w, h in ((150, 100), (1024, 683), (100, 150))]
+    assert policy.sizes_of(rows, 480, 720, True)[:2] == [(480, 720)] * 2
+    assert policy.sizes_of(rows, 480, 720, True)[2] != (480, 720)
+    assert policy.sizes_of([rows[2] | {"height": 64, "width": 48}], 480, 720, True) == [(64, 48)]
 
 
 def test_batch_equals_the_pipelines_batch(policy):

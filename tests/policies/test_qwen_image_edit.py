@@ -7,6 +7,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwen
 from oracle import alone, assert_same_picture, attention_calls, on_policy_ratios, picture, sample
 from tiny_pipelines import build_qwen_image
 
+from arr_trl.evaluation import InferenceSettings, draw
 from arr_trl.policies import QwenImageEditPlusPolicy, QwenImageEditPolicy
 
 
@@ -62,6 +63,29 @@ def test_rows_with_different_sources_equal_the_pipelines_one_by_one(policy, heig
         torch.testing.assert_close(ours[i : i + 1], theirs, atol=1e-5, rtol=0)
         single = sample(policy, [row], height, width, 4, guidance_scale, [i])
         torch.testing.assert_close(single, theirs, atol=1e-5, rtol=0)
+
+
+def test_edits_have_the_sizes_and_pixels_that_the_pipeline_draws_without_being_told_a_size(policy):
+    side = CONDITION_SIZE
+    ours = draw(policy, policy.pipeline.transformer, ROWS, range(3), InferenceSettings(side, side, 4, 1.0))
+    assert [image.size for image in ours] == [(64, 64), (96, 32), (32, 96)]
+    for i, (image, row) in enumerate(zip(ours, ROWS, strict=True)):
+        (theirs,) = call(policy, row["prompt"], row["source_image"], None, None, 1.0, [i], "pil")
+        assert_same_picture(image, theirs)
+
+
+def test_last_of_several_sources_decides_the_size_as_in_the_pipeline(plus_policy, monkeypatch):
+    dimensions = pipeline_qwenimage_edit_plus.calculate_dimensions
+    side = CONDITION_SIZE
+    monkeypatch.setattr(
+        pipeline_qwenimage_edit_plus,
+        "calculate_dimensions",
+        lambda area, ratio: dimensions(min(area, side**2), ratio),
+    )
+    sources = [picture(64, 64, 3), picture(96, 48, 4)]
+    (theirs,) = call(plus_policy, "Remove", sources, None, None, 1.0, [0], "pil")
+    size = plus_policy.sizes_of([{"prompt": "Remove", "source_image": sources}], side, side, True)
+    assert size == [(theirs.height, theirs.width)] == [(32, 96)]
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])

@@ -13,7 +13,7 @@ from ..data import RepeatSampler, Size, batches_of_one_size, decode_columns, pla
 from ..objectives import combine_rewards, velocity_kl
 from ..policies import Conditioning
 from ..rewards import RewardFunc, call, get_callable_name, read_rewards
-from ..rewards.pixels import as_pictures, as_pixels
+from ..rewards.pixels import as_pixels
 from ..rewards.with_gradient import BASE_PIXELS, asks_for_base_pixels, pixel_rewards
 from ..runtime.finite import not_finite
 from ..sampling import Velocity, decode_one_by_one, denoise, denoise_with_gradient, jump_to_end, leap
@@ -23,11 +23,12 @@ from .checks import check_judges_and_scorers, check_rewards_have_gradients
 from .cost import backprop_forwards, describe_backprop, passes_of_a_step
 from .flow_trainer import FlowTrainer
 from .frozen_adapters import use_frozen_copy
+from .pixel_records import PixelRecords
 from .prompt_batches import PromptBatches
 from .trainable import Model
 
 
-class AlignPropTrainer(PromptBatches, FlowTrainer):
+class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
     """
     Trainer for rewards with a gradient, which is passed back through the last steps of a picture's way from noise, or
     through others: AlignProp ([paper](https://huggingface.co/papers/2310.03739)), DRaFT, ReFL, DRTune and LeapAlign, for the
@@ -101,7 +102,8 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
 
     def _arithmetic(self) -> list[tuple[str, str]]:
         guided = self.policy.uses_cfg(self.args.guidance_scale)
-        return describe_backprop(self.args, backprop_forwards(self.args, guided), self.accelerator.num_processes)
+        forwards, processes = backprop_forwards(self.args, guided), self.accelerator.num_processes
+        return describe_backprop(self.args, forwards, processes) + self._described_sizes()
 
     def passes_per_step(self) -> float:
         return passes_of_a_step(self.args, self.policy.uses_cfg(self.args.guidance_scale))
@@ -265,30 +267,6 @@ class AlignPropTrainer(PromptBatches, FlowTrainer):
         """The weighted sum of the rewards of each picture, `[B]`."""
         weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs), device=rewards_BF.device)
         return combine_rewards(rewards_BF, 1, weights_F).squeeze(1)
-
-    def _log_pictures(self, drawn: list[torch.Tensor], rewards_BF: torch.Tensor) -> None:
-        metrics, shown = self._metrics["train"], [pixels.detach() for pixels in drawn]
-        for i, name in enumerate(self.reward_func_names):
-            of_func, missing = rewards_BF[:, i], rewards_BF[:, i].isnan()
-            metrics[f"rewards/{name}/mean"] += of_func[~missing].tolist()
-            metrics[f"rewards/{name}/missing_rate"] += missing.float().tolist()
-        metrics["reward"] += self._combined(rewards_BF).tolist()
-        for pixels in shown:
-            # what is cut off at black or white has no gradient any more
-            metrics["pictures/clipped"] += ((pixels <= 0) | (pixels >= 1)).float().mean((1, 2, 3)).tolist()
-        self._watch_pictures([picture for pixels in shown for picture in as_pictures(pixels)])
-
-    def _log_gradient(self, loss: torch.Tensor, drawn: list[torch.Tensor]) -> None:
-        """In the backward, log how long the gradient of each picture's reward is at its pixels."""
-        scale, count = [], sum(map(len, drawn))  # of the whole loss: micro-steps, and what float16 is scaled by
-
-        def measure(gradient_BCHW: torch.Tensor) -> None:
-            norm_B = gradient_BCHW.flatten(1).norm(dim=1) * count / scale[0]
-            self._metrics["train"]["policy/reward_grad_norm"] += norm_B.tolist()
-
-        loss.register_hook(scale.append)
-        for pixels in drawn:
-            pixels.register_hook(measure)
 
     # Evaluation
 

@@ -85,7 +85,8 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
         self._check_family(model, args, train_dataset, eval_dataset)
         self._check_repositories(args)
 
-        self.policy = load_base(model, args, self._sizes_of_rows(train_dataset, eval_dataset))
+        self._row_sizes = self._sizes_of_rows(train_dataset, eval_dataset)
+        self.policy = load_base(model, args, self._row_sizes)
         self.base_model = name_of(self.policy)
         peft_model = with_adapter(self.policy, args, peft_config, start)
         # pictures times denoising steps that went through the transformer, wherever they came from

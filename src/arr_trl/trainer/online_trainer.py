@@ -25,7 +25,6 @@ from .buffer import (
     buffers_by_size,
     judge_rows_of,
     masked_row,
-    micro_steps_of,
     prompt_generators,
     random_at,
     split_buffers,
@@ -37,6 +36,7 @@ from .flow_trainer import FlowTrainer
 from .online_config import OnlineConfig
 from .prompt_batches import PromptBatches
 from .rollout_records import RolloutRecords
+from .rollout_state import RolloutState
 from .screen import follow_judges
 from .trainable import Model
 from .watch import HealthCallback
@@ -45,7 +45,7 @@ from .watch import HealthCallback
 logger = logging.getLogger(__name__)
 
 
-class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
+class OnlineTrainer(RolloutRecords, RolloutState, PromptBatches, FlowTrainer):
     """
     Base of trainers that draw candidates of each prompt, let judges compare them, and train on what those say. A
     subclass says how candidates are drawn and what is kept of them ([`~OnlineTrainer._draw`]), what rewards are worth
@@ -146,6 +146,7 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
     def _arithmetic(self) -> list[tuple[str, str]]:
         processes, questions = self.accelerator.num_processes, self._questions_per_prompt()
         lines = describe(self.args, self._rollout_forwards(), processes, questions, self.policy)
+        lines += self._described_sizes()
         total = 0 if self._streams() else len(self.train_dataset)
         if unseen := unseen_prompts(self.args, total, self._global_prompts()):
             lines.append(("unseen", f"{unseen} of {total} prompts are never seen with these settings"))
@@ -298,35 +299,3 @@ class OnlineTrainer(RolloutRecords, PromptBatches, FlowTrainer):
             batch + [masked_row(buffers[0]) for _ in range(count - len(batch))]
             for batch, count in zip(batches, passes, strict=True)
         ]
-
-    # What a checkpoint holds of rollouts
-
-    def _save_checkpoint(self, model, trial) -> None:
-        # candidates that are with the judge are saved with its verdicts
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._pending = Sampled(batches=self._score(pending))
-        super()._save_checkpoint(model, trial)
-
-    def _holds_rollout(self) -> bool:
-        return self._pending is not None or self._step % self.args.steps_per_rollout > 0
-
-    def _owner_state(self) -> dict[str, Any]:
-        # the rollouts that are being trained on or judged
-        whole, steps = divmod(self._step, self.args.steps_per_rollout)
-        return super()._owner_state() | {
-            "rollouts": (whole, steps),  # whole ones, and micro-steps on the next
-            "buffered_inputs": self._buffered_inputs if steps else [],
-            # what is with the judge when an error comes is sampled anew
-            "pending": None if self._pending is None else self._pending.batches,
-        }
-
-    def _restore_owner_state(self, state: dict[str, Any]) -> None:
-        super()._restore_owner_state(state)
-        whole, steps = state["rollouts"]
-        self._step = whole * self.args.steps_per_rollout + steps
-        self._buffered_inputs = micro_steps_of(state["buffered_inputs"])
-        self._pending = None if state["pending"] is None else Sampled(batches=micro_steps_of(state["pending"]))
-
-    def _batches_taken(self) -> int:
-        return self._step // self.args.steps_per_rollout

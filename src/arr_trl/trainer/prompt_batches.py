@@ -75,6 +75,15 @@ class PromptBatches(RowBatches):
         """Height and width at which pictures of each row are drawn."""
         return self.policy.sizes_of(rows, self.args.height, self.args.width, self.args.size_from_source)
 
+    def _described_sizes(self) -> list[tuple[str, str]]:
+        """A line for [`~FlowTrainer.batch_arithmetic`] where pictures have several sizes."""
+        args, told = self.args, []
+        if args.size_from_source and self.policy.edits(self._card_row):
+            told.append(f"edits in the aspect ratio of their source, about {args.height} × {args.width} pixels")
+        if self._row_sizes:
+            told.append("rows that have a height and a width at these")
+        return [("sizes", "; ".join(told))] if told else []
+
     def _check_size(self, height: int, width: int) -> None:
         """Refuse a size, by a `ValueError`, that pictures cannot be trained on at; called before they are drawn."""
 
