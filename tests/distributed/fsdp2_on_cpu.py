@@ -31,7 +31,7 @@ def initialize_as_gpus(state, *args, **kwargs):
 
 
 class WriteShares(TrainerCallback):
-    """`share_<rank>.json`: which part of the base and of the adapter this process holds, and its forwards in training."""
+    """`share_<rank>.json`: which part of base and adapter this process holds; `forwards_<rank>.txt`: how many it ran."""
 
     def on_train_begin(self, args, state, control, model, **kwargs):
         self.forwards = 0
@@ -46,7 +46,8 @@ class WriteShares(TrainerCallback):
             kind = "adapter" if "lora_" in name else "base"
             all_of_it[kind] += parameter.numel()
             held[kind] += (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
-        shares = {kind: held[kind] / all_of_it[kind] for kind in held} | {"forwards": self.forwards}
+        shares = {kind: held[kind] / all_of_it[kind] for kind in held}
+        Path(args.output_dir, f"forwards_{args.process_index}.txt").write_text(str(self.forwards))
         Path(args.output_dir, f"share_{args.process_index}.json").write_text(json.dumps(shares))
 
 
