@@ -16,6 +16,7 @@ from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import ProcessorMixin
 
     from ..data.preferences import Preference
     from ..judge_training import JudgeFacts, JudgeTrainer
@@ -43,8 +44,8 @@ class JudgeTrainArguments:
 
     method: str = field(
         default="first-token",
-        metadata={"help": "How the judge learns: `first-token`, the label of an answer and the reasons after it.",
-                  "choices": list(METHODS)},
+        metadata={"help": "How the judge learns: `first-token`, which label is right; `gcpo` or `thurstone`, reasons that end "
+                  "in the right score; `traces`, reasons of others.", "choices": list(METHODS)},
     )  # fmt: skip
     model_name_or_path: str = field(
         metadata={"help": "The vision-language model that is trained: a repository or folder."}
@@ -139,13 +140,18 @@ def run(argv: list[str]) -> int:
             args, training_args = parse(parser, argv)
             check_limit(args.eval_limit)
             check_writable(training_args.output_dir, "output_dir")
+            if training_args.eval_strategy != "no":
+                raise ValueError(
+                    f"eval_strategy={training_args.eval_strategy.value}: a judge is measured before and after its training, on "
+                    "`eval_dataset_name`, and not during it; leave `eval_strategy` out."
+                )
 
-            from ..chat.vlm import load_processor, load_vlm
+            from ..chat.vlm import load_vlm
             from ..judge_training.rows import check_preset
             from ..judges import load_preset
 
             preset = load_preset(args.judge_preset)
-            processor = load_processor(args.model_name_or_path)
+            processor = _processor(args.model_name_or_path)
             check(preset, processor)
             pairs, held_out = load_pairs(args), load_held_out(args)
             if method != "traces":
@@ -209,6 +215,11 @@ def load_pairs(args: JudgeTrainArguments) -> "Dataset":
     if args.method == "traces":
         from datasets import load_dataset
 
+        if Path(args.dataset_name).is_file():
+            raise ValueError(
+                f"{args.dataset_name} is a file; `--method traces` trains on the folder that `arr-trl judge traces` writes."
+            )
+
         return load_dataset(args.dataset_name, args.dataset_config, split=args.dataset_split)
     from ..data.preference_rows import preference_rows
 
@@ -238,6 +249,15 @@ def load_held_out(args: JudgeTrainArguments) -> "Sequence[Preference | str]":
     from ..data.preferences import load_preferences
 
     return list(islice(load_preferences(name, args.dataset_config, split), args.eval_limit))
+
+
+def _processor(model: str) -> "ProcessorMixin":
+    from ..chat.vlm import load_processor
+
+    try:
+        return load_processor(model)
+    except OSError as error:
+        raise OSError(f"model_name_or_path={model} cannot be loaded: {error}") from error
 
 
 def _method(argv: list[str]) -> str:
@@ -304,6 +324,11 @@ def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]
     _measure(facts, "after", load_preset(folder), pairs, folder, folder)
     save_summary(facts.measured | {"calibration_error": facts.calibration}, Path(folder) / EVALUATION_FILE)
     print_summary(facts.measured)
+    if (after := facts.measured["after"]).get("accuracy_mean") is not None and after["accuracy_mean_ci"][1] < 0.5:
+        print(
+            "It decides most held-out pairs against their labels. Do both datasets say in the same way which picture was "
+            "preferred? The page that `arr-trl judge eval` writes shows every pair with its label."
+        )
     told = [f"{when} {error:.3f}" for when, error in facts.calibration.items() if error is not None]
     if told:
         print(f"Calibration error of its scores: {', '.join(told)}.")

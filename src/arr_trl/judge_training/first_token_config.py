@@ -57,5 +57,7 @@ class FirstTokenSFTConfig(SFTConfig):
             raise ValueError(
                 f"first_token_weight={self.first_token_weight} is the first token's share of the loss, 0 to 1."
             )
+        if self.loss_type != "nll":
+            raise ValueError(f"loss_type={self.loss_type!r} is another loss than this trainer's; leave it out.")
         self.completion_only_loss = True
         self.remove_unused_columns = False  # rows are made when their turn comes, of columns that no model knows

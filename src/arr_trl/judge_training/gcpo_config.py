@@ -1,8 +1,11 @@
 """Every decision about teaching a judge by comparing what it writes about the two pictures of a pair."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from trl import GRPOConfig
+
+from ..runtime.checkpoints import ALWAYS
 
 
 @dataclass
@@ -35,7 +38,7 @@ class GCPOConfig(GRPOConfig):
             Longest trace, in tokens.
     """
 
-    pair_reward: str = field(
+    pair_reward: Annotated[str, ALWAYS] = field(
         default="gcpo",
         metadata={
             "help": "What a trace is rewarded for: comparisons that it wins (`gcpo`), or how its score fits the label under "
@@ -43,7 +46,7 @@ class GCPOConfig(GRPOConfig):
             "choices": ["gcpo", "thurstone"],
         },
     )
-    num_generations: int = field(default=4, metadata={"help": "Traces about each picture."})
+    num_generations: Annotated[int, ALWAYS] = field(default=4, metadata={"help": "Traces about each picture."})
     scale_rewards: str = field(
         default="none", metadata={"help": "`none`: advantages are rewards minus the mean of their group, not divided."}
     )

@@ -13,7 +13,10 @@ from ..folders import replacing_files
 from ..judges import Preset, save_preset
 from ..release import Push
 from ..runtime import ResumableTrainer
+from ..runtime.checkpoints import fixed_fields
 from ..runtime.process_state import state_file
+from ..runtime.sharding import name_blocks
+from ..trainer.resume_settings import identity_of_model, lora_settings
 from .judge_card import JudgeFacts, write_judge_card
 from .judge_release import WEIGHT_FILES, push_judge, question_of, save_weights
 
@@ -49,11 +52,13 @@ class JudgeTrainer(ResumableTrainer):
         **kwargs: Any,
     ):
         self.preset, self.facts = preset, facts or JudgeFacts()
+        self._carries_loss = False  # of steps before a checkpoint, which were not logged yet
         self._name_of_judge = name
         self._check_repositories(args)
         super().__init__(*positional, args=args, **kwargs)
         if "default" not in getattr(self.model, "peft_config", {}):
             raise ValueError("A judge is trained as an adapter of its model; give a `peft_config`.")
+        self._identity = identity_of_model("base_model", self.base_model, args.output_dir)  # it reads files
 
     @property
     def judge_name(self) -> str:
@@ -81,8 +86,16 @@ class JudgeTrainer(ResumableTrainer):
         # TRL's tells Hugging Face of every run; ours sends nothing
         return
 
+    def _prepare_for_training(self, *args, **kwargs):
+        if self.accelerator.is_fsdp2:
+            name_blocks(self.accelerator, self.model)
+        return super()._prepare_for_training(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         # TRL's empties what was measured and leaves a plain dictionary no name that it has not seen
+        if self._carries_loss:
+            # the last line of a run that resumed: the loss of steps before it, divided by the steps after
+            logs = {name: value for name, value in logs.items() if name != "train_loss"}
         super().log(logs, start_time)
         for mode in ("train", "eval"):
             self._metrics[mode] = defaultdict(list, self._metrics[mode])
@@ -141,14 +154,16 @@ class JudgeTrainer(ResumableTrainer):
     # What a checkpoint holds beside the adapter and the optimizer
 
     def _fixed_settings(self) -> dict[str, Any]:
-        args, lora = self.args, self.model.peft_config["default"]
+        args = self.args
         return super()._fixed_settings() | {
+            "trainer": type(self).__name__,
             "per_device_train_batch_size": args.per_device_train_batch_size,
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "seed": args.seed,
-            "lora_r": lora.r,
-            "lora_alpha": lora.lora_alpha,
             "preset": [self.preset.name, self.preset.version],
+            **self._identity,
+            **fixed_fields(args, holds_rollout=True),
+            **lora_settings(self.model.peft_config["default"]),
         }
 
     def _owner_state(self) -> dict[str, Any]:
@@ -161,6 +176,7 @@ class JudgeTrainer(ResumableTrainer):
         self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in state["metrics"].items()})
         loss, self._globalstep_last_logged = state["loss"]
         self._tr_loss.copy_(loss)
+        self._carries_loss = True
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

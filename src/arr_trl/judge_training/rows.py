@@ -34,7 +34,10 @@ def check_preset(preset: Preset, pairs: Dataset) -> None:
             "for an edit."
         )
     if preset.before is not None:
-        raise ValueError(f"The preset {preset.name} asks for {preset.before.name} first, which pairs do not have.")
+        raise ValueError(
+            f"The preset {preset.name} asks for {preset.before.name} first, which pairs do not have. Let `arr-trl judge "
+            "traces` write them, and train on its folder with method='traces'."
+        )
     if preset.task == "image-editing" and SOURCE_COLUMN not in pairs.column_names:
         raise ValueError(
             f"The pairs have no `{SOURCE_COLUMN}`, which the preset {preset.name} shows: it judges edits."
@@ -52,7 +55,7 @@ def check_labels(preset: Preset, processor: ProcessorMixin) -> None:
     if not isinstance(read, LabelReader):
         raise ValueError(
             f"The preset {preset.name} is read from a text; method='first-token' needs one whose reader has `labels`. Train "
-            "it with method='gcpo'."
+            f"it with method={'gcpo' if preset.before is None else 'traces'!r}."
         )
     encode = partial(processor.tokenizer.encode, add_special_tokens=False)
     for label in read.labels:
@@ -114,15 +117,45 @@ def _rows(pairs: Dataset, make: Any) -> Dataset:
     return order.with_transform(made)
 
 
-def _question_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
+def asked_about(
+    preset: Preset, prompt: str, image: Any, source: Any = None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    What a judge is asked about one picture, as TRL takes it.
+
+    Args:
+        preset ([`~arr_trl.judges.Preset`]): the question.
+        prompt (`str`): what the picture was made for.
+        image (`Any`): the picture, decoded or as it is stored.
+        source (`Any`, *optional*): what was edited, one picture or several.
+        given (`Mapping`, *optional*): further variables of the question.
+
+    Returns:
+        `dict`: `prompt`, a list of messages with a place for each picture, and `images`, the pictures in their order.
+    """
     ask, pictures = preset.asks[0], Pictures(preset.image)
-    source = stored.get(SOURCE_COLUMN)
-    row = JudgeRow(stored["prompt"], (load_image(stored[side]),), None if source is None else load_image(source))
+    row = JudgeRow(prompt, (load_image(image),), load_image(source) if source else None)
     ((view,),) = single_views(preset, row, 0, pictures)
-    given = {name: stored[name] for name in ask.columns if isinstance(stored.get(name), str | int | float)}
     shown = {role: view.images[role] for role in ask.images}
-    messages, images = with_places(messages_of(ask, row.prompt, shown, given, pictures))
-    return {"prompt": messages, "images": images, "pair": number, "side": side}
+    messages = messages_of(ask, prompt, shown, given or {}, pictures)
+    images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
+    placed = [
+        m | {"content": [{"type": "image"} if part["type"] == "image" else part for part in m["content"]]}
+        for m in messages
+    ]
+    return {"prompt": placed, "images": images}
+
+
+def answered(text: str) -> list[dict[str, Any]]:
+    """A `completion`, as TRL takes it."""
+    return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+
+
+def _question_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
+    columns = preset.asks[0].columns
+    given = {name: stored[name] for name in columns if isinstance(stored.get(name), str | int | float)}
+    question = asked_about(preset, stored["prompt"], stored[side], stored.get(SOURCE_COLUMN), given)
+    return question | {"pair": number, "side": side}
 
 
 def _answer_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
@@ -130,15 +163,4 @@ def _answer_row(preset: Preset, stored: Mapping[str, Any], number: int, side: st
     answer = (max if side == "chosen" else min)(labels, key=labels.get)
     if stored.get("rationale"):
         answer = f"{answer}\n{stored['rationale']}"
-    completion = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
-    return _question_row(preset, stored, number, side) | {"completion": completion}
-
-
-def with_places(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Messages with a place for each picture, as TRL takes them, and the pictures."""
-    images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
-    placed = [
-        m | {"content": [{"type": "image"} if part["type"] == "image" else part for part in m["content"]]}
-        for m in messages
-    ]
-    return placed, images
+    return _question_row(preset, stored, number, side) | {"completion": answered(answer)}

@@ -7,11 +7,10 @@ from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value
 
-from ..data import SOURCE_COLUMN, load_image, undecoded
+from ..data import SOURCE_COLUMN, undecoded
 from ..folders import replacing
-from ..judges import JudgeRow, Preset
-from ..judges.preset_questions import Pictures, messages_of, single_views
-from .rows import with_places
+from ..judges import Preset
+from .rows import answered, asked_about
 from .traces import TraceOutcome
 
 
@@ -116,14 +115,9 @@ def trace_rows(traces: Dataset, preset: Preset) -> Dataset:
 
 
 def _row(preset: Preset, stored: Mapping[str, Any]) -> dict[str, Any]:
-    ask, pictures = preset.asks[0], Pictures(preset.image)
-    row = JudgeRow(stored["prompt"], (load_image(stored["image"]),), load_image(stored[SOURCE_COLUMN] or []) or None)
-    ((view,),) = single_views(preset, row, 0, pictures)
     points = {preset.before.name: stored["principles"]}
-    shown = {role: view.images[role] for role in ask.images}
-    messages, images = with_places(messages_of(ask, row.prompt, shown, points, pictures))
-    completion = [{"role": "assistant", "content": [{"type": "text", "text": stored["completion"]}]}]
-    return {"prompt": messages, "images": images, "completion": completion}
+    question = asked_about(preset, stored["prompt"], stored["image"], stored.get(SOURCE_COLUMN), points)
+    return question | {"completion": answered(stored["completion"])}
 
 
 def _stored(outcome: TraceOutcome) -> dict[str, Any]:

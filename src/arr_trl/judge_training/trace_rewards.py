@@ -1,7 +1,10 @@
 """Rewards of traces that a judge wrote about the two pictures of a labelled pair, as a reward function in TRL's protocol."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from transformers import TrainerState
 
 from ..chat import ChatReply
 from ..judges import Preset
@@ -10,6 +13,9 @@ from ..judges.preset_verdict import opinion
 from .losses import fidelity_rewards, won_comparisons
 
 
+logger = logging.getLogger(__name__)
+
+_SHOWN = 300  # characters of a trace, in a warning
 Score = Callable[[str], float | None]
 
 
@@ -36,6 +42,7 @@ class PairRewards:
     def __init__(self, score: Score, kind: str):
         self.score, self.kind = score, kind
         self.__name__ = kind
+        self._warned = False
 
     def __call__(
         self,
@@ -44,11 +51,12 @@ class PairRewards:
         pair: Sequence[int],
         side: Sequence[str],
         log_metric: Callable[[str, float], None],
+        trainer_state: TrainerState | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        scores = [self.score(_text(completion)) for completion in completions]
+        texts = [_text(completion) for completion in completions]
+        scores = [self.score(text) for text in texts]
         rewards: list[float | None] = [None] * len(scores)
-        separated, inverted, skipped = [], [], []
         for number in dict.fromkeys(pair):
             groups = [[i for i, p in enumerate(pair) if p == number and side[i] == s] for s in ("chosen", "rejected")]
             if not all(groups):
@@ -60,16 +68,28 @@ class PairRewards:
                 for i, reward in zip(group, of_group, strict=True):
                     rewards[i] = reward
             better, worse = ([scores[i] for i in group if scores[i] is not None] for group in groups)
-            skipped.append(given[0] == [None] * len(groups[0]))
+            # one value for each pair or trace, of which TRL takes the mean over all processes: means would count alike
+            # whether they are of one pair or of ten
+            log_metric(f"{self.kind}/skipped", float(given[0] == [None] * len(groups[0])))
+            # of pairs whose traces all agree nothing is learned, whether they are right or wrong
             if better and worse:
-                separated.append(min(better) > max(worse))
-                inverted.append(max(better) < min(worse))
-        # of pairs whose traces all agree nothing is learned, whether they are right or wrong
-        for name, values in (("separated", separated), ("inverted", inverted), ("skipped", skipped)):
-            if values:
-                log_metric(f"{self.kind}/{name}", sum(values) / len(values))
-        log_metric(f"{self.kind}/unreadable", sum(score is None for score in scores) / len(scores))
+                log_metric(f"{self.kind}/separated", float(min(better) > max(worse)))
+                log_metric(f"{self.kind}/inverted", float(max(better) < min(worse)))
+        for score in scores:
+            log_metric(f"{self.kind}/unreadable", float(score is None))
+        if all(score is None for score in scores) and (trainer_state is None or trainer_state.is_world_process_zero):
+            self._warn(texts)
         return rewards
+
+    def _warn(self, texts: list[str]) -> None:
+        if not self._warned:
+            logger.warning(
+                "None of %d traces has a score that can be read, and nothing is learned from them. One of them: %r. Train "
+                "the format first, with `--method traces`, or raise `max_completion_length` where they are cut off.",
+                len(texts),
+                texts[0][-_SHOWN:],
+            )
+        self._warned = True
 
     def _rewards(self, better: list[float | None], worse: list[float | None]) -> Sequence[list[float | None]]:
         return won_comparisons(better, worse) if self.kind == "gcpo" else fidelity_rewards([better, worse], [1.0, 0.0])

@@ -62,6 +62,21 @@ def set_precision(accelerator: Accelerator, dtype: torch.dtype) -> None:
     accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
 
+def name_blocks(accelerator: Accelerator, model: torch.nn.Module) -> None:
+    """
+    Say which blocks are sharded one by one, unless the launch does. Models of transformers name the blocks of every part
+    that they can be put together of, and accelerate refuses a name that is not in this one.
+
+    Args:
+        accelerator (`Accelerator`): the accelerator, before it prepares the model.
+        model (`torch.nn.Module`): the model.
+    """
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.transformer_cls_names_to_wrap is None:
+        there = {type(module).__name__ for module in model.modules()}
+        plugin.transformer_cls_names_to_wrap = [name for name in model._no_split_modules or () if name in there]
+
+
 def shard_between_forwards(model: FSDPModule) -> None:
     """
     Let go of what is in no block after a forward, too. PEFT freezes an adapter while it is switched off, and FSDP2

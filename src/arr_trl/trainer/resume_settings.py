@@ -32,13 +32,13 @@ def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> P
 def identity_of(args: FlowConfig, base_model: str) -> dict[str, Any]:
     """What a run starts from: its base and the adapter it goes on from. Reads their files, so it is asked for once."""
     return {
-        **_identity("base_model", base_model, args.output_dir),
-        **_identity("adapter_path", args.adapter_path, args.output_dir),
+        **identity_of_model("base_model", base_model, args.output_dir),
+        **identity_of_model("adapter_path", args.adapter_path, args.output_dir),
         "model_init_kwargs.revision": (args.model_init_kwargs or {}).get("revision"),
     }
 
 
-def _identity(name: str, source: str | None, output_dir: str) -> dict[str, Any]:
+def identity_of_model(name: str, source: str | None, output_dir: str) -> dict[str, Any]:
     """What tells a model from others: its id, and of one on a disk, which may lie elsewhere now, what is in it."""
     if source is None:
         return {name: None}
@@ -99,7 +99,12 @@ def fixed_settings(
             batch * args.steps_per_generation * processes
         )
         settings["window_size"] = args.points_per_candidate
-    of_lora = {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
+    return settings | lora_settings(lora)
+
+
+def lora_settings(lora: LoraConfig) -> dict[str, Any]:
+    """All of an adapter's configuration that decides what it computes, under the names of the commands' options."""
+    settings, of_lora = {}, {"lora_alpha": "lora_alpha", "r": "lora_r", "target_modules": "lora_target_modules"}
     for name, value in lora.to_dict().items():
         if name in _NOT_OF_THE_ADAPTER or (name == "target_modules" and value in (None, ALL_LINEAR)):  # not known yet
             continue
