@@ -5,7 +5,9 @@ import json
 import pytest
 from tiny_judge import write_files
 
+from arr_trl.cli.judge_train import _told_of
 from arr_trl.cli.main import main
+from arr_trl.judge_training import JudgeFacts
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,15 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
     assert json.loads(evaluated.read_text())["accuracy_mean"] == 1.0
 
 
+def test_a_judge_that_contradicts_its_labels_is_told():
+    against, with_them = (
+        JudgeFacts(measured={"after": {"accuracy_mean": a, "accuracy_mean_ci": ci}}, calibration={"after": 0.25})
+        for a, ci in ((0.1, (0.0, 0.3)), (0.4, (0.2, 0.6)))
+    )
+    assert _told_of(against)[0].startswith("It decides most held-out pairs against their labels.")
+    assert _told_of(with_them) == ["Calibration error of its scores: after 0.250."]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -55,6 +66,14 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
         (["--eval_dataset_split", "train"], "measured on the pairs that it is trained on"),
         (["--judge_preset", "mj-pair"], "is read from a text"),
         (["--method", "gcpo", "--gradient_accumulation_steps", "4"], "leaves no traces to compare"),
+        (["--loss_type", "dft"], "loss_type='dft' is another loss than this trainer's"),
+        (["--eval_strategy", "steps"], "measured before and after its training"),
+        (["--judge_preset", "edit-rrm"], "Train it with method='traces'"),
+        (
+            ["--method", "traces", "--judge_preset", "edit-rrm"],
+            "train.jsonl is a file; `--method traces` trains on the",
+        ),
+        (["--model_name_or_path", "nobody/nothing"], "model_name_or_path=nobody/nothing cannot be loaded"),
         (["--first_token_weight", "2"], "first_token_weight=2.0 is the first token's share"),
     ],
 )

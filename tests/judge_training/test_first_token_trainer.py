@@ -14,6 +14,7 @@ from arr_trl import PresetJudge
 from arr_trl.chat import ChatRequest
 from arr_trl.chat.local import LocalChatModel
 from arr_trl.judge_training import FirstTokenSFTTrainer, JudgeFacts, answer_rows
+from arr_trl.judge_training.judge_release import served_rank
 from arr_trl.judge_training.rows import check_labels, check_preset
 from arr_trl.judges import JudgeRow
 from arr_trl.judges.preset_questions import Pictures, messages_of
@@ -111,9 +112,24 @@ def test_a_trained_judge_tells_what_it_was_shown_and_its_folder_restores_questio
     )
     assert abs(untrained.lead) < 0.1
 
+    # transformers loads the adapter by itself, and it says the same as merged into its base
+    asked = LocalChatModel(str(folder)).inputs_of(
+        [
+            ChatRequest(
+                messages_of(preset().asks[0], "red", {"candidate": pair["chosen"]}, {}, Pictures(preset().image))
+            )
+        ]
+    )
+    loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    merged = LocalChatModel(str(folder)).vlm
+    with torch.no_grad():
+        found, expected = loaded(**asked).logits, merged(**asked).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
     card = (folder / "README.md").read_text()
     assert "- user/pairs" in card
-    assert "--enable-lora --max-lora-rank 4" in card
+    assert "--enable-lora --max-lora-rank 8 " in card  # of rank 4: vLLM takes some numbers only
+    assert "--max-lora-rank 8 " in judge.preset.serve
     assert "was not measured" in card
     assert model not in card
     assert model not in (folder / "preset.json").read_text()
@@ -151,6 +167,10 @@ def test_a_run_that_broke_goes_on_to_the_same_adapter_and_the_same_log(model, tm
 def test_a_preset_that_pairs_say_nothing_about_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         check_preset(preset().model_copy(update=changes), pairs(1))
+
+
+def test_the_rank_that_a_server_is_told_is_one_that_it_takes():
+    assert [served_rank(rank) for rank in (1, 8, 32, 48, 300)] == [8, 8, 32, 64, 320]
 
 
 def test_labels_of_several_tokens_are_refused(model):

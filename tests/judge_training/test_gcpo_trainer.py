@@ -1,16 +1,19 @@
 """Traces about both pictures of a pair, compared with each other: rewards, advantages, and pairs that stay together."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_judge import build_model, pairs, preset
 from transformers import AutoProcessor, TrainerCallback
 
 from arr_trl.judge_training import GCPOConfig, GCPOTrainer, question_rows
 from arr_trl.judge_training.gcpo_trainer import PairSampler
 from arr_trl.judge_training.trace_rewards import PairRewards, score_of
+from arr_trl.runtime import CheckpointError
 
 
 N = 3
@@ -115,10 +118,49 @@ def test_a_run_that_broke_draws_the_same_traces_again(model, trained, tmp_path):
     resumed = trainer_for(model, tmp_path, **often)
     resumed.train(resume_from_checkpoint=True)
     assert len(resumed.seen) == 1
+    # of the steps before it is not known what their loss was
+    assert "train_loss" not in resumed.state.log_history[-1]
     whole, again = (
         load_file(f"{folder}/checkpoint-3/adapter_model.safetensors") for folder in (trained.args.output_dir, tmp_path)
     )
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_trace_is_the_same_whichever_pairs_are_asked_about_beside_it(trained):
+    rows = [trained.train_dataset[i] for i in (2, 3, 6, 7) for _ in range(N)]
+
+    def written(rows):
+        output = GCPOTrainer._generate_and_score_completions(trained, rows)
+        return [
+            ids[mask.bool()].tolist()
+            for ids, mask in zip(output["completion_ids"], output["completion_mask"], strict=True)
+        ]
+
+    trained.model.train()
+    together = written(rows)
+    assert written(rows[2 * N :]) == together[2 * N :]
+    assert len(set(map(tuple, together))) > 2 * N
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pair_reward": "thurstone"}, "was written with pair_reward=gcpo"),
+        ({"num_generations": 2}, "num_generations=3"),
+    ],
+)
+def test_a_checkpoint_of_another_objective_is_refused(model, trained, tmp_path, changes, said):
+    checkpoint = f"{trained.args.output_dir}/checkpoint-1"
+    with pytest.raises(CheckpointError, match=said):
+        trainer_for(model, tmp_path, **changes).train(resume_from_checkpoint=checkpoint)
+
+
+def test_a_checkpoint_of_another_model_is_refused(trained, tmp_path):
+    other = build_model(tmp_path / "model")  # of the same name
+    weights = load_file(f"{other}/model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, f"{other}/model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="content of base_model"):
+        trainer_for(other, tmp_path / "out").train(resume_from_checkpoint=f"{trained.args.output_dir}/checkpoint-1")
 
 
 def test_pairs_of_every_process_stay_whole():
@@ -148,6 +190,35 @@ def test_thurstones_rewards_are_higher_for_traces_that_fit_the_label():
         "thurstone/skipped": 0,
         "thurstone/unreadable": 0,
     }
+
+
+def test_shares_are_of_pairs_and_traces_of_which_some_cannot_be_read():
+    logged = {}
+    rewards = PairRewards(lambda text: None if text == "?" else float(text), "gcpo")
+    texts = ["9", "8", "1", "2", "1", "2", "?", "?"]
+    sides = (["chosen"] * 2 + ["rejected"] * 2) * 2
+    rewards(
+        [""] * 8, texts, [0] * 4 + [1] * 4, sides, log_metric=lambda name, v: logged.setdefault(name, []).append(v)
+    )
+    # a value for each of them: processes with fewer pairs do not count as much as those with more
+    assert logged == {
+        "gcpo/separated": [1.0],
+        "gcpo/inverted": [0.0],
+        "gcpo/skipped": [0.0, 1.0],
+        "gcpo/unreadable": [0.0] * 6 + [1.0] * 2,
+    }
+
+
+def test_that_no_trace_can_be_read_is_told_once_with_a_trace(trained, caplog):
+    rewards = PairRewards(lambda text: None, "gcpo")
+    for _ in range(2):
+        rewards([""] * 4, ["I see red"] * 4, [0] * 4, ["chosen"] * 2 + ["rejected"] * 2, log_metric=lambda *_: None)
+    (record,) = caplog.records
+    assert "None of 4 traces has a score" in record.getMessage()
+    assert "'I see red'" in record.getMessage()
+    # TRL's own has a row with its pictures in it, at every step
+    logging.getLogger("trl.trainer.grpo_trainer").warning("All reward functions returned None for the following")
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(

@@ -324,11 +324,18 @@ def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]
     _measure(facts, "after", load_preset(folder), pairs, folder, folder)
     save_summary(facts.measured | {"calibration_error": facts.calibration}, Path(folder) / EVALUATION_FILE)
     print_summary(facts.measured)
-    if (after := facts.measured["after"]).get("accuracy_mean") is not None and after["accuracy_mean_ci"][1] < 0.5:
-        print(
+    for sentence in _told_of(facts):
+        print(sentence)
+
+
+def _told_of(facts: "JudgeFacts") -> list[str]:
+    """What the table does not say."""
+    told = []
+    after = facts.measured["after"]
+    if after.get("accuracy_mean") is not None and after["accuracy_mean_ci"][1] < 0.5:
+        told.append(
             "It decides most held-out pairs against their labels. Do both datasets say in the same way which picture was "
             "preferred? The page that `arr-trl judge eval` writes shows every pair with its label."
         )
-    told = [f"{when} {error:.3f}" for when, error in facts.calibration.items() if error is not None]
-    if told:
-        print(f"Calibration error of its scores: {', '.join(told)}.")
+    errors = [f"{when} {error:.3f}" for when, error in facts.calibration.items() if error is not None]
+    return told + ([f"Calibration error of its scores: {', '.join(errors)}."] if errors else [])

@@ -11,6 +11,7 @@ from ..evaluation.results import percent
 from ..folders import replacing
 from ..judges import Preset
 from ..release import public_name
+from .judge_release import served_rank
 
 
 _SHOWN = ("accuracy_mean", "accuracy_consistent", "position_bias", "tie_rate", "invalid_rate")
@@ -81,6 +82,7 @@ def write_judge_card(
         hub_datasets=[name for name, local in map(public_name, facts.datasets) if not local],
         facts=facts,
         rank=rank,
+        served_rank=served_rank(rank),
         preset=preset,
         ask=preset.asks[0],
         trained=trained,

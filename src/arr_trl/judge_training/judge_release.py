@@ -17,6 +17,7 @@ from ..release import Push, PushError, public_name
 
 WEIGHT_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE)
 EVALUATION_FILE = "judge_eval.json"
+_SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what `--max-lora-rank` of vLLM may be
 
 
 def save_weights(model: PeftModel, folder: str | os.PathLike, state_dict: dict | None = None) -> None:
@@ -43,8 +44,14 @@ def question_of(preset: Preset, name: str, base_model: str, rank: int) -> Preset
         base_model (`str`): what the adapter belongs to.
         rank (`int`): of the adapter, which a server has to be told.
     """
-    serve = f"vllm serve {public_name(base_model)[0]} --enable-lora --max-lora-rank {rank} --lora-modules NAME=FOLDER_OR_REPOSITORY"
+    base, most = public_name(base_model)[0], served_rank(rank)
+    serve = f"vllm serve {base} --enable-lora --max-lora-rank {most} --lora-modules NAME=FOLDER_OR_REPOSITORY"
     return preset.model_copy(update={"name": name, "weights": BESIDE, "serve": serve, "licence": None})
+
+
+def served_rank(rank: int) -> int:
+    """The least `--max-lora-rank` of vLLM, which takes a few numbers only, that an adapter of this rank fits in."""
+    return next((served for served in _SERVED_RANKS if served >= rank), rank)
 
 
 def release_files(folder: str | os.PathLike) -> list[Path]:
