@@ -254,7 +254,7 @@ def test_example_configuration_of_a_judge_has_known_keys_and_says_that_it_was_no
     assert "not run here" in text
     assert f"arr-trl judge train --config examples/configs/{path.name}" in text
     assert f"configs/{path.name})" in (ROOT / "docs" / "source" / "recipes.md").read_text(encoding="utf-8")
-    parser = TrlParser((JudgeTrainArguments, GCPOConfig if "gcpo" in path.name else FirstTokenSFTConfig))
+    parser = TrlParser((JudgeTrainArguments, FirstTokenSFTConfig if "first_token" in path.name else GCPOConfig))
     given = ["--dataset_name", "pairs.jsonl", "--use_cpu", "true", "--bf16", "false"]
     args, config, unknown = parser.parse_args_and_config(
         ["--config", str(path), *given], return_remaining_strings=True

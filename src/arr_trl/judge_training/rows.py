@@ -9,7 +9,7 @@ from transformers import ProcessorMixin
 
 from ..data import SOURCE_COLUMN, load_image, undecoded
 from ..judges import JudgeRow, Preset
-from ..judges.preset_questions import Pictures, messages_of, single_views
+from ..judges.preset_questions import Pictures, View, messages_of, single_views
 from ..judges.readers import LabelReader
 
 
@@ -133,9 +133,17 @@ def asked_about(
     Returns:
         `dict`: `prompt`, a list of messages with a place for each picture, and `images`, the pictures in their order.
     """
-    ask, pictures = preset.asks[0], Pictures(preset.image)
+    pictures = Pictures(preset.image)
     row = JudgeRow(prompt, (load_image(image),), load_image(source) if source else None)
     ((view,),) = single_views(preset, row, 0, pictures)
+    return asked_in(preset, prompt, view, pictures, given)
+
+
+def asked_in(
+    preset: Preset, prompt: str, view: View, pictures: Pictures, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a judge is asked about a view, as [`asked_about`] has it."""
+    ask = preset.asks[0]
     shown = {role: view.images[role] for role in ask.images}
     messages = messages_of(ask, prompt, shown, given or {}, pictures)
     images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]

@@ -54,7 +54,7 @@ class PairRewards:
         trainer_state: TrainerState | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        texts = [_text(completion) for completion in completions]
+        texts = [text_of(completion) for completion in completions]
         scores = [self.score(text) for text in texts]
         rewards: list[float | None] = [None] * len(scores)
         for number in dict.fromkeys(pair):
@@ -95,7 +95,7 @@ class PairRewards:
         return won_comparisons(better, worse) if self.kind == "gcpo" else fidelity_rewards([better, worse], [1.0, 0.0])
 
 
-def _text(completion: list[dict[str, Any]] | str) -> str:
+def text_of(completion: list[dict[str, Any]] | str) -> str:
     """What was written, as messages or as text, their content as text or as parts."""
     if isinstance(completion, str):
         return completion
