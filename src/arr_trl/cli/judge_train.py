@@ -189,14 +189,16 @@ def run(argv: list[str]) -> int:
             _measure_release(trainer, held_out)
         trainer.create_model_card()
         print(f"Wrote adapter, preset.json and README.md to {training_args.output_dir}.")
+    place = training_args.output_dir
     try:
         if training_args.push_to_hub and (push := trainer.push_to_hub()) is not None:
             print(f"Pushed to {push.commit_url}")
+            place = push.repo_id
     except (PushError, ValueError) as error:
         print(f"arr-trl: {error}", file=sys.stderr)
         return 1
     if trainer.is_world_process_zero():
-        print(f"Judge with it: --judge_preset {training_args.output_dir} --judge_local")
+        print(f"Judge with it: --judge_preset {place} --judge_local")
     trainer.accelerator.end_training()
     return 0
 
@@ -334,8 +336,8 @@ def _told_of(facts: "JudgeFacts") -> list[str]:
     after = facts.measured["after"]
     if after.get("accuracy_mean") is not None and after["accuracy_mean_ci"][1] < 0.5:
         told.append(
-            "It decides most held-out pairs against their labels. Do both datasets say in the same way which picture was "
-            "preferred? The page that `arr-trl judge eval` writes shows every pair with its label."
+            "It decides most held-out pairs against their labels: either it has hardly learned, or the two datasets do not say "
+            "in the same way which picture was preferred. The page of `arr-trl judge eval` shows pairs and labels."
         )
     errors = [f"{when} {error:.3f}" for when, error in facts.calibration.items() if error is not None]
     return told + ([f"Calibration error of its scores: {', '.join(errors)}."] if errors else [])
