@@ -118,7 +118,7 @@ MUTATIONS = [
      "judge_training/test_gcpo_trainer.py"),
     ("traces drawn by the generator of the process", "judge_training/own_draws.py", "if func is torch.multinomial:", "if False:",
      "judge_training/test_own_draws.py"),
-    ("a trace that cannot come drawn", "judge_training/own_draws.py", "right=True", "right=False", "judge_training/test_own_draws.py"),
+    ("every trace drawn with the numbers of the first", "judge_training/own_draws.py", "generator=g,", "generator=self.generators[0],", "judge_training/test_own_draws.py"),
     ("all traces about a picture alike", "judge_training/gcpo_trainer.py", "*asked, seen[asked])", "*asked)",
      "judge_training/test_own_draws.py"),
     ("the same traces at every step", "judge_training/gcpo_trainer.py", "random_at(seed, step, *asked", "random_at(seed, *asked",

@@ -13,7 +13,7 @@ from ..judges.parsing import ReplyError
 from ..judges.preset_questions import Pictures, pair_view
 from ..judges.readers import LabelReader, WinnerReader
 from ..trainer.buffer import random_at
-from .rows import asked_in
+from .rows import as_batch, asked_in
 from .trace_rewards import text_of
 
 
@@ -47,8 +47,7 @@ def choice_rows(pairs: Dataset, preset: Preset, seed: int = 0) -> Dataset:
     stored = undecoded(pairs)
 
     def made(batch: Mapping[str, list]) -> dict[str, list]:
-        rows = [_choice_row(preset, stored[i], random_at(seed, i).getrandbits(1)) for i in batch["pair"]]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        return as_batch([_choice_row(preset, stored[i], random_at(seed, i).getrandbits(1)) for i in batch["pair"]])
 
     return Dataset.from_dict({"pair": range(len(pairs))}).with_transform(made)
 

@@ -111,10 +111,14 @@ def _rows(pairs: Dataset, make: Any) -> Dataset:
     stored = undecoded(pairs)
 
     def made(batch: dict[str, list]) -> dict[str, list]:
-        rows = [make(stored[i], i, side) for i, side in zip(batch["pair"], batch["side"], strict=True)]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        return as_batch([make(stored[i], i, side) for i, side in zip(batch["pair"], batch["side"], strict=True)])
 
     return order.with_transform(made)
+
+
+def as_batch(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """Rows as the columns of a batch, which a transform of a dataset returns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def asked_about(

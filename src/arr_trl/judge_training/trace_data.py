@@ -10,7 +10,7 @@ from datasets import Dataset, Features, Image, List, Value
 from ..data import SOURCE_COLUMN, undecoded
 from ..folders import replacing
 from ..judges import Preset
-from .rows import answered, asked_about
+from .rows import answered, as_batch, asked_about
 from .traces import TraceOutcome
 
 
@@ -108,8 +108,8 @@ def trace_rows(traces: Dataset, preset: Preset) -> Dataset:
         )
 
     def made(batch: Mapping[str, list]) -> dict[str, list]:
-        rows = [_row(preset, dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        rows = zip(*batch.values(), strict=True)
+        return as_batch([_row(preset, dict(zip(batch, values, strict=True))) for values in rows])
 
     return undecoded(traces).with_transform(made)
 
