@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image
 
 from ..data.preferences import Preference
+from ..judges import JudgeRow
 from ..judges.auto_rubric import auto_rubric_question
 from ..judges.questions import Question
 from .config import AutoRubricConfig
@@ -39,6 +40,7 @@ def generate_questions(
             prompt=pair.prompt,
             images=[*shown(pair, swapped), *guide_images],
             positions=(1, 0) if swapped else (0, 1),
+            mask=JudgeRow.of(pair).mask,
             read=read_criteria,
             editing=pair.source_image is not None,
             preferred=preferred(pair, swapped),

@@ -116,7 +116,7 @@ def without_rubric(pairs: Sequence[Preference], judge: RubricJudge) -> tuple[lis
 
 def judge_rows(pairs: Sequence[Preference]) -> list[JudgeRow]:
     """Pairs as a judge may see them: without labels, in the order of the data."""
-    return [JudgeRow(pair.prompt, pair.images, pair.source_image) for pair in pairs]
+    return [JudgeRow.of(pair) for pair in pairs]
 
 
 def judge_templates(judge: RubricJudge, measured: bool) -> list[str]:
@@ -136,6 +136,7 @@ def _no_rubric_question(pair: Preference, order: tuple[int, int], judge: RubricJ
         temperature=judge.temperature,
         package=PACKAGE,
         positions=order,
+        mask=JudgeRow.of(pair).mask,
         read=lambda reply: tuple(float(reply.ranks[order.index(candidate)]) for candidate in (0, 1)),
         editing=pair.source_image is not None,
     )

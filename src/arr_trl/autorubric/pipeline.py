@@ -336,10 +336,11 @@ def task_of(pairs: Sequence[Preference]) -> str:
 
 def pairs_digest(pairs: Sequence[Preference]) -> str:
     """Digest of the pairs, labels included."""
-    rows = zip(pairs, judge_rows(pairs), strict=True)
-    return content_key(
-        *((pair.prompt, *map(image_digest, (*row.images, *row.sources)), pair.winner) for pair, row in rows)
-    )
+    found = []
+    for pair, row in zip(pairs, judge_rows(pairs), strict=True):
+        masks = [] if row.mask is None else [row.mask]
+        found.append((pair.prompt, *map(image_digest, (*row.images, *row.sources, *masks)), pair.winner))
+    return content_key(*found)
 
 
 def _take(outcomes: list[PairOutcome], written: list[list[str] | NoAnswer], refined: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Rewriting criteria that did not lead to the label, from what the verifier found with them."""
 
 from ..data.preferences import Preference
-from ..judges import Verdict
+from ..judges import JudgeRow, Verdict
 from ..judges.questions import Question
 from .config import AutoRubricConfig
 from .generate import preferred, shown
@@ -29,6 +29,7 @@ def refine_question(
         prompt=pair.prompt,
         images=shown(pair, swapped),
         positions=(1, 0) if swapped else (0, 1),
+        mask=JudgeRow.of(pair).mask,
         read=read_criteria,
         editing=pair.source_image is not None,
         preferred=preferred(pair, swapped),

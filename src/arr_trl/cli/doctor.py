@@ -199,7 +199,7 @@ class _Examined:
     def judge(self) -> Iterator[str]:
         from ..data import undecoded
         from ..trainer import OnlineConfig
-        from ..trainer.checks import num_sources_of
+        from ..trainer.checks import has_masks, num_sources_of
         from ..trainer.rehearse import rehearse
 
         if self.rows is None:
@@ -209,7 +209,7 @@ class _Examined:
             judge.check_first_row(rows)
             candidates = self.args.num_generations if isinstance(self.args, OnlineConfig) else 2
             sources = num_sources_of(rows)
-            judge.check_for(candidates, sources)
+            judge.check_for(candidates, sources and sources + has_masks(rows))
             for said in rehearse(judge, rows, self.args.height, self.args.width, sources or 0):
                 if said.failure is not None:
                     raise ValueError(f"asked about two flat pictures, {said}")

@@ -227,7 +227,10 @@ def _sources_of_the_first(pairs: Iterable) -> int | None:
     from ..judges import JudgeRow
 
     first = next((pair for pair in pairs if not isinstance(pair, str)), None)
-    return None if first is None else len(JudgeRow(first.prompt, first.images, first.source_image).sources) or None
+    if first is None:
+        return None
+    row = JudgeRow.of(first)
+    return len(row.sources) + (row.mask is not None) or None
 
 
 def _tell_failures(name: str, failures: Counter, asked: int, store: str | None) -> None:

@@ -14,6 +14,9 @@ class AskArguments(JudgeArguments):
     image: list[str] = field(metadata={"help": "Pictures of one prompt, two or more."})
     prompt: str = field(metadata={"help": "What they were made for: the caption, or the instruction of an edit."})
     source: list[str] | None = field(default=None, metadata={"help": "The picture that was edited, or several."})
+    mask: str | None = field(
+        default=None, metadata={"help": "What of that picture was to be drawn anew, white; black is what stays."}
+    )
     dry_run: bool = field(default=False, metadata={"help": "Show what would be asked, and ask nothing."})
 
 
@@ -34,7 +37,8 @@ def run(argv: list[str]) -> int:
 
         images = tuple(load_image(path) for path in args.image)
         source = None if args.source is None else [load_image(path) for path in args.source]
-        row = JudgeRow(args.prompt, images, source)
+        columns = {} if args.mask is None else {"mask_image": load_image(args.mask)}
+        row = JudgeRow(args.prompt, images, source, columns=columns)
         print_questions(judge, row)
         if args.dry_run:
             return 0

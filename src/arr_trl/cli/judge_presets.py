@@ -24,6 +24,9 @@ class TryArguments(JudgeArguments):
     image: list[str] = field(metadata={"help": "Pictures to judge: one, or several candidates of the same prompt."})
     prompt: str = field(metadata={"help": "What they were made for: the caption, or the instruction of an edit."})
     source: list[str] | None = field(default=None, metadata={"help": "The picture that was edited, or several."})
+    mask: str | None = field(
+        default=None, metadata={"help": "What of that picture was to be drawn anew, white; black is what stays."}
+    )
     reference: str | None = field(default=None, metadata={"help": "The picture that candidates are compared with."})
     columns: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Further columns of the row as JSON, such as \'{"requirement": "..."}\'.'}
@@ -142,6 +145,8 @@ def run_try(argv: list[str]) -> int:
             raise ValueError('`columns` has to be a JSON object, such as {"requirement": "..."}.')
         if args.reference is not None:
             columns["reference_image"] = load_image(args.reference)
+        if args.mask is not None:
+            columns["mask_image"] = load_image(args.mask)
         images = tuple(load_image(path) for path in args.image)
         source = None if args.source is None else [load_image(path) for path in args.source]
         (verdict,) = judge.compare([JudgeRow(args.prompt, images, source, columns=columns)])

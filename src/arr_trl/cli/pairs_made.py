@@ -253,20 +253,23 @@ def _print_questions(args: RichArguments, config, row: dict[str, Any], *models: 
     """The first questions in full; a picture that is not drawn yet is shown by its size."""
     from PIL import Image
 
-    from ..data import SOURCE_COLUMN, decode_sources
+    from ..data import decode_sources
     from ..judges import VerdictStore
+    from ..pairs.painter import edited
     from ..pairs.replies import EXAMPLE, critique_question, instruct_question
     from ..pairs.rich import writer
+    from ..policies import policy_class_of
+    from ..shipped import place_of
 
     (row,) = decode_sources([row])
-    source = row.get(SOURCE_COLUMN) if args.edit_model is None else None
+    source, mask = edited(policy_class_of(place_of(args.model)), row)
     image = Image.new("RGB", (args.width, args.height))
     critic, instructor = (writer(model, VerdictStore(), config) for model in models)
     for what, question, model in (
-        ("critique", critique_question(row["prompt"], source, image, critic), models[0]),
+        ("critique", critique_question(row["prompt"], source, image, critic, mask), models[0]),
         (
             "instruct, after a critique such as this",
-            instruct_question(row["prompt"], source, image, [EXAMPLE], instructor, config.max_edits),
+            instruct_question(row["prompt"], source, image, [EXAMPLE], instructor, config.max_edits, mask),
             models[1],
         ),
     ):

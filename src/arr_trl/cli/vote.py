@@ -168,7 +168,7 @@ def _judged(args: AgreementArguments, rows: list[dict]) -> dict[str, dict[str, i
             row["prompt"],
             tuple(shown(row["images"])),
             shown(row["source_image"]) if "source_image" in row else None,
-            columns=row,
+            columns=row | ({"mask_image": shown(row["mask_image"])} if "mask_image" in row else {}),
         )
         for row in pairs.values()
     ]

@@ -122,7 +122,7 @@ def _common(group: list[dict[str, Any]]) -> dict[str, Any]:
     first = group[0]
     named = {"rationale": "judge_reason", "margin": "judge_margin", "judge": "judge", "rubric": "rubric"}
     row = {"prompt": first["prompt"], "step": first["step"]} | {new: first.get(old) for new, old in named.items()}
-    return row | ({"source_image": first["source_image"]} if "source_image" in first else {})
+    return row | {name: first[name] for name in ("source_image", "mask_image") if name in first}
 
 
 def _pair(chosen: dict[str, Any], rejected: dict[str, Any]) -> dict[str, Any]:

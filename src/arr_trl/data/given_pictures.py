@@ -6,7 +6,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from PIL import Image, ImageOps
 
-from .images import SOURCE_COLUMN, load_image
+from .images import MASK_COLUMN, SOURCE_COLUMN, load_image, load_mask
 from .preference_rows import win_rates_of
 from .sizes import SAME_RATIO
 
@@ -55,7 +55,7 @@ def decode_pairs(
 ) -> list[dict[str, Any]]:
     """
     The rows with their pictures as RGB of one size: resized to cover it and cut at the edges, the same way on all sides; a
-    source that has their aspect ratio is cut with them.
+    source that has their aspect ratio is cut with them, and its mask.
 
     Args:
         rows (`Sequence[dict]`): rows with `chosen` and `rejected`, or `images` and `scores` or `label_rank`.
@@ -99,6 +99,9 @@ def _decoded(row: dict[str, Any], height: int, width: int) -> dict[str, Any]:
         loaded = load_image(source)
         cut = [_cut(one, ratio, width / height) for one in (loaded if isinstance(loaded, list) else [loaded])]
         made[SOURCE_COLUMN] = cut if isinstance(loaded, list) else cut[0]
+        mask = load_mask(row.get(MASK_COLUMN), loaded)
+        if mask is not None:
+            made[MASK_COLUMN] = _cut(mask, ratio, width / height)
     return made
 
 

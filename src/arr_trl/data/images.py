@@ -56,6 +56,32 @@ def load_image(value: Any) -> Image.Image | list[Image.Image]:
     return images if isinstance(value, list | tuple) else images[0]
 
 
+def load_mask(value: Any, source: Image.Image | list[Image.Image] | None) -> Image.Image | None:
+    """
+    The mask of an edit, as pipelines take it: white where the source is drawn anew, black where it stays, and nothing in
+    between.
+
+    Args:
+        value (`Any`): what a `mask_image` holds, as [`load_image`] takes it, of any mode; `None` for none.
+        source (`PIL.Image.Image` or `list` of them, *optional*): what is edited.
+
+    Returns:
+        `PIL.Image.Image`: RGB, in the size of its source; `None` where there is none, or not one source that it could be of.
+
+    Raises:
+        `ValueError`: when it cannot be read, or there are several.
+    """
+    sources = source if isinstance(source, list | tuple) else [] if source is None else [source]
+    if value is None or len(sources) != 1:
+        return None
+    if isinstance(value, list | tuple):
+        raise ValueError(f"there are {len(value)} masks where one should be; give a row one `{MASK_COLUMN}`.")
+    grey = load_image(value).convert("L")
+    if grey.size != sources[0].size:
+        grey = grey.resize(sources[0].size, Image.Resampling.LANCZOS)
+    return grey.point(lambda level: 255 * (level >= 128)).convert("RGB")
+
+
 def check_image(value: Any) -> None:
     """
     Find what is wrong with a picture from its header alone. URLs are not fetched.
@@ -80,11 +106,16 @@ def is_data_url(value: Any) -> bool:
 
 
 def anchored(dataset: Dataset | IterableDataset, folder: Path) -> Dataset | IterableDataset:
-    """The dataset with the relative paths of its sources as paths from `folder`."""
-    feature = (dataset.features or {}).get(SOURCE_COLUMN)
-    if isinstance(getattr(feature, "feature", feature), datasets.Image):
-        return dataset  # the pictures themselves
-    return dataset.map(_anchor, fn_kwargs={"folder": str(folder.absolute())})
+    """The dataset with the relative paths of its sources and masks as paths from `folder`."""
+    features, columns = dataset.features or {}, dataset.column_names or (SOURCE_COLUMN, MASK_COLUMN)
+    named = [n for n in (SOURCE_COLUMN, MASK_COLUMN) if n in columns and not _holds_pictures(features.get(n))]
+    fn_kwargs = {"folder": str(folder.absolute()), "names": named}
+    return dataset.map(_anchor, fn_kwargs=fn_kwargs) if named else dataset
+
+
+def _holds_pictures(feature: Any) -> bool:
+    """Whether a column holds the pictures themselves, and not their paths."""
+    return isinstance(getattr(feature, "feature", feature), datasets.Image)
 
 
 def undecoded(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
@@ -136,6 +167,7 @@ def check_sources(
     name: str,
     check: Callable[[Any], Any] = check_image,
     at_most: int | None = None,
+    column: str = SOURCE_COLUMN,
 ) -> None:
     """
     Find rows without a usable `source_image` before anything is loaded. Of a stream only the first row is looked at.
@@ -145,16 +177,22 @@ def check_sources(
         name (`str`): what the dataset is called in the error.
         check (`Callable`, *optional*): [`check_image`], which reads headers, or [`load_image`], which reads it all.
         at_most (`int`, *optional*): how many rows are looked at, evenly spaced from the first to the last; by default all.
+        column (`str`, *optional*, defaults to `"source_image"`): that, or `"mask_image"`.
 
     Raises:
         `ValueError`: when there is no such column, or a row has no picture that can be used; the row is named.
     """
     streaming = isinstance(dataset, IterableDataset)
     columns = dataset.column_names or list(next(iter(dataset), {}))
-    if SOURCE_COLUMN not in columns:
+    if column not in columns:
+        does, name_it = (
+            ("edits pictures", ", or name it with `source_column`")
+            if column == SOURCE_COLUMN
+            else ("draws a part of them anew, which is white there", "")
+        )
         raise ValueError(
-            f"{name} has no `{SOURCE_COLUMN}` column, only {', '.join(map(repr, columns))}, and this pipeline edits "
-            "pictures; rename the column that holds them, or name it with `source_column`."
+            f"{name} has no `{column}` column, only {', '.join(map(repr, columns))}, and this pipeline {does}; rename the "
+            f"column that holds them{name_it}."
         )
     if streaming:
         places, rows = [0], dataset.take(1)
@@ -162,12 +200,12 @@ def check_sources(
         count = len(dataset)
         few = count if at_most is None else min(count, at_most)
         places = [i * (count - 1) // max(1, few - 1) for i in range(few)]
-        rows = dataset.select_columns(SOURCE_COLUMN).select(places)
+        rows = dataset.select_columns(column).select(places)
     for i, row in zip(places, rows, strict=False):
         try:
-            check(row[SOURCE_COLUMN])
+            check(row[column])
         except ValueError as error:
-            raise ValueError(f"Row {i} of {name} has a `{SOURCE_COLUMN}` that cannot be used: {error}") from error
+            raise ValueError(f"Row {i} of {name} has a `{column}` that cannot be used: {error}") from error
 
 
 def decode_sources(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -203,13 +241,13 @@ def sources_digest(rows: Iterable[dict[str, Any]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _anchor(row: dict[str, Any], folder: str) -> dict[str, Any]:
+def _anchor(row: dict[str, Any], folder: str, names: list[str]) -> dict[str, Any]:
     def from_folder(value: Any) -> Any:
         if isinstance(value, list):
             return [from_folder(item) for item in value]
         return os.path.join(folder, value) if isinstance(value, str) and not is_url(value) else value
 
-    return {**row, SOURCE_COLUMN: from_folder(row[SOURCE_COLUMN])}
+    return row | {name: from_folder(row[name]) for name in names if name in row}
 
 
 def _listed(value: Any) -> list:

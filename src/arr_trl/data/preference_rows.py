@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HTTPError
 
 from ..version import __version__
-from .images import SOURCE_COLUMN, is_url, undecoded
+from .images import MASK_COLUMN, SOURCE_COLUMN, is_url, undecoded
 from .preferences import (
     benchmark_of,
     labelled_pair,
@@ -24,6 +24,7 @@ from .preferences import (
     pairs_of_row,
     ranking_of_row,
     read_preferences,
+    stored_mask,
     stored_source,
 )
 
@@ -35,6 +36,7 @@ _TOLD = 5  # rows that cannot be used, in words
 _PEEKED = 1000  # rows in which one has to be of use
 _FEATURES = {
     "prompt": Value("string"),
+    MASK_COLUMN: Image(),
     "chosen": Image(),
     "rejected": Image(),
     "images": List(Image()),
@@ -75,7 +77,7 @@ def preference_rows(
     Returns:
         [`~datasets.Dataset`] or [`~datasets.IterableDataset`]: rows with `prompt`, `chosen`, `rejected` and `row`, its number
             in the data; with `rankings` `images` and `scores`, the share of the others that each beats; and where the
-            data has them `source_image`, `chosen_noise`, `rejected_noise`, `judge`, `rubric` and `rationale`.
+            data has them `source_image`, `mask_image`, `chosen_noise`, `rejected_noise`, `judge`, `rubric` and `rationale`.
 
     Raises:
         `FileNotFoundError`: when there is no such file.
@@ -178,7 +180,11 @@ def _beside(number: int, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         [_stored(one, folder) for one in source] if isinstance(source, list) else source and _stored(source, folder)
     )
     named = {name: row[name] for name in ("judge", "rubric", "rationale") if isinstance(row.get(name), str)}
-    return ({} if source is None else {SOURCE_COLUMN: stored}) | named | {"row": number}
+    mask = stored_mask(row)
+    edited = ({} if source is None else {SOURCE_COLUMN: stored}) | (
+        {} if mask is None else {MASK_COLUMN: _stored(mask, folder)}
+    )
+    return edited | named | {"row": number}
 
 
 def _stored(image: Any, folder: Path) -> dict[str, Any]:

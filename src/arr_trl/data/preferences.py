@@ -27,6 +27,7 @@ _SOURCE = (
     "source_image", "base_image", "original_image", "input_image", "reference_image",
     "path_src", "image_src", "INPUT_IMG",
 )  # fmt: skip
+_MASK = ("mask_image", "MASK_IMG")
 _IMAGES = (
     "response", "responses", "images", "image_paths", "generated_images",
     "edited_images", "target_images", "output_images", "result_images",
@@ -53,6 +54,7 @@ class Preference:
         group (`str`, *optional*): what its comparison belongs to, where several count together or make a ranking.
         group_size (`int`, *optional*): how many comparisons the group has.
         items (`tuple[int, int]`, *optional*): numbers of the two images in a ranking.
+        mask_image (`PIL.Image.Image`, *optional*): white where the source was to be drawn anew, black where it stays.
     """
 
     prompt: str
@@ -65,6 +67,7 @@ class Preference:
     group: str | None = None
     group_size: int | None = None
     items: tuple[int, int] | None = None
+    mask_image: Image.Image | None = None
 
 
 def load_preferences(
@@ -315,6 +318,7 @@ def labelled_pair(
         images=(first, second),
         winner=None if ranks[0] == ranks[1] else int(ranks[0] > ranks[1]),
         source_image=_source(row, folder),
+        mask_image=None if (mask := stored_mask(row)) is None else _image(mask, folder),
         category=None if row.get("category") is None else str(row["category"]),
         row=number,
         rationale=row.get("rationale"),
@@ -325,6 +329,11 @@ def labelled_pair(
 def stored_source(row: dict[str, Any]) -> Any:
     """What a row has as the picture that was edited, or the list of them, as it is stored."""
     return _first(row, _SOURCE)
+
+
+def stored_mask(row: dict[str, Any]) -> Any:
+    """What a row has as the mask of an edit, as it is stored."""
+    return _first(row, _MASK)
 
 
 def _source(row: dict[str, Any], folder: Path) -> Image.Image | list[Image.Image] | None:

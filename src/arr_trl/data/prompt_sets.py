@@ -160,4 +160,4 @@ def _beside(row: Row, folder: Path) -> Row:
             return [place(one) for one in picture]
         return str(folder / picture) if isinstance(picture, str) else picture
 
-    return row | {name: place(row[name]) for name in ("source_image", "images") if name in row}
+    return row | {name: place(row[name]) for name in ("source_image", "mask_image", "images") if name in row}

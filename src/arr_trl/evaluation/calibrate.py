@@ -92,8 +92,8 @@ def calibrate(
 def _ask(judge: JudgeReward, pairs: Iterable[Preference | str]) -> Iterable[Judged]:
     usable = (pair for pair in pairs_for([*judge.rubrics, *judge.presets], pairs) if isinstance(pair, Preference))
     while chunk := list(itertools.islice(usable, _CHUNK)):
-        rows = [JudgeRow(p.prompt, p.images, p.source_image) for p in chunk]
-        swapped = [JudgeRow(p.prompt, p.images[::-1], p.source_image) for p in chunk]
+        rows = [JudgeRow.of(pair) for pair in chunk]
+        swapped = [JudgeRow.of(pair, swapped=True) for pair in chunk]
         verdicts, _ = judge.submit(rows + swapped).result()
         for pair, forward, reversed_ in zip(chunk, verdicts[: len(chunk)], verdicts[len(chunk) :], strict=True):
             yield _judged(pair, forward, reversed_)

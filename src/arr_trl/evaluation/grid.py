@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data import MASK_COLUMN, SOURCE_COLUMN, load_mask
 from ..folders import replacing
 
 
@@ -124,6 +126,17 @@ def _cell(
     for number, line in enumerate(remarks):
         draw.text((0, under + number * line_height), line, fill=_INK, font=wide)
     return cell
+
+
+def edited_pictures(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Image.Image | list[Image.Image]]]:
+    """
+    What pictures of these rows start from, as [`save_samples`] takes it: `source`, and `mask`, where all of them have one.
+    """
+    if any(row.get(SOURCE_COLUMN) is None for row in rows):
+        return {}
+    sources = [row[SOURCE_COLUMN] for row in rows]
+    masks = [load_mask(row.get(MASK_COLUMN), source) for row, source in zip(rows, sources, strict=True)]
+    return {"source": sources} | ({} if None in masks else {"mask": masks})
 
 
 def side_by_side(images: list[Image.Image]) -> Image.Image:

@@ -130,8 +130,8 @@ def evaluate_judge(
 
     remaining = itertools.islice(usable(), limit)
     while chunk := list(itertools.islice(remaining, _CHUNK)):
-        rows = [JudgeRow(p.prompt, p.images, p.source_image) for p in chunk]
-        swapped = [JudgeRow(p.prompt, p.images[::-1], p.source_image) for p in chunk]
+        rows = [JudgeRow.of(pair) for pair in chunk]
+        swapped = [JudgeRow.of(pair, swapped=True) for pair in chunk]
         verdicts, cost = judge.submit(rows + swapped).result()
         evaluation.stats += cost
         evaluation.failures.update(verdict.failure for verdict in verdicts if verdict.failure is not None)

@@ -1,11 +1,11 @@
 """A page of labelled pairs with what a judge said of them: beside `judge eval`, `rubric verify` and `rubric generate`."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..data import load_mask
 from ..data.preferences import Preference
 from ..folders import replacing
 from ..judges import Verdict
@@ -52,6 +52,7 @@ class JudgeReport:
         self._notes: list[Sequence[str]] = []
         self._thumbnails: list[str] = []
         self._sources: list[str] = []
+        self._masks: list[str] = []
         self._size: list[int] = [_SIDE, _SIDE]
 
     def add(self, pair: Preference, record: PairRecord, notes: Sequence[str] = ()) -> None:
@@ -78,8 +79,12 @@ class JudgeReport:
             self._sources.append(thumbnail(shown, _SIDE))
         else:
             self._sources.append("")
+        mask = load_mask(pair.mask_image, source)
+        self._masks.append("" if mask is None else thumbnail(mask, _SIDE))
         number = len(self._pairs)
-        self._pairs.append(replace(pair, images=(), source_image=None))  # pictures of thousands are not kept
+        self._pairs.append(
+            replace(pair, images=(), source_image=None, mask_image=None)
+        )  # pictures of thousands are not kept
         if self.placed:
             names = LEVEL if pair.winner is None else LABELLED[::-1] if turned else LABELLED
             said = with_names(record.reason, names), with_names(record.reason_reversed, names[::-1])
@@ -113,7 +118,7 @@ class JudgeReport:
             place = 1 if pair.winner is None else 0
             short = short_pair(record, place, None)
             pairs.append(short | {"n": list(notes)})
-        with_sources = any(self._sources)
+        with_sources, with_masks = any(self._sources), any(self._masks)
         data: dict[str, Any] = {
             "models": list(LABELLED),
             "folders": None,
@@ -127,6 +132,7 @@ class JudgeReport:
             "perPrompt": 1,
             "perBlock": PER_BLOCK,
             "sources": len(self._thumbnails) if with_sources else None,
+            "masks": len(self._thumbnails) + len(self._sources) if with_masks else None,
             "size": self._size,
             "curves": [],
             "kinds": [],
@@ -135,7 +141,7 @@ class JudgeReport:
         stream = page_stream(
             "judge_report.html.jinja2",
             data,
-            blocks_of(itertools.chain(self._thumbnails, self._sources if with_sources else [])),
+            blocks_of([*self._thumbnails, *(self._sources * with_sources), *(self._masks * with_masks)]),
             title=title,
             answers=answers,
             tables=tables,

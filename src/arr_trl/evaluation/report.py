@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import SOURCE_COLUMN, load_image
+from ..data import MASK_COLUMN, SOURCE_COLUMN, load_image, load_mask
 from ..folders import replacing
 from ..rubrics import Rubric
 from .answer import answers
@@ -34,7 +34,7 @@ def write_report(
         output (`str` or `Path`): folder of the evaluation.
         evaluation ([`Evaluation`]): what was found.
         pairs (`Sequence[PairRecord]`): every comparison.
-        rows (`Sequence[dict]`): the prompts, and the pictures to edit as `source_image`.
+        rows (`Sequence[dict]`): the prompts, and the pictures to edit as `source_image`, with their `mask_image`.
 
     Returns:
         `Path`: the file.
@@ -43,6 +43,7 @@ def write_report(
     models = list(evaluation.models)
     per_prompt = evaluation.settings["num_images_per_prompt"]
     with_sources = rows[0].get(SOURCE_COLUMN) is not None
+    with_masks = with_sources and all(row.get(MASK_COLUMN) is not None for row in rows)
     size = longest_side(len(rows) * per_prompt * len(models))
     found = {run: name for name, path in evaluation.adapters.items() if (run := find_run(path)) is not None}
     curves = learning_curves(
@@ -70,6 +71,7 @@ def write_report(
         "perPrompt": per_prompt,
         "perBlock": PER_BLOCK,
         "sources": len(pictures) if with_sources else None,
+        "masks": len(pictures) + len(rows) if with_masks else None,
         "size": fitted((evaluation.settings["width"], evaluation.settings["height"]), size),
         "curves": curves,
         "kinds": KINDS_OF_FAULTS,
@@ -77,8 +79,9 @@ def write_report(
     # votes that a browser keeps are about these pairs, and not those of another evaluation
     as_said = [short_pair(pair, comparisons.index(pair.models), None) for pair in pairs]
     data["id"] = hashlib.sha256(json.dumps([data["prompts"], as_said]).encode()).hexdigest()[:16]
-    if with_sources:
-        pictures += [_kept_source(output / "images", i, row[SOURCE_COLUMN]) for i, row in enumerate(rows)]
+    for column, there in ((SOURCE_COLUMN, with_sources), (MASK_COLUMN, with_masks)):
+        if there:
+            pictures += [_kept_beside(output / "images", i, row, column) for i, row in enumerate(rows)]
     judged = [pair for pair in pairs if pair.failure is None]
     failures = Counter(pair.failure for pair in pairs if pair.failure is not None)
     adapters = [name for name in models if name in evaluation.adapters]
@@ -144,10 +147,12 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _kept_source(images: Path, prompt: int, source: Any) -> Path:
-    """A copy of the picture that was edited, several beside each other."""
-    path = images / "source" / f"{prompt:05d}.png"
+def _kept_beside(images: Path, prompt: int, row: Mapping[str, Any], column: str) -> Path:
+    """A copy of the picture that was edited, several beside each other, or of its mask."""
+    path = images / column.removesuffix("_image") / f"{prompt:05d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = load_image(source)
+    picture = load_image(row[SOURCE_COLUMN])
+    if column == MASK_COLUMN:
+        picture = load_mask(row[column], picture)
     (side_by_side(picture) if isinstance(picture, list) else picture).save(path)
     return path

@@ -41,7 +41,7 @@ def calibration_error(judge: PresetJudge, pairs: Sequence[Preference]) -> float 
     if judge.pairwise or judge.preset.scale is None:
         return None
     decided = [pair for pair in pairs if pair.winner is not None]
-    verdicts = judge.compare([JudgeRow(p.prompt, p.images, p.source_image) for p in decided])
+    verdicts = judge.compare([JudgeRow.of(pair) for pair in decided])
     said = [
         (score, float(place == pair.winner))
         for pair, verdict in zip(decided, verdicts, strict=True)

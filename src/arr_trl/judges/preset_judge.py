@@ -18,7 +18,7 @@ from .calibration import Calibration
 from .chat_judge import ChatJudge
 from .orders import ORDERS, orders_shown
 from .preset import REFERENCE_COLUMN, Ask, Preset
-from .preset_questions import Asked, Asking, Pictures, pair_view, sample_item, single_views
+from .preset_questions import Asked, Asking, Pictures, edited, pair_view, sample_item, single_views
 from .preset_source import load_preset, with_settings
 from .preset_verdict import Opinion, Score, compared, opinion, scored
 from .questions import ask
@@ -266,7 +266,7 @@ class PresetJudge(ChatJudge):
         before = self.preset.before
         if before is None:
             return [None] * len(rows), JudgeStats()
-        questions = [asking.question(before, row, {"source": row.sources}, 0, None, None, pictures) for row in rows]
+        questions = [asking.question(before, row, edited(row), 0, None, None, pictures) for row in rows]
         answers, stats = ask(questions, self.model, self.store, on_answered=self._count_answers)
         points: list[list[dict[str, str]] | str | None] = []
         for question in questions:

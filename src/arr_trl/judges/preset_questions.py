@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..chat import ChatModel, ChatReply, ChatRequest
 from ..digests import image_digest
+from .masks import named_with_mask, with_mask
 from .preset import REFERENCE_COLUMN, Ask, ImageRule, Preset
 from .questions import Question, content_key
 from .readers import ExpectedReader, PrinciplesReader, Reading
@@ -17,6 +18,7 @@ from .row import JudgeRow
 from .store import StoredAnswer
 
 
+_MASK = "mask"  # what is shown with a source, though no template names it
 _ANOTHER_SEED = 1_000_003  # of a second sample; further than there are passes
 Picture = Image.Image | list[Image.Image]
 
@@ -77,7 +79,7 @@ class View:
 
     Args:
         candidates (`tuple[int, ...]`): whom the numbers are about, in the order shown.
-        images (`dict`): the pictures by role.
+        images (`dict`): the pictures by role, the mask of an edit among them.
         against (`bool`): the numbers are about the reference, and count against the candidate.
     """
 
@@ -104,12 +106,23 @@ class Asked:
         return found
 
 
+def edited(row: JudgeRow) -> dict[str, Picture]:
+    """What a row starts from, by role: its sources, and the mask where it has one."""
+    return {"source": row.sources} | ({} if row.mask is None else {_MASK: row.mask})
+
+
+def shown_by(ask: Ask, images: Mapping[str, Picture]) -> dict[str, Picture]:
+    """Those of the pictures of a view that a question shows, the mask where it shows the source."""
+    roles = [*dict.fromkeys(ask.images), *([_MASK] if _MASK in images and "source" in ask.images else [])]
+    return {role: images[role] for role in roles}
+
+
 def single_views(preset: Preset, row: JudgeRow, candidate: int, pictures: Pictures) -> list[list[View]]:
     """
     The views of one candidate alone, beside a reference, or in parts. Those of one list belong together: one that is
     missing leaves none of them.
     """
-    image, source = row.images[candidate], {"source": row.sources}
+    image, source = row.images[candidate], edited(row)
     if preset.kind == "grid":
         cells = pictures.cells(image, *row.columns["grid"])
         return [[View((candidate,), source | {"first": a, "second": b})] for a, b in combinations(cells, 2)]
@@ -124,7 +137,7 @@ def single_views(preset: Preset, row: JudgeRow, candidate: int, pictures: Pictur
 
 def pair_view(row: JudgeRow, first: int, second: int) -> View:
     """Two candidates in the order shown."""
-    images = {"source": row.sources, "first": row.images[first], "second": row.images[second]}
+    images = {**edited(row), "first": row.images[first], "second": row.images[second]}
     return View((first, second), images)
 
 
@@ -181,8 +194,9 @@ class Asking:
             given[preset.before.name] = points
         if item is not None:
             given["item"] = _plain(item)
-        images = {role: images[role] for role in ask.images}
-        digests = [digest for role in ask.images for digest in pictures.digests(images[role])]
+        images = shown_by(ask, images)
+        shown = [*ask.images, *([_MASK] if _MASK in images else [])]
+        digests = [digest for role in shown for digest in pictures.digests(images[role])]
         sampling = self.sampling(number)
         blank = StoredAnswer(
             key=content_key(
@@ -197,11 +211,11 @@ class Asking:
                 preset.image.model_dump(),
                 row.prompt,
                 given,
-                [[role, pictures.digests(images[role])] for role in ask.images],
+                [[role, pictures.digests(images[role])] for role in shown],
             ),
             status="failed",
             model=self.model.model,
-            template=f"{preset.name}/{preset.version}/{ask.name}-{ask.digest}",
+            template=named_with_mask(f"{preset.name}/{preset.version}/{ask.name}-{ask.digest}", images.get(_MASK)),
             rubric="",
             prompt=row.prompt,
             images=tuple(digests),
@@ -257,11 +271,13 @@ def messages_of(
     Args:
         ask ([`Ask`]): the question.
         prompt (`str`): the caption or instruction.
-        images (`dict`): pictures by their role, those that the question shows.
+        images (`dict`): pictures by their role, those that the question shows; see [`shown_by`].
         given (`dict`): variables of the template.
         pictures ([`Pictures`]): makes pictures what is shown of them.
     """
-    content = ask.content({role: pictures.shown(i) for role, i in images.items()}, **{**given, "prompt": prompt})
+    shown = {role: pictures.shown(i) for role, i in images.items()}
+    mask = shown.pop(_MASK, None)
+    content = with_mask(ask.content(shown, **{**given, "prompt": prompt}), mask)
     system = [{"role": "system", "content": [{"type": "text", "text": ask.system}]}] if ask.system else []
     return [*system, {"role": "user", "content": content}]
 

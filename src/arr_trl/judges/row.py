@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+
+if TYPE_CHECKING:
+    from ..data.preferences import Preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +23,8 @@ class JudgeRow:
         source_image (`PIL.Image.Image` or `list` of them, *optional*):
             the image that was edited; several where an instruction refers to several.
         rewarded (`bool`, *optional*, defaults to `False`): whether a rollout is rewarded by the verdict.
-        columns (`Mapping`, *optional*): the other columns of the row, for judges that read some.
+        columns (`Mapping`, *optional*):
+            the other columns of the row, for judges that read some; `mask_image` is shown with the source.
     """
 
     prompt: str
@@ -32,6 +38,28 @@ class JudgeRow:
         """The images that were edited, as many as there are."""
         found = self.source_image
         return list(found) if isinstance(found, list | tuple) else [] if found is None else [found]
+
+    @cached_property
+    def mask(self) -> Image.Image | None:
+        """
+        The mask of the edit in the size of its source, white where that was to be drawn anew; `None` where the row has none,
+        or no source or several that it could be of.
+
+        Raises:
+            `ValueError`: when it cannot be read.
+        """
+        stored = self.columns.get("mask_image")
+        if stored is None:
+            return None
+        from ..data import load_mask  # judges of pictures in memory do without `datasets`
+
+        return load_mask(stored, self.source_image)
+
+    @classmethod
+    def of(cls, pair: "Preference", swapped: bool = False) -> "JudgeRow":
+        """A labelled pair without its label, its images in the order of the data or the other way round."""
+        columns = {} if pair.mask_image is None else {"mask_image": pair.mask_image}
+        return cls(pair.prompt, pair.images[::-1] if swapped else pair.images, pair.source_image, columns=columns)
 
 
 def judge_rows(

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from ..chat import ChatModel, ChatRequest, HTTPChatModel
 from ..digests import image_digest
 from ..rubrics import Criterion, Rubric
@@ -13,6 +15,7 @@ from .calibration import Calibration
 from .chat_judge import ChatJudge
 from .choice import ChoiceMode
 from .criteria_dropout import kept_criteria, numbered_as_in_the_whole, part_of
+from .masks import named_with_mask, with_mask
 from .orders import ORDERS, orders_shown
 from .pointwise import PointwiseMode
 from .prompts import LANGUAGES, render_content, template_id
@@ -241,7 +244,7 @@ class RubricJudge(ChatJudge):
         """A verdict for every row; a sentence in place of a rubric becomes the failure of its row."""
         digests: dict[int, str] = {}  # an image is in several questions: hash it once
         for row in rows:
-            for image in (*row.images, *row.sources):
+            for image in (*row.images, *row.sources, *_mask_of(row)):
                 if id(image) not in digests:
                     digests[id(image)] = image_digest(image)
         kept = [self._kept(row, rubric, digests) for row, rubric in zip(rows, rubrics, strict=True)]
@@ -295,13 +298,13 @@ class RubricJudge(ChatJudge):
 
     def _questions(self, row: JudgeRow, rubric: Rubric, digests: dict[int, str]) -> list[Question]:
         name = f"{self.mode.template}.{self.language}"
-        template = template_id(name)
+        template = named_with_mask(template_id(name), row.mask, self.language)
         model = (self.model.model, self.model.settings, self.temperature, self.max_tokens)
         variables = self.mode.variables(len(row.images), rubric)
         source = tuple(digests[id(image)] for image in row.sources)
         questions = []
         for positions in self.mode.views(self._orders(row, digests)):
-            shown = (*source, *(digests[id(row.images[p])] for p in positions))
+            shown = (*source, *(digests[id(image)] for image in (*(row.images[p] for p in positions), *_mask_of(row))))
             content = (rubric.content_hash, row.prompt, len(source), *shown)
             key = content_key(*model, template, variables, *content)
             blank = StoredAnswer(
@@ -352,6 +355,7 @@ class RubricJudge(ChatJudge):
             prompt=row.prompt,
             **self.mode.variables(len(positions), rubric),
         )
+        content = with_mask(content, row.mask, self.language)
         return self._asking([{"role": "user", "content": content}], len(positions), rubric)
 
     def _asking(self, messages: list[dict], shown: int, rubric: Rubric) -> ChatRequest:
@@ -370,3 +374,7 @@ class RubricJudge(ChatJudge):
                 return Verdict(failure=answer.problem, candidates=len(row.images))
             readings.append(question.read(answer))
         return self.mode.verdict(readings, rubric)
+
+
+def _mask_of(row: JudgeRow) -> list[Image.Image]:
+    return [] if row.mask is None else [row.mask]

@@ -19,8 +19,8 @@ class ScorerJudge(JudgeReward):
 
     Args:
         scorer ([`~arr_trl.rewards.Scorer`]):
-            The scorer. It is given prompt and pictures, and what was edited as `source_image`; a scorer that needs other
-            columns of the dataset goes into `reward_funcs` as it is.
+            The scorer. It is given prompt and pictures, what was edited as `source_image`, and its `mask_image` where there is
+            one; a scorer that needs other columns of the dataset goes into `reward_funcs` as it is.
         tie_margin (`float`, *optional*, defaults to `0.0`):
             The lead up to which the best are level. [`~arr_trl.judges.Calibration`] fits one.
         max_failure_rate (`float`, *optional*, defaults to `0.5`):
@@ -58,6 +58,8 @@ class ScorerJudge(JudgeReward):
         edited = {}
         if any(row.sources for row in rows):
             edited = {"source_image": [row.sources for row in rows for _ in row.images]}
+        if any(row.mask is not None for row in rows):
+            edited["mask_image"] = [row.mask for row in rows for _ in row.images]
         started = time.perf_counter()
         scores = reward_list(self.scorer(prompts, images, **edited), self.__name__, len(images))
         stats = JudgeStats(latencies_s=[(time.perf_counter() - started) / len(images)] * len(images))

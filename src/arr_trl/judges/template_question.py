@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..chat import ChatModel, ChatRequest
 from ..digests import image_digest
+from .masks import named_with_mask, with_mask
 from .parsing import ReplyError, json_schema, parse_reply
 from .prompts import render_content, template_id
 from .questions import Question, content_key
@@ -26,6 +27,7 @@ def template_question(
     temperature: float,
     package: str = "arr_trl.judges",
     positions: tuple[int, ...] = (),
+    mask: Image.Image | None = None,
     read: Callable[[Any], Any] = lambda reply: reply,
     **variables: Any,
 ) -> Question:
@@ -40,17 +42,20 @@ def template_question(
         temperature (`float`): sampling temperature.
         package (`str`, *optional*, defaults to `"arr_trl.judges"`): package of the template.
         positions (`tuple[int, ...]`, *optional*): index of the candidate at each position shown, for the record.
+        mask (`PIL.Image.Image`, *optional*): the mask of the edit that is asked about, shown behind all other images.
         read (`Callable`, *optional*): makes the answer of the parsed reply; raises [`ReplyError`] when it cannot.
         **variables: the template's other variables, plain values.
     """
-    template = template_id(name, package)
+    language = name.rpartition(".")[2]
+    template = named_with_mask(template_id(name, package), mask, language)
     digests = [
-        [image_digest(i) for i in (part if isinstance(part, list) else [part] if part else [])] for part in images
+        [image_digest(i) for i in (part if isinstance(part, list) else [part] if part else [])]
+        for part in (*images, *([] if mask is None else [mask]))
     ]
     schema = json_schema(reply_model)
 
     def request() -> ChatRequest:
-        content = render_content(name, images, package, prompt=prompt, **variables)
+        content = with_mask(render_content(name, images, package, prompt=prompt, **variables), mask, language)
         return ChatRequest(
             [{"role": "user", "content": content}],
             json_schema=schema,

@@ -68,7 +68,8 @@ class RubricReward:
         rewards = []
         for i, prompt in enumerate(prompts):
             pictures = tuple(as_pictures(torch.stack([pixels[i], base_pixels[i]]).detach()))
-            row = JudgeRow(prompt, pictures, None if source_image is None else source_image[i])
+            others = {name: values[i] for name, values in columns.items() if name == "mask_image"}
+            row = JudgeRow(prompt, pictures, None if source_image is None else source_image[i], columns=others)
             answers = [checkpoint(self._logprob, row, pixels[i], order, use_reentrant=False) for order in self.orders]
             rewards.append(torch.stack(answers).mean())
         return torch.stack(rewards)
@@ -77,7 +78,8 @@ class RubricReward:
         """ln p that the first candidate of a row, shown in these positions, is the better one, `[]`."""
         shown = [pixels if candidate == 0 else None for candidate in positions]
         sources = [None] * len(row.sources)
-        logprobs = choice_logprobs(self.model, self.judge.request(row, positions), [*sources, *shown])
+        mask = [] if row.mask is None else [None]
+        logprobs = choice_logprobs(self.model, self.judge.request(row, positions), [*sources, *shown, *mask])
         first, second = (logprobs[str(1 + positions.index(candidate))] for candidate in (0, 1))
         both = torch.logaddexp(first, second)
         return torch.where(both < math.log(LEAST_MASS), torch.nan, first - both)

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from ..data import SOURCE_COLUMN
 from ..judges import JudgeReward, TournamentJudge, Verdict
 from .config import BestWorstConfig
 from .outcome import OnDrawn, OnStage, PairOutcome, stop_when_broken, told_apart
-from .painter import Painter, Wanted, seed_of
+from .painter import Painter, Wanted, edited, seed_of
 
 
 class BestWorst:
@@ -48,7 +47,7 @@ class BestWorst:
         What becomes of rows, `prompts_at_once` of them at a time.
 
         Args:
-            rows (`Sequence[dict]`): rows with a `prompt`, and a `source_image` where `painter` edits.
+            rows (`Sequence[dict]`): rows with a `prompt`, and where `painter` edits a `source_image` and its `mask_image`.
 
         Raises:
             [`PairsError`]: when the judge gives no answers.
@@ -60,15 +59,12 @@ class BestWorst:
             yield self._block(told_apart(block, taken), number)
 
     def _block(self, rows: list[dict[str, Any]], block: int) -> list[PairOutcome]:
-        outcomes = [
-            PairOutcome(row["prompt"], row.get(SOURCE_COLUMN) if self.painter.policy.edits(row) else None, columns=row)
-            for row in rows
-        ]
+        outcomes = [PairOutcome(row["prompt"], *edited(self.painter.policy, row), columns=row) for row in rows]
         n = self.config.num_candidates
         for outcome in outcomes:
             outcome.seeds = [seed_of(self.config.pictures_seed, k, outcome.prompt, outcome.source) for k in range(n)]
         self.on_stage(f"sample {block}", n * len(outcomes), "pictures")
-        wanted = [Wanted(outcome.prompt, outcome.source, seed) for outcome in outcomes for seed in outcome.seeds]
+        wanted = [Wanted(one.prompt, one.source, seed, one.mask) for one in outcomes for seed in one.seeds]
         paths = self.painter.draw(wanted, self.on_drawn)
         for number, outcome in enumerate(outcomes):
             outcome.images = paths[number * n : (number + 1) * n]

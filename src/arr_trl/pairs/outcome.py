@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..autorubric.writer import NoAnswer
-from ..data import SOURCE_COLUMN, decode_sources
+from ..data import MASK_COLUMN, SOURCE_COLUMN, decode_sources, load_mask
 from ..judges import JudgeRow, Verdict
 from .config import PairsConfig
 from .painter import Source, opened, source_digests
@@ -32,6 +34,7 @@ class PairOutcome:
     Args:
         prompt (`str`): the caption, or the instruction of an edit.
         source (`PIL.Image.Image` or `list` of them, *optional*): what was edited.
+        mask (`PIL.Image.Image`, *optional*): white where that was to be drawn anew, as the row says.
         images (`list[Path]`): its pictures, as far as they are drawn.
         seeds (`list[int]`): the seed of each.
         verdict ([`Verdict`], *optional*): the judge's, on the two pictures in both orders.
@@ -45,6 +48,7 @@ class PairOutcome:
 
     prompt: str
     source: Source = None
+    mask: Image.Image | None = None
     images: list[Path] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     verdict: Verdict | None = None
@@ -90,12 +94,13 @@ def dropped_by_reason(outcomes: Sequence[PairOutcome]) -> dict[str, int]:
 
 def told_apart(rows: Sequence[dict[str, Any]], taken: set[tuple]) -> list[dict[str, Any]]:
     """
-    The rows with their sources decoded, and without those whose prompt and source are `taken` or stand there twice: they
-    would be the same pictures again.
+    The rows with their sources decoded, and without those whose prompt, source and mask are `taken` or stand there twice:
+    they would be the same pictures again.
     """
     kept = []
     for row in decode_sources(list(rows)):
-        key = (row["prompt"], *source_digests(row.get(SOURCE_COLUMN)))
+        source = row.get(SOURCE_COLUMN)
+        key = (row["prompt"], *source_digests(source), *source_digests(load_mask(row.get(MASK_COLUMN), source)))
         if key not in taken:
             taken.add(key)
             kept.append(row)

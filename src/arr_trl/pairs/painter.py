@@ -3,14 +3,15 @@
 import copy
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
-from ..data import SOURCE_COLUMN
+from ..data import MASK_COLUMN, SOURCE_COLUMN, load_mask
 from ..digests import image_digest
 from ..evaluation.adapters import AdapterSource, active, load_adapters, weights_digest
 from ..evaluation.pictures import InferenceSettings, draw
@@ -24,17 +25,21 @@ Source = Image.Image | list[Image.Image] | None
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """A picture to draw: for a prompt, or of `source` after an instruction, from the noise of a seed."""
+    """
+    A picture to draw: for a prompt, or of `source` after an instruction, all of it or what is white in `mask`, from the noise
+    of a seed.
+    """
 
     prompt: str
     source: Source
     seed: int
+    mask: Image.Image | None = None
 
 
 class Painter:
     """
     Draws pictures with one model, and keeps them as PNG files whose names are digests of all that decides what they show:
-    the weights, the settings, the prompt, the picture that was edited and the seed. A run that was stopped finds them
+    the weights, the settings, the prompt, the picture that was edited, its mask and the seed. A run that was stopped finds them
     again, whatever the order in which it is asked.
 
     Args:
@@ -94,7 +99,8 @@ class Painter:
 
     def path(self, wanted: Wanted) -> Path:
         """Where a picture is, or will be."""
-        key = content_key(self._facts, wanted.prompt, source_digests(wanted.source), wanted.seed)
+        masks = source_digests(wanted.mask) if self.policy.needs_mask else []
+        key = content_key(self._facts, wanted.prompt, source_digests(wanted.source), wanted.seed, *masks)
         return self.folder / f"{key}.png"
 
     def draw(self, wanted: Sequence[Wanted], on_drawn: Callable[[int], None] = lambda count: None) -> list[Path]:
@@ -120,14 +126,21 @@ class Painter:
     def _draw(self, batch: Sequence[Wanted], files: Sequence[Path]) -> None:
         if self.policy.device != self.device:
             self.policy.to(self.device)
-        rows = [{"prompt": one.prompt, SOURCE_COLUMN: one.source} for one in batch]
-        rows = [row if row[SOURCE_COLUMN] is not None else {"prompt": row["prompt"]} for row in rows]
+        given = [{"prompt": one.prompt, SOURCE_COLUMN: one.source, MASK_COLUMN: one.mask} for one in batch]
+        rows = [{name: value for name, value in row.items() if value is not None} for row in given]
         with active(self._model, self._adapter):
             drawn = draw(self.policy, self._model, rows, [one.seed for one in batch], self.settings)
         for image, file in zip(drawn, files, strict=True):
             if not file.is_file():
                 with replacing(file) as written:
                     written.write_bytes(png(image))
+
+
+def edited(policy: FlowPolicy | type[FlowPolicy], row: Mapping[str, Any]) -> tuple[Source, Image.Image | None]:
+    """What a model's picture of a row starts from, and the row's mask of it; nothing where it is drawn from the prompt."""
+    if not policy.edits(row):
+        return None, None
+    return row.get(SOURCE_COLUMN), load_mask(row.get(MASK_COLUMN), row.get(SOURCE_COLUMN))
 
 
 def source_digests(source: Source) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from datasets import Dataset, Image
 from datasets.table import embed_table_storage
 
-from ..data import SOURCE_COLUMN, decode_sources, read_rows
+from ..data import decode_sources, read_rows
 from ..judges.preset import REFERENCE_COLUMN
-from .painter import Painter, Wanted, seed_of
+from .painter import Painter, Wanted, edited, seed_of
 
 
 _NUMBER = -1  # among the seeds of a prompt, whose pictures are numbered from 0
@@ -56,11 +56,10 @@ def with_references(
 def _wanted(dataset: Dataset, painter: Painter, seed: int) -> Iterator[list[Wanted]]:
     for start in range(0, len(dataset), _AT_ONCE):
         rows = read_rows(dataset, range(start, min(start + _AT_ONCE, len(dataset))))
-        edits = [painter.policy.edits(row) for row in rows]
-        rows = decode_sources(rows) if any(edits) else rows
-        sources = [row.get(SOURCE_COLUMN) if edit else None for row, edit in zip(rows, edits, strict=True)]
+        rows = decode_sources(rows) if any(map(painter.policy.edits, rows)) else rows
+        starts = [edited(painter.policy, row) for row in rows]
         prompts = [row["prompt"] for row in rows]
-        yield [Wanted(p, s, seed_of(seed, _NUMBER, p, s)) for p, s in zip(prompts, sources, strict=True)]
+        yield [Wanted(p, s, seed_of(seed, _NUMBER, p, s), mask) for p, (s, mask) in zip(prompts, starts, strict=True)]
 
 
 def write_prompts(dataset: Dataset, folder: Path) -> None:

@@ -86,13 +86,16 @@ def edits_reply(most: int) -> type[BaseModel]:
     return create_model("Edits", __config__=_STRICT, edits=(edits, ...))
 
 
-def critique_question(prompt: str, source: Source, image: Image.Image, critic: Writer) -> Question:
-    """Ask for the faults of a picture; the answer reads as a list of [`Fault`]."""
+def critique_question(
+    prompt: str, source: Source, image: Image.Image, critic: Writer, mask: Image.Image | None = None
+) -> Question:
+    """Ask for the faults of a picture, an edit of `source` where there is one; the answer reads as a list of [`Fault`]."""
     return critic.question(
         "critique",
         Critique,
         prompt=prompt,
         images=[source, image],
+        mask=mask,
         read=lambda reply: reply.faults,
         editing=source is not None,
         kinds=list(KINDS_OF_FAULTS),
@@ -101,7 +104,13 @@ def critique_question(prompt: str, source: Source, image: Image.Image, critic: W
 
 
 def instruct_question(
-    prompt: str, source: Source, image: Image.Image, faults: Sequence[Fault], writer: Writer, most: int
+    prompt: str,
+    source: Source,
+    image: Image.Image,
+    faults: Sequence[Fault],
+    writer: Writer,
+    most: int,
+    mask: Image.Image | None = None,
 ) -> Question:
     """
     Ask how to mend faults; the answer reads as a list of [`Edit`]. Where the picture is itself an edit of `source`, one
@@ -120,6 +129,7 @@ def instruct_question(
         edits_reply(most),
         prompt=prompt,
         images=[source, image],
+        mask=mask,
         read=read,
         editing=source is not None,
         faults=[fault.model_dump() for fault in faults],

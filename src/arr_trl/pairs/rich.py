@@ -6,12 +6,11 @@ from itertools import islice
 from typing import Any
 
 from ..autorubric.writer import NoAnswer, Writer
-from ..data import SOURCE_COLUMN
 from ..judges import JudgeReward
 from .config import RichPairsConfig
 from .filters import joined, usable_edits, what_an_edit_did
 from .outcome import OnDrawn, OnStage, PairOutcome, PairsError, stop_when_broken, told_apart
-from .painter import Painter, Wanted, opened, seed_of
+from .painter import Painter, Wanted, edited, opened, seed_of
 from .replies import PACKAGE, Fault, critique_question, instruct_question
 
 
@@ -30,8 +29,8 @@ class RichPairs:
     to mend it, an editor edits, and a judge says which of the two is better for the original prompt, in both orders. The
     edited picture may lose; ties and failures make no pair.
 
-    Where `painter` is itself an editor, rows have a `source_image`, and `editor` edits the source again after the
-    amended instruction.
+    Where a picture of `painter` is itself an edit of a row's `source_image`, `editor` edits the source again after the
+    amended instruction, within the row's `mask_image` where it has one.
 
     Every question goes through a store and every picture has a file of its own, both by content: a run that was stopped
     asks nothing again that was answered and ends with the same pairs.
@@ -47,7 +46,7 @@ class RichPairs:
         on_drawn (`Callable`, *optional*): called with the number of pictures of each batch.
 
     Raises:
-        `ValueError`: when `editor` does not edit pictures.
+        `ValueError`: when `editor` does not edit pictures, or needs masks of pictures that are drawn from prompts.
     """
 
     def __init__(
@@ -66,6 +65,11 @@ class RichPairs:
                 f"{editor.name} draws from prompts alone, and the editor has to edit pictures; give it a pipeline such "
                 "as FluxKontextPipeline or QwenImageEditPlusPipeline."
             )
+        if editor.policy.needs_mask and not painter.policy.needs_mask:
+            raise ValueError(
+                f"{editor.name} draws what is white in a mask, which no picture of {painter.name} has; give it an editor that "
+                "takes a picture and an instruction, such as FluxKontextPipeline."
+            )
         self.painter = painter
         self.editor = editor
         self.critic = critic
@@ -74,14 +78,13 @@ class RichPairs:
         self.config = config or RichPairsConfig()
         self.on_stage = on_stage
         self.on_drawn = on_drawn
-        self.again = painter.policy.editing
 
     def write(self, rows: Sequence[dict[str, Any]]) -> Iterator[list[PairOutcome]]:
         """
         What becomes of the pictures of rows, `prompts_at_once` of them at a time.
 
         Args:
-            rows (`Sequence[dict]`): rows with a `prompt`, and a `source_image` where `painter` edits.
+            rows (`Sequence[dict]`): rows with a `prompt`, and where `painter` edits a `source_image` and its `mask_image`.
 
         Raises:
             [`PairsError`]: when models give no answers, or the edits make pictures worse.
@@ -112,12 +115,12 @@ class RichPairs:
     def _drawn(self, rows: list[dict[str, Any]], block: int) -> list[PairOutcome]:
         samples = []
         for row in rows:
-            prompt, source = row["prompt"], row.get(SOURCE_COLUMN) if self.again else None
+            prompt, (source, mask) = row["prompt"], edited(self.painter.policy, row)
             for k in range(self.config.samples_per_prompt):
                 seed = seed_of(self.config.pictures_seed, k, prompt, source)
-                samples.append(PairOutcome(prompt, source, seeds=[seed], columns=row))
+                samples.append(PairOutcome(prompt, source, mask, seeds=[seed], columns=row))
         self.on_stage(f"sample {block}", len(samples), "pictures")
-        wanted = [Wanted(sample.prompt, sample.source, *sample.seeds) for sample in samples]
+        wanted = [Wanted(sample.prompt, sample.source, *sample.seeds, sample.mask) for sample in samples]
         for sample, path in zip(samples, self.painter.draw(wanted, self.on_drawn), strict=True):
             sample.images.append(path)
         self.painter.rest()
@@ -127,7 +130,10 @@ class RichPairs:
         """Find the faults of each sample; one without any that matters is dropped."""
         self.on_stage(f"critique {block}", len(samples), "questions")
         found = self.critic.ask(
-            [critique_question(one.prompt, one.source, opened(one.images[0]), self.critic) for one in samples]
+            [
+                critique_question(one.prompt, one.source, opened(one.images[0]), self.critic, one.mask)
+                for one in samples
+            ]
         )
         stop_when_broken("critique", found, self.config)
         for sample, faults in zip(samples, found, strict=True):
@@ -147,9 +153,9 @@ class RichPairs:
         self.on_stage(f"instruct {block}", len(asked), "questions")
         questions = [
             instruct_question(
-                sample.prompt, sample.source, opened(sample.images[0]), grave, self.instructor, self.config.max_edits
+                one.prompt, one.source, opened(one.images[0]), grave, self.instructor, self.config.max_edits, one.mask
             )
-            for sample, grave in asked
+            for one, grave in asked
         ]
         written = self.instructor.ask(questions)
         stop_when_broken("instruct", written, self.config)
@@ -157,7 +163,7 @@ class RichPairs:
             if isinstance(edits, NoAnswer):
                 sample.drop("no instruction", edits.problem)
                 continue
-            usable = usable_edits(edits, sample.prompt, self.config, self.again)
+            usable = usable_edits(edits, sample.prompt, self.config, again=sample.source is not None)
             if not edits:
                 sample.drop("nothing that an editor could mend")
             elif not usable:
@@ -173,10 +179,10 @@ class RichPairs:
             if not sample.open:
                 outcomes.append(sample)
                 continue
-            source = sample.source if self.again else opened(sample.images[0])
+            source = opened(sample.images[0]) if sample.source is None else sample.source
             for k in range(self.config.edits_per_sample):
                 seed = seed_of(self.config.pictures_seed, _EDITS_FROM + k, sample.instruction, source)
-                wanted.append(Wanted(sample.instruction, source, seed))
+                wanted.append(Wanted(sample.instruction, source, seed, sample.mask))
                 outcomes.append(replace(sample, images=[*sample.images], seeds=[*sample.seeds, seed]))
         self.on_stage(f"edit {block}", len(wanted), "pictures")
         paths = self.editor.draw(wanted, self.on_drawn)
@@ -185,7 +191,8 @@ class RichPairs:
             outcome.images.append(path)
         for outcome in (one for one in outcomes if one.open):
             before, after = map(opened, outcome.images)
-            reason = what_an_edit_did(before, after, outcome.mended, self.config, self.again)
+            again = outcome.source is not None
+            reason = what_an_edit_did(before, after, outcome.mended, self.config, again)
             if reason is not None:
                 outcome.drop(reason)
         return outcomes

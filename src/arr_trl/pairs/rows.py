@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..data import SOURCE_COLUMN
+from ..data import MASK_COLUMN, SOURCE_COLUMN
 from ..judges import JudgeReward
 from .outcome import PairOutcome
 from .painter import Painter, png
@@ -55,6 +55,8 @@ def _common(outcome: PairOutcome, judge: JudgeReward, painter: Painter) -> dict[
     if outcome.source is not None:
         sources = outcome.source if isinstance(outcome.source, list) else [outcome.source]
         row[SOURCE_COLUMN] = [_stored(png(source)) for source in sources]
+    if outcome.mask is not None:
+        row[MASK_COLUMN] = _stored(png(outcome.mask))
     return row | {
         "rationale": outcome.verdict.reason or None,
         "margin": outcome.verdict.margin,

@@ -64,6 +64,7 @@ class FlowPolicy(ABC):
     # Rows that are encoded at a time, however many a rollout has: what encoders compute with takes memory beside the network.
     encoded_together: ClassVar[int] = 8
     editing: ClassVar[bool] = False  # whether rows need a `source_image`
+    needs_mask: ClassVar[bool] = False  # whether rows need a `mask_image` beside it
     may_edit: ClassVar[bool] = False  # whether a row that has a `source_image` is an edit of it, and another is none
     may_lack: ClassVar[
         tuple[str, ...]

@@ -34,6 +34,7 @@ class FluxFillPolicy(FluxPolicy):
     default_guidance_scale = 30.0
     default_num_inference_steps = 50
     editing = True
+    needs_mask = True
 
     def __init__(self, pipeline: FluxFillPipeline, max_sequence_length: int = 512, max_cached_prompts: int = 128):
         super().__init__(pipeline, max_sequence_length, max_cached_prompts)

@@ -24,6 +24,7 @@ class _Inpainting:
     """
 
     editing = True
+    needs_mask = True
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         return super().call_kwargs(height, width) | {"strength": 1.0}  # from noise alone, as all others

@@ -22,6 +22,7 @@ _ROWS_OF_A_FILE = 1000
 COLUMNS = {
     "prompt": (Value("string"), "what was asked for"),
     "source_image": (List(Image()), "the pictures that were to be edited"),
+    "mask_image": (Image(), "what of them was to be drawn anew, white"),
     "chosen": (Image(), "the picture that was preferred"),
     "rejected": (Image(), "the other one"),
     "images": (List(Image()), "the candidates of the prompt"),

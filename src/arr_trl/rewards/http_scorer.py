@@ -33,7 +33,8 @@ class HTTPScorer(Scorer):
 
     The server gets a POST with `{"images": [...], "prompts": [...], "sources": [[...]], "metadata": [{...}]}`, one entry
     per picture: PNG as base64; what was edited, a list for each, which is empty where there is nothing; and the dataset's
-    other columns, as far as JSON has them. It answers `{"scores": [...]}` with a number per picture, or `null` where it has
+    other columns, as far as JSON has them; and `"masks": [...]` where the dataset has masks, `null` for a row without. It
+    answers `{"scores": [...]}` with a number per picture, or `null` where it has
     none; no pictures, which [`~HTTPScorer.check`] sends, with an empty list. A reply that is anything else gives no score to any picture of the request, since nothing says which number
     belongs to which picture.
 
@@ -232,8 +233,11 @@ def _body(
     prompts: Sequence[str], images: Sequence[Image.Image], columns: dict[str, Sequence], max_size: int | None
 ) -> dict[str, Any]:
     sources = columns.get("source_image", [None] * len(images))
-    plain = {name: values for name, values in columns.items() if name != "source_image"}
-    return {
+    masks = [mask if isinstance(mask, Image.Image) else None for mask in columns.get("mask_image", ())]
+    pictures = {"source_image"} | ({"mask_image"} if any(masks) else set())
+    plain = {name: values for name, values in columns.items() if name not in pictures}
+    sent = {"masks": [mask and _png(mask, max_size) for mask in masks]} if any(masks) else {}
+    return sent | {
         "images": [_png(image, max_size) for image in images],
         "prompts": [well_formed(prompt) for prompt in prompts],
         "sources": [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..data import MASK_COLUMN
 from ..folders import replacing
 from ..judges import JudgeFailureError, JudgeReward, JudgeRow, Verdict
 from ..judges.preset import REFERENCE_COLUMN
@@ -78,6 +79,8 @@ class Canary:
                 columns = {name: row.columns[name] for name in sorted(reads & row.columns.keys())}
                 if columns.get(REFERENCE_COLUMN) is not None:
                     columns[REFERENCE_COLUMN] = reference_of(row)
+                if row.mask is not None:
+                    columns[MASK_COLUMN] = row.mask
                 asked.append(JudgeRow(row.prompt, row.images[:2], row.source_image, columns=columns))
             self._keep(asked, {name: self._scores(judge, asked) for name, judge in self.judges.items()}, step)
             return None
@@ -109,16 +112,17 @@ class Canary:
         described = []
         for i, row in enumerate(rows):
             names, columns = {}, dict(row.columns)
-            reference = columns.pop(REFERENCE_COLUMN, None)
+            reference, mask = columns.pop(REFERENCE_COLUMN, None), columns.pop(MASK_COLUMN, None)
             for kind, images in (
                 ("image", row.images),
                 ("source", row.sources),
                 ("reference", [] if reference is None else [reference]),
+                ("mask", [] if mask is None else [mask]),
             ):
                 names[kind] = [f"{i}-{kind}-{j}.png" for j in range(len(images))]
                 for name, image in zip(names[kind], images, strict=True):
                     image.save(self.folder / name)
-            files = {"images": names["image"], "sources": names["source"], "references": names["reference"]}
+            files = {f"{kind}s": found for kind, found in names.items()}
             described.append({"prompt": row.prompt, **files, "columns": columns})
         with replacing(self.folder / _FILE) as written:  # last, so that what is there is whole
             content = {"step": step, "rows": described, "scores": scores}
@@ -132,8 +136,10 @@ class Canary:
 
         rows = []
         for row in content["rows"]:
-            references = pictures(row.get("references", []))  # those of earlier versions have none
-            columns = row.get("columns", {}) | ({REFERENCE_COLUMN: references[0]} if references else {})
+            columns = row.get("columns", {})
+            for name, kept in ((REFERENCE_COLUMN, "references"), (MASK_COLUMN, "masks")):
+                for picture in pictures(row.get(kept, [])):  # those of earlier versions have none
+                    columns[name] = picture
             sources = pictures(row["sources"]) or None
             rows.append(JudgeRow(row["prompt"], tuple(pictures(row["images"])), sources, columns=columns))
         return rows, content["scores"], content["step"]

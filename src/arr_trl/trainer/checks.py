@@ -9,6 +9,7 @@ from peft import PeftConfig
 from PIL import Image
 
 from ..data import (
+    MASK_COLUMN,
     SOURCE_COLUMN,
     check_prompts,
     check_sources,
@@ -126,7 +127,7 @@ def check_judges_and_scorers(
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
             num_sources = num_sources_of(train_dataset)
-            func.check_for(candidates, num_sources)
+            func.check_for(candidates, num_sources and num_sources + has_masks(train_dataset))
             if args.rehearse_judge and args.process_index == 0:
                 check_rehearsal(func, args, train_dataset, num_sources or 0)
         elif isinstance(func, Scorer):
@@ -174,6 +175,11 @@ def num_sources_of(dataset: Dataset | IterableDataset) -> int | None:
         return None
     source = next(iter(dataset))[SOURCE_COLUMN]
     return None if source is None else len(source) if isinstance(source, list) else 1
+
+
+def has_masks(dataset: Dataset | IterableDataset) -> bool:
+    """Whether the first row has a mask, which judges are shown with its source."""
+    return next(iter(dataset)).get(MASK_COLUMN) is not None
 
 
 def check_placement(model: Model, args: FlowConfig) -> None:
@@ -231,13 +237,15 @@ def check_family(
         first = decode_sources(read_rows(eval_dataset, [0]))
         met_criteria(eval_funcs, decode_columns(first, eval_dataset) if eval_funcs else first, [blank])
     check_model(model, **(args.model_init_kwargs or {}))
-    if policy_class_of(model, **(args.model_init_kwargs or {})).edits(first_row(train_dataset)):
+    policy_class = policy_class_of(model, **(args.model_init_kwargs or {}))
+    if policy_class.edits(first_row(train_dataset)):
         if args.process_index:  # what one process finds ends all, and their disk is often the same
             return
-        # a mistake in the column is in all of them, and who trains on a million pictures does not wait for their headers
-        check_sources(undecoded(train_dataset), "train_dataset", at_most=_SOURCES_CHECKED)
-        if eval_dataset is not None:
-            check_sources(undecoded(eval_dataset), "eval_dataset", load_image)  # all of it is going to be read
+        for column in (SOURCE_COLUMN, MASK_COLUMN)[: 1 + policy_class.needs_mask]:
+            # a mistake in the column is in all of them, and who trains on a million pictures does not wait for their headers
+            check_sources(undecoded(train_dataset), "train_dataset", at_most=_SOURCES_CHECKED, column=column)
+            if eval_dataset is not None:  # all of it is going to be read
+                check_sources(undecoded(eval_dataset), "eval_dataset", load_image, column=column)
 
 
 def check_enough_prompts(args: OnlineConfig, train_dataset: Dataset | IterableDataset) -> None:

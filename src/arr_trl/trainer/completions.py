@@ -18,8 +18,9 @@ from PIL import Image as PILImage
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-from ..data import SOURCE_COLUMN
+from ..data import MASK_COLUMN, SOURCE_COLUMN
 from ..evaluation import save_samples
+from ..evaluation.grid import edited_pictures
 from ..folders import replacing
 from ..hub_errors import hub_problem
 from ..judges import JudgeReward
@@ -64,7 +65,8 @@ def log_completions(
         folder (`Path`): where the files go.
         step (`int`): the first optimizer step that trains on them, the first of a run being 1.
         rows (`Sequence[dict]`):
-            the `prompt` of every group of candidates, and the `source_image` if it edits one, or the list of them.
+            the `prompt` of every group of candidates, and the `source_image` if it edits one, or the list of them, with its
+            `mask_image`.
         images (`Sequence[PIL.Image.Image]`): the candidates of a row adjacent.
         columns (`Mapping[str, Sequence]`): what else is known of every candidate, such as rewards and verdicts.
         num_shown (`int`): rows on the sheet and in the trackers.
@@ -86,12 +88,14 @@ def log_completions(
         **{name: list(values) for name, values in columns.items() if len(values) == len(images)},
     }
     pictures = ["image"]
-    if all(SOURCE_COLUMN in row for row in rows):
-        sources = [row[SOURCE_COLUMN] for row in rows]
+    edited = edited_pictures(rows)
+    if "source" in edited:
         # one reference or several: a column has one type
-        listed = [list(source) if isinstance(source, list) else [source] for source in sources]
+        listed = [list(source) if isinstance(source, list) else [source] for source in edited["source"]]
         candidates[SOURCE_COLUMN] = [source for source in listed for _ in range(n)]
-        pictures = [SOURCE_COLUMN, *pictures]
+    if "mask" in edited:
+        candidates[MASK_COLUMN] = [mask for mask in edited["mask"] for _ in range(n)]
+    pictures = [*(name for name in (SOURCE_COLUMN, MASK_COLUMN) if name in candidates), *pictures]
     candidates["image"] = list(images)
     table = f"step_{step:06d}" + (f"-{process:05d}-of-{num_processes:05d}" if num_processes > 1 else "") + ".parquet"
     written = _save_table(folder / table, candidates, step)
@@ -133,8 +137,9 @@ def _small(picture: PILImage.Image | list[PILImage.Image]) -> PILImage.Image | l
 
 def _save_sheet(path: Path, table: Mapping[str, Sequence[Any]], n: int, rewards: Sequence[str]) -> None:
     prompts = table["prompt"][::n]
-    sources = {"source": table[SOURCE_COLUMN][::n]} if SOURCE_COLUMN in table else {}
-    shown = {**sources, **{f"candidate {k + 1}": table["image"][k::n] for k in range(n)}}
+    named = {"source": SOURCE_COLUMN, "mask": MASK_COLUMN}
+    edited = {label: table[name][::n] for label, name in named.items() if name in table}
+    shown = {**edited, **{f"candidate {k + 1}": table["image"][k::n] for k in range(n)}}
     save_samples(path, prompts, shown, **_of_verdicts(table, rewards, n, len(prompts)))
 
 

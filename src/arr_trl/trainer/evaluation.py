@@ -19,6 +19,7 @@ from ..evaluation import (
     success_rates,
     win_rate_from_rewards,
 )
+from ..evaluation.grid import edited_pictures
 from ..folders import replacing
 from ..policies import FlowPolicy, passes_of_all
 from .flow_config import FlowConfig
@@ -84,8 +85,7 @@ def save_sheet(
 ) -> None:
     """Write the first pictures of both beside each other, behind the sources where there are some."""
     rows = rows[:count]
-    sources = {"source": [row[SOURCE_COLUMN] for row in rows]} if SOURCE_COLUMN in rows[0] else {}
-    pictures = {**sources, "base": base[:count], "trained": trained[:count]}
+    pictures = {**edited_pictures(rows), "base": base[:count], "trained": trained[:count]}
     save_samples(path, [row["prompt"] for row in rows], pictures)
 
 

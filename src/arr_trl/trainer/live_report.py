@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import TrainerState
 
 from ..adapter_names import called
-from ..data import SOURCE_COLUMN, read_rows
+from ..data import MASK_COLUMN, SOURCE_COLUMN, read_rows
 from ..evaluation import Evaluation, InferenceSettings, pixel_distance, write_report
 from ..evaluation.pictures import picture_path
 from ..evaluation.records import BASE, PairRecord, PictureRecord
@@ -96,7 +96,7 @@ def write_live_report(
         ranking=ranking,
     )
     rows = read_rows(dataset, range(len(dataset)))
-    rows = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
+    rows = [{name: row[name] for name in ("prompt", SOURCE_COLUMN, MASK_COLUMN) if name in row} for row in rows]
     try:
         with replacing(output / "trainer_state.json") as written:  # where a report's curves come from
             state.save_to_json(str(written))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..adapter_names import called
-from ..data import SOURCE_COLUMN, places_by_size
+from ..data import MASK_COLUMN, SOURCE_COLUMN, places_by_size
 from .alerts import warn
 from .buffer import Sampled, judge_rows_of
 from .completions import CompletionsRepo, judged_by, log_completions
@@ -54,7 +54,7 @@ class RolloutRecords:
         self, rows: list[dict[str, Any]], images: list[Image.Image], columns: dict[str, list]
     ) -> None:
         """The candidates of this process, of which the main one shows the first on its sheet."""
-        shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN) if name in row} for row in rows]
+        shown = [{name: row[name] for name in ("prompt", SOURCE_COLUMN, MASK_COLUMN) if name in row} for row in rows]
         tables = log_completions(
             Path(self.args.output_dir) / "completions",
             self.state.global_step + 1,  # as the screen and the logs of this step number it

@@ -42,6 +42,7 @@ class VotingPair:
         source (`tuple[str, ...]`): paths of what was edited.
         given_rank (`tuple[int, int]`, *optional*): the label that it came with, which raters do not see.
         models (`tuple[str, str]`, *optional*): what drew the pictures, which they do not see either.
+        mask (`str`, *optional*): path of the mask of an edit, white where it was to be drawn anew.
     """
 
     key: str
@@ -50,10 +51,12 @@ class VotingPair:
     source: tuple[str, ...] = ()
     given_rank: tuple[int, int] | None = None
     models: tuple[str, str] | None = None
+    mask: str | None = None
 
     def row(self) -> dict[str, Any]:
         """What the pair has in the row of every vote on it."""
         source = {"source_image": list(self.source)} if self.source else {}
+        source |= {} if self.mask is None else {"mask_image": self.mask}
         return {
             "prompt": self.prompt,
             "images": list(self.images),

@@ -13,13 +13,18 @@ def published_rows(rows: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[
         rows (`Sequence[dict]`): rows of votes.
         folder (`Path`): folder that their paths are relative to.
     """
-    with_source = any("source_image" in row for row in rows)
+    with_source, with_mask = (any(name in row for row in rows) for name in ("source_image", "mask_image"))
     for row in rows:
         source = row.get("source_image") or []
         sources = source if isinstance(source, list) else [source]
         yield {
             "prompt": row["prompt"],
             **({"source_image": [_stored(folder / path) for path in sources]} if with_source else {}),
+            **(
+                {"mask_image": _stored(folder / row["mask_image"]) if "mask_image" in row else None}
+                if with_mask
+                else {}
+            ),
             "images": [_stored(folder / path) for path in row["images"]],
             "label_rank": [float(rank) for rank in row["label_rank"]],
             "rationale": row.get("rationale"),

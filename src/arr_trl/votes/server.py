@@ -132,6 +132,7 @@ class VotingServer:
     def _shown(self, pair: VotingPair, rater: str, former: Vote | None) -> dict[str, Any]:
         order = sides_of(pair.key, rater)
         shown = {"key": pair.key, "prompt": pair.prompt, "source": [f"/{path}" for path in pair.source]}
+        shown["mask"] = None if pair.mask is None else f"/{pair.mask}"
         for side, path in zip(order, pair.images, strict=True):
             shown |= {side: f"/{path}", f"{side}Link": f"/{path}"}
         if former is not None and former.pair == pair.key:

@@ -7,13 +7,13 @@ from typing import Any
 
 from PIL import Image
 
-from ..data import SOURCE_COLUMN
+from ..data import load_mask
 from ..data.preferences import Preference
 from ..digests import image_digest
 from ..folders import replacing
 from ..judges.questions import content_key
 from ..pairs.outcome import told_apart
-from ..pairs.painter import Painter, Wanted, opened, seed_of
+from ..pairs.painter import Painter, Wanted, edited, opened, seed_of
 from .book import VotingPair
 
 
@@ -39,7 +39,8 @@ def pairs_of_preferences(
         source = pair.source_image
         sources = source if isinstance(source, list) else [] if source is None else [source]
         given = (1, 1) if pair.winner is None else (1, 2) if pair.winner == 0 else (2, 1)
-        yield _pair(pair.prompt, pair.images, sources, folder, given_rank=given)
+        mask = load_mask(pair.mask_image, source)
+        yield _pair(pair.prompt, pair.images, sources, mask, folder, given_rank=given)
 
 
 def pairs_of_models(
@@ -50,7 +51,7 @@ def pairs_of_models(
 
     Args:
         painters (`tuple[Painter, Painter]`): what draws them.
-        rows (`Sequence[dict]`): rows with a `prompt`, and a `source_image` where the models edit.
+        rows (`Sequence[dict]`): rows with a `prompt`, and where the models edit a `source_image` and its `mask_image`.
         folder (`Path`): folder of the votes.
         seed (`int`): seed of the noise, with the prompt.
     """
@@ -58,22 +59,29 @@ def pairs_of_models(
     while block := list(islice(waiting, _PROMPTS_AT_ONCE)):
         wanted = []
         for row in told_apart(block, taken):
-            source = row.get(SOURCE_COLUMN) if painters[0].policy.edits(row) else None
-            wanted.append(Wanted(row["prompt"], source, seed_of(seed, 0, row["prompt"], source)))
+            source, mask = edited(painters[0].policy, row)
+            wanted.append(Wanted(row["prompt"], source, seed_of(seed, 0, row["prompt"], source), mask))
         drawn = [painter.draw(wanted) for painter in painters]
         for one, *paths in zip(wanted, *drawn, strict=True):
             sources = one.source if isinstance(one.source, list) else [] if one.source is None else [one.source]
             images = tuple(map(opened, paths))
             if images[0].tobytes() != images[1].tobytes():  # nothing to choose between
-                yield _pair(one.prompt, images, sources, folder, models=(painters[0].name, painters[1].name))
+                names = painters[0].name, painters[1].name
+                yield _pair(one.prompt, images, sources, one.mask, folder, models=names)
 
 
 def _pair(
-    prompt: str, images: Sequence[Image.Image], sources: Sequence[Image.Image], folder: Path, **others: Any
+    prompt: str,
+    images: Sequence[Image.Image],
+    sources: Sequence[Image.Image],
+    mask: Image.Image | None,
+    folder: Path,
+    **others: Any,
 ) -> VotingPair:
-    first, second, *edited = (_kept(image, folder) for image in (*images, *sources))
-    key = content_key(prompt, first, second, edited)
-    return VotingPair(key, prompt, (first, second), tuple(edited), **others)
+    first, second, *beside = (_kept(image, folder) for image in (*images, *sources))
+    masked = None if mask is None else _kept(mask, folder)
+    key = content_key(prompt, first, second, beside, *([] if masked is None else [masked]))
+    return VotingPair(key, prompt, (first, second), tuple(beside), mask=masked, **others)
 
 
 def _kept(image: Image.Image, folder: Path) -> str:

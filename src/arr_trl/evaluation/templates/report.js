@@ -40,6 +40,7 @@ function picturesOf(item) {
   const several = item.pairs.length > 1;
   const found = [];
   if (data.sources !== null) found.push({ label: "source", alt: `the picture to edit: ${data.prompts[pair.p]}`, index: data.sources + pair.p, link: data.folders && `images/source/${file(pair.p)}.png`, source: true });
+  if (data.masks !== null) found.push({ label: "mask", alt: `the mask, white where it was to be drawn anew: ${data.prompts[pair.p]}`, index: data.masks + pair.p, link: data.folders && `images/mask/${file(pair.p)}.png`, source: true });
   const models = several ? data.models.map((_, i) => i) : data.comparisons[pair.c].models;
   models.forEach((model, i) => {
     const label = several ? data.models[model] : names(pair)[i];

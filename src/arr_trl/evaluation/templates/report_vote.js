@@ -30,7 +30,7 @@ function votesInTheBrowser() {
     const paths = pathsOf(pair);
     const thumbs = data.comparisons[pair.c].models.map((model) => thumbnail(indexOf(pair, model)));
     const [left, right] = swappedFor(key, rater) ? [1, 0] : [0, 1];
-    return { key, prompt: data.prompts[pair.p], source: data.sources === null ? [] : [thumbnail(data.sources + pair.p)], left: thumbs[left], right: thumbs[right], leftLink: paths[left], rightLink: paths[right], ...former };
+    return { key, prompt: data.prompts[pair.p], source: data.sources === null ? [] : [thumbnail(data.sources + pair.p)], mask: data.masks === null ? null : thumbnail(data.masks + pair.p), left: thumbs[left], right: thumbs[right], leftLink: paths[left], rightLink: paths[right], ...former };
   }
 
   async function state(rater, former) {
@@ -60,7 +60,8 @@ function votesInTheBrowser() {
         const order = swapped ? ["right", "left"] : ["left", "right"];
         const rank = vote.choice === "tie" ? [1, 1] : order.map((side) => (side === vote.choice ? 1 : 2));
         const source = data.sources === null ? {} : { source_image: `images/source/${file(pair.p)}.png` };
-        const row = { prompt: data.prompts[pair.p], images: pathsOf(pair), ...source, label_rank: rank, rationale: vote.reason || null, faults: order.map((side) => vote.faults[side]), rater: vote.rater, time: vote.time, pair: vote.key, models: names(pair), given_rank: pair.f ? null : pair.w === null ? [1, 1] : [pair.w === 0 ? 1 : 2, pair.w === 1 ? 1 : 2] };
+        const mask = data.masks === null ? {} : { mask_image: `images/mask/${file(pair.p)}.png` };
+        const row = { prompt: data.prompts[pair.p], images: pathsOf(pair), ...source, ...mask, label_rank: rank, rationale: vote.reason || null, faults: order.map((side) => vote.faults[side]), rater: vote.rater, time: vote.time, pair: vote.key, models: names(pair), given_rank: pair.f ? null : pair.w === null ? [1, 1] : [pair.w === 0 ? 1 : 2, pair.w === 1 ? 1 : 2] };
         return `${JSON.stringify(row)}\n`;
       });
     },

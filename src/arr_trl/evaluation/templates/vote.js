@@ -1,7 +1,7 @@
 "use strict";
 // A panel that shows two pictures and takes votes. Where votes are kept is the ballot's business: its three methods,
 // state(rater), vote(rater, key, choice, reason, faults) and undo(rater), promise what to show next:
-// { pair: { key, prompt, source: [url], left, right, leftLink, rightLink, faults, reason } or null, done, total, reading, undo }.
+// { pair: { key, prompt, source: [url], mask: url or null, left, right, leftLink, rightLink, faults, reason } or null, done, total, reading, undo }.
 function startVoting(ballot, kinds) {
   const at = (id) => document.getElementById(id);
   const sides = ["left", "right"];
@@ -36,7 +36,8 @@ function startVoting(ballot, kinds) {
     }
     at("vote-prompt").textContent = pair.prompt;
     at("vote-source").hidden = !pair.source.length;
-    at("vote-source").replaceChildren(...pair.source.map((url) => Object.assign(document.createElement("img"), { src: url, alt: "the picture to edit" })));
+    const beside = [...pair.source.map((url) => [url, "the picture to edit"]), ...(pair.mask ? [[pair.mask, "its mask, white where it was to be drawn anew"]] : [])];
+    at("vote-source").replaceChildren(...beside.map(([src, alt]) => Object.assign(document.createElement("img"), { src, alt })));
     for (const side of sides) {
       at(`image-${side}`).src = pair[side];
       at(`link-${side}`).href = pair[`${side}Link`];
