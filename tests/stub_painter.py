@@ -6,6 +6,7 @@ import numpy as np
 
 from arr_trl.judges.questions import content_key
 from arr_trl.pairs.painter import source_digests
+from arr_trl.policies import FlowPolicy
 from arr_trl.tiny_scenes.edits import Edit, Placed, apply, draw
 from arr_trl.tiny_scenes.preferences import _with_faults
 from arr_trl.tiny_scenes.scenes import Caption, read
@@ -15,9 +16,9 @@ from arr_trl.tiny_scenes.scenes import Caption, read
 class _Policy:
     editing: bool
     may_edit: bool = False
+    needs_mask: bool = False
 
-    def edits(self, row):
-        return self.editing
+    edits = FlowPolicy.edits.__func__
 
 
 class StubPainter:
@@ -25,8 +26,8 @@ class StubPainter:
 
     name = "stub"
 
-    def __init__(self, folder, make, editing=False):
-        self.folder, self.make, self.policy = folder, make, _Policy(editing)
+    def __init__(self, folder, make, editing=False, **policy):
+        self.folder, self.make, self.policy = folder, make, _Policy(editing, **policy)
         self.drawn = []
         folder.mkdir(exist_ok=True)
 

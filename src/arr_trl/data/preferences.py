@@ -1,7 +1,6 @@
 """Labelled pairs of images, in the layouts that preference data are published in."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,16 +11,14 @@ from typing import Any
 
 from datasets import load_dataset
 from PIL import Image
-from pyarrow import ArrowInvalid
 
-from ..text_files import lines_of, read_json, read_text
 from .hub import check_dataset_cache
 from .images import is_url, load_image, undecoded
 from .local_files import check_files
+from .pair_files import PAIR_FILES, rows_of_file
 from .prompt_sets import PromptSet, find_prompt_set, read_prompt_set
 
 
-_FILES = (".jsonl", ".json", ".parquet")
 _PROMPT = ("prompt", "query", "instruction", "caption")
 _SOURCE = (
     "source_image", "base_image", "original_image", "input_image", "reference_image",
@@ -109,13 +106,13 @@ def labelled_rows(
         if not prompt_set.pairs:
             raise ValueError(f"{prompt_set.name} has prompts, but no labelled pairs.")
         return read_prompt_set(prompt_set, name.partition(":")[2] or None), Path()
-    if path.suffix in _FILES:
+    if path.suffix in PAIR_FILES:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}; check `dataset`.")
-        return _rows_of_file(path), path.parent
+        return rows_of_file(path), path.parent
     if path.is_file():
         raise ValueError(
-            f"{path} does not end in {', '.join(_FILES)}, the formats that pairs are read from; convert it."
+            f"{path} does not end in {', '.join(PAIR_FILES)}, the formats that pairs are read from; convert it."
         )
     check_files(path.rglob("*") if path.is_dir() else ())
     check_dataset_cache()
@@ -233,42 +230,6 @@ class _Scored:
     image: Any
     score: float
     paired: bool = False
-
-
-def _rows_of_file(path: Path) -> Iterator[dict[str, Any] | str | ValueError]:
-    if path.suffix == ".parquet":
-        check_dataset_cache()
-        try:
-            rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        except (ArrowInvalid, StopIteration) as error:
-            raise ValueError(f"{path} cannot be read as parquet ({error}); repair the file.") from error
-        return iter(undecoded(rows))
-    # not through `datasets`: rows of several layouts may stand in one file, and a broken line is one bad row
-    text = read_text(path)
-    if not text.strip():
-        raise ValueError(f"{path} is empty; it needs rows with a prompt, images and a label.")
-    if path.suffix == ".json":
-        try:
-            rows = read_json(text)
-        except ValueError as error:
-            if "\n{" not in text.strip() or not isinstance(error, json.JSONDecodeError):
-                raise ValueError(f"{path} is not valid JSON ({error}); repair the file.") from None
-        else:
-            rows = [rows] if isinstance(rows, dict) and "data" not in rows else rows
-            rows = rows["data"] if isinstance(rows, dict) else rows
-            if not isinstance(rows, list) or not rows:
-                raise ValueError(f"{path} holds no rows; it has to be a list of JSON objects.")
-            return iter(rows)
-    return (_json_row(line) for line in lines_of(text) if line.strip())
-
-
-def _json_row(line: str) -> dict[str, Any] | str | ValueError:
-    try:
-        return read_json(line)
-    except json.JSONDecodeError:
-        return line
-    except ValueError as error:
-        return ValueError(f"{error}.")
 
 
 def _pair(
