@@ -81,7 +81,7 @@ def read_prompts(args: PictureArguments, tiny_split: str = "test") -> "Dataset":
     Raises:
         `ValueError`: when they are no rows that the model can draw from.
     """
-    from ..data import SOURCE_COLUMN, check_prompts, check_sources, load_prompts, undecoded
+    from ..data import MASK_COLUMN, SOURCE_COLUMN, check_prompts, check_sources, load_prompts, undecoded
     from ..policies import policy_class_of
     from ..rewards import check_columns
 
@@ -104,6 +104,8 @@ def read_prompts(args: PictureArguments, tiny_split: str = "test") -> "Dataset":
     policy_class = policy_class_of(place_of(args.model))
     if policy_class.editing or (policy_class.may_edit and SOURCE_COLUMN in rows.column_names):
         check_sources(rows, args.dataset)
+    if policy_class.needs_mask:
+        check_sources(rows, args.dataset, column=MASK_COLUMN)
     return rows if args.limit is None else rows.select(range(min(args.limit, len(rows))))
 
 
