@@ -66,7 +66,7 @@ def on_policy_ratios(policy, rows, height, width, guidance_scale, num_generation
     return torch.cat(ratios).detach()
 
 
-def attention_calls(policy, rows, guidance_scale):
+def attention_calls(policy, rows, guidance_scale, height=48, width=80):
     """How many calls of attention a velocity has, those with a mask, and the rows of each forward."""
     transformer, attend = policy.pipeline.transformer, torch.nn.functional.scaled_dot_product_attention
     masked, forwards = [], []
@@ -79,8 +79,8 @@ def attention_calls(policy, rows, guidance_scale):
         forwards.append(len(next(iter(kwargs.values()))))
 
     hook = transformer.register_forward_pre_hook(count_forward, with_kwargs=True)
-    conditioning = policy.encode(rows, 48, 80)
-    latents = policy.initial_noise(len(rows), 48, 80, torch.Generator().manual_seed(0))
+    conditioning = policy.encode(rows, height, width)
+    latents = policy.initial_noise(len(rows), height, width, torch.Generator().manual_seed(0))
     with torch.no_grad(), patch("torch.nn.functional.scaled_dot_product_attention", count):
         velocity = policy.velocity(transformer, latents, torch.full((len(rows),), 0.5), conditioning, guidance_scale)
     hook.remove()

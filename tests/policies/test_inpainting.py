@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from oracle import assert_same_picture, on_policy_ratios, picture, sample
+from oracle import assert_same_picture, attention_calls, on_policy_ratios, picture, sample
 from PIL import Image
 from tiny_newer_pipelines import build_flux_fill, build_flux_inpaint, build_qwen_image_inpaint
 
@@ -120,3 +120,11 @@ def test_the_same_row_is_always_encoded_alike(family):
     other = policy.encode_rows(ROWS[:1], 32, 96)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_attention_needs_no_mask_whatever_the_lengths(family):
+    """With a mask PyTorch's attention leaves the flash kernels."""
+    policy, scales = family
+    calls, masked, *_ = attention_calls(policy, ROWS, scales[1])
+    assert calls > 0
+    assert masked == 0

@@ -5,7 +5,7 @@ prompts alone is in test_families.py.
 
 import pytest
 import torch
-from oracle import alone, on_policy_ratios, picture, sample
+from oracle import alone, attention_calls, on_policy_ratios, picture, sample
 from tiny_newer_pipelines import build_qwen_image_2_1, build_z_image_omni
 from tiny_pipelines import build_flux2
 
@@ -115,3 +115,27 @@ def test_a_source_that_is_no_picture_is_told_with_its_prompt(family):
     policy, _ = family
     with pytest.raises(ValueError, match=r"'Make the circle green' has .* as `source_image`"):
         policy.encode([ROWS[0] | {"source_image": "source.png"}], 32, 96)
+
+
+@pytest.mark.parametrize("references", [0, 1, 2])
+def test_attention_needs_no_mask_whatever_the_lengths(family, references):
+    """With a mask PyTorch's attention leaves the flash kernels."""
+    policy, scales = family
+    sources = {"source_image": [picture(64, 64, i) for i in range(references)]} if references else {}
+    rows = [
+        {"prompt": text, **sources} for text in ("a green circle", "a red circle", "a circle " * 12, "a square " * 12)
+    ]
+    calls, masked, forwards, _ = attention_calls(policy, rows, scales[1], 64, 64)
+    assert calls > 0
+    assert masked == 0
+    assert len(forwards) < len(rows)  # rows of one length go together
+
+
+def test_padding_is_masked_where_a_forward_for_each_length_would_cost_more(monkeypatch):
+    policy = policy_for(build_z_image_omni())
+    *_, in_groups = attention_calls(policy, ROWS, 5.0, 64, 64)
+    monkeypatch.setattr(policy, "masks_padding", True)
+    _, masked, forwards, together = attention_calls(policy, ROWS, 5.0, 64, 64)
+    assert sorted(forwards) == [2, 4]  # without pictures and with some, both branches
+    assert masked > 0
+    torch.testing.assert_close(together, in_groups, atol=1e-5, rtol=0)

@@ -19,6 +19,7 @@ import second_device
 device = second_device.register()  # first: libraries ask torch for an accelerator when they are imported
 
 import torch  # noqa: E402
+from datasets import Dataset  # noqa: E402
 from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEditPlusPipeline  # noqa: E402
 
 
@@ -32,6 +33,17 @@ import test_rpo_trainer  # noqa: E402
 import two_streams  # noqa: E402
 from oracle import picture  # noqa: E402
 from test_rpo_trainer import adapter  # noqa: E402
+from tiny_newer_pipelines import (  # noqa: E402
+    build_flux_fill,
+    build_flux_inpaint,
+    build_krea2,
+    build_longcat_image,
+    build_lumina2,
+    build_ovis_image,
+    build_qwen_image_2_1,
+    build_qwen_image_inpaint,
+    build_z_image_omni,
+)
 from tiny_pipelines import (  # noqa: E402
     build_flux,
     build_flux2,
@@ -64,10 +76,28 @@ PIPELINES = {
     "qwen_image_edit_plus": lambda: build_qwen_image(pipeline_class=QwenImageEditPlusPipeline),
     "sd3": build_sd3,
     "z_image": build_z_image,
+    "flux_fill": build_flux_fill,
+    "flux_inpaint": build_flux_inpaint,
+    "krea2": build_krea2,
+    "longcat_image": build_longcat_image,
+    "lumina2": build_lumina2,
+    "ovis_image": build_ovis_image,
+    "qwen_image_2_1": build_qwen_image_2_1,
+    "qwen_image_inpaint": build_qwen_image_inpaint,
+    "z_image_omni": build_z_image_omni,
     "deep_flux": build_deep_flux,
 }
-EDITING = ("flux_kontext", "qwen_image_edit", "qwen_image_edit_plus")
+RESIZING = ("flux_kontext", "qwen_image_edit", "qwen_image_edit_plus", "qwen_image_2_1")  # sources, by a setting
+EDITING = (*RESIZING, "flux_fill", "flux_inpaint", "qwen_image_inpaint", "z_image_omni")
+# tokens of a prompt; LongCat-Image's are its pipeline's
+LENGTHS = {"flux": 12, "deep_flux": 12, "flux_fill": 32, "flux_inpaint": 32, "ovis_image": 64, "longcat_image": None}
 SMALL_CARD = {"offload_encoders": True, "offload_blocks": True}
+
+
+def edits(instructions, sizes):
+    """Rows of pictures to edit, with masks of them for whom they are of use."""
+    pictures = [{"source_image": picture(*size, i), "mask_image": picture(*size, 9)} for i, size in enumerate(sizes)]
+    return [{"prompt": text, **given} for text, given in zip(instructions, pictures, strict=True)]
 
 
 def train(name, pipeline, folder, on_device, **settings):
@@ -77,9 +107,11 @@ def train(name, pipeline, folder, on_device, **settings):
     copies, beside = device.copies(), device.copies_beside_kernels()
     if name in EDITING:
         trainer_for = test_editing.trainer_for
+        settings |= {"condition_size": 64 if name in RESIZING else None, "max_sequence_length": LENGTHS.get(name)}
+        settings["dataset"] = Dataset.from_list(edits(test_editing.INSTRUCTIONS, [(40, 32)] * 4))
     else:
         trainer_for = test_rpo_trainer.trainer_for
-        settings["max_sequence_length"] = 12 if name.split("_")[-1] == "flux" else 128
+        settings["max_sequence_length"] = LENGTHS.get(name, 128)
     trainer = trainer_for(
         copy.deepcopy(pipeline),
         folder,
@@ -108,11 +140,10 @@ def largest_difference(run, other):
 
 def host_waits_per_step(name, pipeline):
     """How often a denoising step makes the host wait, with prompts and sources of different lengths in a batch."""
-    kwargs = {"condition_size": 64} if name in EDITING else {}
+    kwargs = {"condition_size": 64} if name in RESIZING else {}
     policy = policy_class_of(pipeline)(copy.deepcopy(pipeline), **kwargs).to("hpu")
-    rows = [{"prompt": prompt} for prompt in ("a red circle", "two blue squares of", "one")]
-    if name in EDITING:
-        rows = [{**row, "source_image": picture(64, 48 + 16 * (i == 1), i)} for i, row in enumerate(rows)]
+    prompts = ("a red circle", "two blue squares of", "one")
+    rows = edits(prompts, [(64, 48), (64, 64), (64, 48)]) if name in EDITING else [{"prompt": p} for p in prompts]
     with torch.no_grad():
         conditioning = policy.encode(rows, 64, 64)
         noise = policy.initial_noise(3, 64, 64, [torch.Generator().manual_seed(i) for i in range(3)])

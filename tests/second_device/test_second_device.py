@@ -32,6 +32,15 @@ FAMILIES = [
             "qwen_image_edit_plus",
             "sd3",
             "z_image",
+            "flux_fill",
+            "flux_inpaint",
+            "krea2",
+            "longcat_image",
+            "lumina2",
+            "ovis_image",
+            "qwen_image_2_1",
+            "qwen_image_inpaint",
+            "z_image_omni",
         )
     ),
 ]

@@ -1,5 +1,7 @@
 """Z-Image-Omni: `ZImageOmniPipeline` as a policy, from a prompt alone or with pictures."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,46 +103,48 @@ class ZImageOmniPolicy(ZImagePolicy):
         shapes = torch.tensor([grid.shape[:2] for grid in grids], dtype=torch.long).view(1, -1, 2)
         return {f"{name}_tokens": torch.cat(tokens)[None].to(self.dtype), f"{name}_shapes": shapes}
 
-    def velocity(
+    def _by_length(
         self,
+        function: Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, Conditioning], torch.Tensor],
         model: torch.nn.Module,
         latents: torch.Tensor,
         sigma: torch.Tensor,
         conditioning: Conditioning,
         guidance_scale: float,
+        multiple: int = 1,
     ) -> torch.Tensor:
+        """As in the base; here each piece of a text is rounded up by itself, and rows with and without pictures never meet."""
         branches = ["prompt", "negative"] if self.uses_cfg(guidance_scale) else ["prompt"]
+        given = concatenate([
+            {"latents": latents, "sigma": sigma}
+            | {n: conditioning[n] for n in ("size", "source_tokens", "source_shapes", "seen_tokens", "seen_shapes")}
+            | {n: conditioning[f"{branch}_{n}"] for n in ("embeds", "lengths")}
+            for branch in branches
+        ])  # fmt: skip
+        keys = given["source_shapes"].flatten(1).any(1, keepdim=True).long()
+        if not self.masks_padding:
+            of_texts = -(-given["lengths"] // multiple).sum(1, keepdim=True)
+            keys = torch.cat([given["source_shapes"].flatten(1), given["seen_shapes"].flatten(1), of_texts], 1)
+        function = partial(function, model)
+        return in_groups(function, model, keys, given.pop("latents"), given.pop("sigma"), given)
 
-        def of_one_kind(latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-            targets = as_grid(latents, 1, *conditioning["size"][0].tolist()).to(self.dtype)
-            sources = apart(conditioning["source_tokens"], conditioning["source_shapes"])
-            seen = apart(conditioning["seen_tokens"], conditioning["seen_shapes"])
-            pictures = [
-                [*(s.movedim(-1, 0)[:, None] for s in own), x] for own, x in zip(sources, targets, strict=True)
-            ]
-            predictions = model(
-                x=pictures * len(branches),
-                t=((1000 - sigma * 1000) / 1000).repeat(len(branches)),  # time runs from noise to data
-                cap_feats=[
-                    list(embeds[: sum(lengths)].split([n for n in lengths if n]))
-                    for branch in branches
-                    for embeds, lengths in zip(
-                        conditioning[f"{branch}_embeds"], conditioning[f"{branch}_lengths"].tolist(), strict=True
-                    )
-                ],
-                siglip_feats=[[*own, None] if own else None for own in seen] * len(branches),
-                image_noise_mask=[[0] * len(own) + [1] for own in sources] * len(branches),
-                return_dict=False,
-            )[0]
-            # the network predicts `x0 - ε`
-            velocity = -as_tokens(torch.stack(predictions).float())
-            if len(branches) == 1:
-                return velocity
-            conditional, negative = velocity.chunk(2)
-            return conditional + guidance_scale * (conditional - negative)
-
-        with_pictures = conditioning["source_shapes"].flatten(1).any(1, keepdim=True).long()
-        return in_groups(of_one_kind, model, with_pictures, latents, sigma, conditioning)
+    def _of_one_length(
+        self, model: torch.nn.Module, latents: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        targets = as_grid(latents, 1, *conditioning["size"][0].tolist()).to(self.dtype)
+        sources = apart(conditioning["source_tokens"], conditioning["source_shapes"])
+        seen = apart(conditioning["seen_tokens"], conditioning["seen_shapes"])
+        texts = zip(conditioning["embeds"], conditioning["lengths"].tolist(), strict=True)
+        predictions = model(
+            x=[[*(s.movedim(-1, 0)[:, None] for s in own), x] for own, x in zip(sources, targets, strict=True)],
+            t=(1000 - sigma * 1000) / 1000,  # time runs from noise to data
+            cap_feats=[list(embeds[: sum(lengths)].split([n for n in lengths if n])) for embeds, lengths in texts],
+            siglip_feats=[[*own, None] if own else None for own in seen],
+            image_noise_mask=[[0] * len(own) + [1] for own in sources],
+            return_dict=False,
+        )[0]
+        # the network predicts `x0 - ε`
+        return -as_tokens(torch.stack(predictions).float())
 
 
 def apart(tokens: torch.Tensor, shapes: torch.Tensor) -> list[list[torch.Tensor]]:
