@@ -195,6 +195,17 @@ def test_rows_without_a_usable_source_are_named_before_training():
         check_sources(Dataset.from_list([{"prompt": "remove it"}]).to_iterable_dataset(), "train_dataset")
 
 
+def test_rows_without_a_usable_mask_are_named_before_training():
+    rows = [{"prompt": "make it red", "source_image": encoded(picture()), "mask_image": bad} for bad in (None, b"x")]
+    for row, message in zip(rows, ("there is none", "cannot be read"), strict=True):
+        with pytest.raises(ValueError, match=f"Row 0 of train_dataset has a `mask_image` .*{message}"):
+            check_sources(Dataset.from_list([row]), "train_dataset", column="mask_image")
+    with pytest.raises(
+        ValueError, match=r"no `mask_image` column, .* draws a part of them anew, which is white there"
+    ):
+        check_sources(Dataset.from_list([{"prompt": "remove it"}]), "train_dataset", column="mask_image")
+
+
 def test_of_many_sources_some_are_looked_at_the_first_and_the_last_among_them():
     looked = []
     dataset = Dataset.from_dict({"source_image": [str(i) for i in range(1000)]})

@@ -112,3 +112,10 @@ def test_missing_file_and_unknown_ending_are_said(tmp_path):
     (tmp_path / "prompts.xlsx").write_text("")
     with pytest.raises(ValueError, match=r"does not end in \.jsonl"):
         load_prompts(str(tmp_path / "prompts.xlsx"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_paths_of_masks_are_relative_to_their_file_as_those_of_sources_are(tmp_path, streaming):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "source_image": "s.png", "mask_image": "m.png"}\n')
+    (row,) = load_prompts(str(tmp_path / "rows.jsonl"), streaming=streaming)
+    assert (row["source_image"], row["mask_image"]) == (str(tmp_path / "s.png"), str(tmp_path / "m.png"))

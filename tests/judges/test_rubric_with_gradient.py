@@ -134,6 +134,24 @@ def test_only_the_picture_that_is_trained_has_a_gradient_and_sources_have_none(m
     assert asks_for_base_pixels(RubricReward(RUBRIC, model))
 
 
+def test_a_mask_is_shown_and_has_no_gradient(model):
+    images = pictures(whole(model))
+    rubric = RUBRIC.model_copy(update={"task": "image-editing"})
+    reward = RubricReward(rubric, model, order="fixed")
+    pixels = as_pixels(images, "cpu")
+    mask = Image.new("L", images[0].size, 0)
+    mask.paste(255, (0, 0, 20, 20))
+    values = [
+        reward(["a"], pixels[:1], pixels[1:], source_image=[images[1]], **columns).item()
+        for columns in ({}, {"mask_image": [mask]})
+    ]
+    assert values[0] != values[1]
+    row = JudgeRow("a", tuple(images), images[1], columns={"mask_image": mask})
+    (reply,) = model.complete([reward.judge.request(row, (0, 1))])
+    expected = reward.judge.mode.read(reply, (0, 1), rubric).probabilities[0]
+    assert values[1] == pytest.approx(math.log(expected), abs=1e-4)
+
+
 def test_model_with_another_image_processor_is_refused(tmp_path):
     build_vlm(tmp_path)
     with pytest.raises(ValueError, match=r"go through CLIPImageProcessor.*Qwen2.5-VL and Qwen3-VL alone"):

@@ -108,6 +108,23 @@ def test_the_judge_gets_the_columns_of_the_prompt_both_times(tmp_path):
     assert [row.columns["requirement"] for row in judge.rows] == ["It is a photograph."] * 2
 
 
+def test_rows_that_differ_in_their_masks_are_rows_of_their_own_and_keep_them(tmp_path):
+    source = Image.new("RGB", (8, 8), "gray")
+    rows = [
+        {"prompt": "a", "source_image": source, "mask_image": Image.new("L", (8, 8), level)} for level in (0, 255, 255)
+    ]
+    seeds = {seed_of(0, k, "a", source): k for k in range(2)}
+    drawn = StubPainter(
+        tmp_path, lambda prompt, source, seed: Image.new("RGB", (8, 8), (seeds[seed], 0, 0)), editing=True
+    )
+    judge = Worth({"a": [1, 2]})
+    maker = BestWorst(drawn, judge, BestWorstConfig(num_candidates=2))
+    (outcomes,) = maker.write(rows)
+    assert [row.mask.getpixel((0, 0))[0] for row in judge.rows[:2]] == [0, 255]
+    masks = [best_worst_row(outcome, judge, drawn)["mask_image"]["bytes"] for outcome in outcomes]
+    assert [Image.open(io.BytesIO(mask)).getpixel((0, 0))[0] for mask in masks] == [0, 255]
+
+
 def test_a_judge_that_does_not_answer_stops_the_run(tmp_path):
     with pytest.raises(PairsError, match="2 of 2 questions got no answer in the stage 'compare'"):
         make(tmp_path, {"a": [None] * 4, "b": [None] * 4}, max_failure_rate=0.5)

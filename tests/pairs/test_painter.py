@@ -2,10 +2,12 @@
 
 import pytest
 from PIL import Image
+from tiny_newer_pipelines import build_flux_fill
+from tiny_pipelines import build_flux
 
 from arr_trl.evaluation.pictures import InferenceSettings
-from arr_trl.pairs.painter import Painter, Wanted, opened, seed_of
-from arr_trl.policies import FluxPolicy
+from arr_trl.pairs.painter import Painter, Wanted, edited, opened, seed_of
+from arr_trl.policies import FluxPolicy, policy_for
 
 
 SETTINGS = InferenceSettings(32, 32, num_inference_steps=2)
@@ -72,3 +74,15 @@ def test_a_size_that_the_pipeline_cannot_draw_is_refused(policy, tmp_path):
         painter(tmp_path, policy, InferenceSettings(33, 32))
     with pytest.raises(ValueError, match="batch_size=0"):
         painter(tmp_path, policy, batch_size=0)
+
+
+def test_a_part_is_drawn_anew_and_named_by_its_mask(tmp_path):
+    policy = policy_for(build_flux_fill(), max_sequence_length=32)
+    one = painter(tmp_path, policy, InferenceSettings(32, 64, num_inference_steps=1), batch_size=2)
+    source = Image.new("RGB", (64, 32), "gray")
+    rows = [{"prompt": "a", "source_image": source, "mask_image": Image.new("L", (8, 8), level)} for level in (0, 255)]
+    wanted = [Wanted("a", *edited(policy, row)[:1], 0, edited(policy, row)[1]) for row in rows]
+    assert len({opened(path).tobytes() for path in one.draw(wanted)}) == 2
+    # the same pictures have the same names whether or not masks were known of
+    plain = painter(tmp_path, FluxPolicy(build_flux(), max_sequence_length=12))
+    assert plain.path(Wanted("a", None, 0)) == plain.path(Wanted("a", None, 0, source))

@@ -9,6 +9,7 @@ from stub_painter import StubPainter, edited, with_faults
 
 from arr_trl.chat import ChatFailure, ChatReply
 from arr_trl.judges import RubricJudge, VerdictStore
+from arr_trl.judges.masks import NOTES
 from arr_trl.pairs import PairsError, RichPairs, RichPairsConfig
 from arr_trl.pairs.outcome import dropped_by_reason
 from arr_trl.pairs.rich import writer
@@ -230,6 +231,53 @@ def test_an_editing_model_is_asked_again_for_the_source(tmp_path):
     assert {one.tobytes() for row in rows for one in [row["source_image"]]} >= {source for _, source in seen}
     assert [prompt for prompt, _ in seen] == [row["prompt"] for row in rows]
     assert all(outcome.source is not None for outcome in outcomes)
+
+
+def test_a_model_that_draws_and_edits_does_each_where_the_row_asks_for_it(tmp_path):
+    with_source = {
+        "prompt": edit_prompts("train[:1]")[0]["prompt"],
+        "source_image": Image.new("RGB", (32, 32), "gray"),
+    }
+    rows = [ROWS[0], with_source | {"mask_image": Image.new("L", (8, 8), 255)}]
+    drawn, edited_from = [], []
+
+    def sample(prompt, source, seed):
+        drawn.append((prompt, source))
+        return Image.new("RGB", (32, 32), "red")
+
+    def edit_of(prompt, source, seed):
+        edited_from.append(source.getpixel((0, 0)))
+        return Image.new("RGB", (32, 32), "blue")
+
+    def reply(name, request):
+        if name == "faults":
+            return {"faults": [fault(where="")]}
+        return {"edits": [edit("Make it blue")]} if name == "edits" else None
+
+    config = RichPairsConfig(min_edited_wins=0.0, max_changed_share=1.0)
+    model, store = Asked(reply), VerdictStore()
+    painter = StubPainter(tmp_path / "samples", sample, may_edit=True)
+    words = writer(model, store, config)
+    pairs = RichPairs(painter, painter, words, words, RubricJudge(zero_shot_rubric(), model), config)
+    painter.make = lambda prompt, source, seed: (edit_of if prompt == "Make it blue" else sample)(prompt, source, seed)
+    (outcomes,) = pairs.write(rows)
+    assert [source is not None for _, source in drawn] == [False, True]
+    assert edited_from == [(255, 0, 0), (128, 128, 128)]  # its own picture, and the source again
+    assert [outcome.mask is not None for outcome in outcomes] == [False, True]
+    # who finds faults, who says how to mend them, and who judges: each is asked about both rows
+    asked = [NOTES["en"] in json.loads(texts) for texts, *_ in model.asked]
+    assert asked.count(False) == 4
+    assert asked.count(True) >= 4  # once more where a reply was no answer
+
+
+def test_an_editor_of_masked_parts_is_no_editor_of_pictures_that_were_drawn(tmp_path):
+    words = writer(TinyScenesJudge(), VerdictStore(), RichPairsConfig())
+    judge = RubricJudge(zero_shot_rubric(), TinyScenesJudge())
+    painter = StubPainter(tmp_path / "a", with_faults)
+    inpainting = StubPainter(tmp_path / "b", edited, editing=True, needs_mask=True)
+    with pytest.raises(ValueError, match="draws what is white in a mask, which no picture of stub has"):
+        RichPairs(painter, inpainting, words, words, judge)
+    RichPairs(inpainting, inpainting, words, words, judge)
 
 
 def test_an_editor_has_to_edit(tmp_path):

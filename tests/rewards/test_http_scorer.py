@@ -13,6 +13,7 @@ from openai_server import Answer, OpenAIServer
 from PIL import Image
 
 from arr_trl.rewards import HTTPScorer, RewardError, RewardFailureError
+from arr_trl.rewards.http_scorer import _body
 
 
 SERVER = Path(__file__).parents[2] / "examples" / "servers" / "scorer_server.py"
@@ -155,6 +156,16 @@ def example():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_masks_go_beside_sources_and_only_where_there_are_some():
+    given = {"source_image": PICTURES, "mask_image": [Image.new("L", (8, 8), 255), None, None]}
+    body = _body(PROMPTS, PICTURES, given, None)
+    assert [mask is not None for mask in body["masks"]] == [True, False, False]
+    assert body["metadata"] == [{}] * 3
+    assert "masks" not in _body(PROMPTS, PICTURES, {"source_image": PICTURES}, None)
+    # a path is a value as any other
+    assert _body(PROMPTS, PICTURES, {"mask_image": ["m.png"] * 3}, None)["metadata"] == [{"mask_image": "m.png"}] * 3
 
 
 def test_the_server_of_the_examples_shows_a_function_what_it_scores(example):

@@ -116,6 +116,20 @@ def test_columns_that_a_preset_reads_are_kept_with_the_pairs(tmp_path):
     assert "none" in "".join(texts)
 
 
+def test_masks_are_kept_with_their_sources(tmp_path, model):
+    judge = {"judge": RubricJudge(RUBRIC, model, mode="choice", order="fixed")}
+    white = Image.new("L", (8, 8), 255)
+    (asked,) = rows(1, source=Image.new("RGB", (8, 8), "gray"))
+    Canary(tmp_path / "canary", judge, 1, 0.02, 1).ask([replace(asked, columns={"mask_image": white})], 0)
+    assert Canary(tmp_path / "canary", judge, 1, 0.02, 1).ask(rows(2), 1) == 0
+    first, again = (
+        [part["image"].tobytes() for part in request.messages[0]["content"] if part["type"] == "image"]
+        for request in model.requests
+    )
+    assert len(first) == 4
+    assert first == again
+
+
 def test_a_missing_answer_is_compared_with_nothing(canary, model, tmp_path):
     class Silent(JudgeReward):
         answers = False

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from datasets import Dataset, load_dataset
 from forked_run import ForkedRun, build, write_prompts
 from PIL import Image
 
+from arr_trl.data.completions import pairs_of_completions
+from arr_trl.data.preference_rows import preference_rows
+from arr_trl.data.preferences import load_preferences
+from arr_trl.judges import JudgeRow
+from arr_trl.release.pairs import PairsFacts, write_pairs
 from arr_trl.trainer import completions
 from arr_trl.trainer.completions import log_completions
 
@@ -78,6 +84,23 @@ def test_sources_of_an_edit_stand_beside_its_candidates(tmp_path):
     alone = tmp_path / "alone"
     log_completions(alone, 3, [{"prompt": "make it blue"}], [picture, picture], {}, 8, [], [])
     assert Image.open(tmp_path / "step_000003.png").width > Image.open(alone / "step_000003.png").width
+
+
+def test_masks_of_an_edit_stand_beside_its_source_and_go_into_pairs(tmp_path):
+    chosen, rejected, source = (Image.new("RGB", (16, 16), color) for color in ("red", "blue", "gray"))
+    white = Image.new("L", (8, 8), 255)
+    row = {"prompt": "make it blue", "source_image": source}
+    columns = {"advantage": [1.0, -1.0]}
+    for folder, given in (("with", row | {"mask_image": white}), ("without", row)):
+        log_completions(tmp_path / folder, 3, [given], [chosen, rejected], columns, 8, [], [])
+    sheets = [Image.open(tmp_path / folder / "step_000003.png").width for folder in ("with", "without")]
+    assert sheets[0] > sheets[1]
+    pairs = pairs_of_completions([tmp_path / "with" / "step_000003.parquet"], Counter())
+    write_pairs(pairs, tmp_path / "pairs", PairsFacts("made by a test"))
+    (stored,) = preference_rows(str(tmp_path / "pairs"))
+    assert stored["mask_image"].getpixel((0, 0)) == (255, 255, 255)
+    (pair,) = load_preferences(str(tmp_path / "pairs"))
+    assert JudgeRow.of(pair).mask.size == (16, 16)
 
 
 def test_a_sheet_says_who_won_what_it_was_worth_and_why(tmp_path, monkeypatch):

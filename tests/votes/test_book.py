@@ -4,10 +4,13 @@ import json
 import sqlite3
 
 import pytest
+from PIL import Image
 from voting_pairs import voting_pairs
 
 from arr_trl.data.preferences import load_preferences
+from arr_trl.judges import JudgeRow
 from arr_trl.votes import Vote, VoteBook
+from arr_trl.votes.published import published_rows
 
 
 def lines(path):
@@ -32,6 +35,16 @@ def test_every_reader_of_preferences_reads_votes_as_they_are(tmp_path, book):
     assert read[1].images[1].getpixel((0, 0)) == (1, 1, 100)
     assert read[1].source_image[0].getpixel((0, 0)) == (1, 2, 100)
     assert [pair.winner for pair in load_preferences(str(tmp_path / "votes.jsonl"), ties=True)] == [0, 1, None]
+
+
+def test_votes_on_a_part_that_was_drawn_anew_say_which(tmp_path, book):
+    (pair,) = voting_pairs(tmp_path, 1, source=True, mask="images/mask.png")
+    Image.new("L", (8, 8), 255).save(tmp_path / "images" / "mask.png")
+    book.cast(pair, Vote("ann", pair.key, "0"))
+    (read,) = load_preferences(str(tmp_path / "votes.jsonl"))
+    assert JudgeRow.of(read).mask.getpixel((0, 0)) == (255, 255, 255)
+    (published,) = published_rows(lines(tmp_path / "votes.jsonl"), tmp_path)
+    assert published["mask_image"]["bytes"] == (tmp_path / "images" / "mask.png").read_bytes()
 
 
 def test_a_vote_is_on_disk_when_it_is_cast_and_another_book_goes_on(tmp_path, book):

@@ -1,14 +1,18 @@
 """The voting server as a client meets it."""
 
+import io
 import json
 import threading
 from http.client import HTTPConnection
 
 import pytest
+from PIL import Image
 from voting_pairs import voting_pairs
 
+from arr_trl.data.preferences import Preference
 from arr_trl.votes import VoteBook, VotingServer
 from arr_trl.votes.server import sides_of
+from arr_trl.votes.sources import pairs_of_preferences
 
 
 class Client:
@@ -77,6 +81,25 @@ def test_undo_shows_the_pair_again_with_what_was_said_of_it(client):
     assert state["pair"]["reason"] == "hm"
     assert state["pair"]["faults"] == {"left": ["count"], "right": ["extra"]}
     assert not state["undo"]
+
+
+def test_raters_see_what_was_to_be_drawn_anew(tmp_path):
+    source, mask = Image.new("RGB", (16, 16), "gray"), Image.new("L", (8, 8), 255)
+    images = tuple(Image.new("RGB", (16, 16), color) for color in ("red", "blue"))
+    preferences = [Preference("a", images, 0, source, mask_image=given) for given in (mask, None)]
+    pairs = list(pairs_of_preferences(preferences, tmp_path, []))
+    assert len({pair.key for pair in pairs}) == 2
+    with VotingServer(pairs, VoteBook(tmp_path / "votes.jsonl"), "t") as server:
+        server.wait_until_read()
+        client = Client(server)
+        shown = client.json("GET", "/state?rater=ann")[1]["pair"]
+        if shown["key"] != pairs[0].key:
+            client.vote(shown["key"], "left")
+            shown = client.json("GET", "/state?rater=ann")[1]["pair"]
+        answer, content = client.send("GET", shown["mask"])
+        assert answer.status == 200
+        assert Image.open(io.BytesIO(content)).getpixel((0, 0)) == (255, 255, 255)
+        assert len(shown["source"]) == 1
 
 
 def test_raters_do_not_see_labels_or_models(tmp_path):
