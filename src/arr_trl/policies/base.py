@@ -69,6 +69,8 @@ class FlowPolicy(ABC):
     may_lack: ClassVar[
         tuple[str, ...]
     ] = ()  # components that may be `None` though the pipeline does not call them optional
+    # Parts of the transformer whose blocks are not recomputed in a backward when it checkpoints its blocks.
+    not_checkpointed: ClassVar[tuple[str, ...]] = ()
     # What the pipeline's `__call__` calls the number that `velocity` takes as `guidance_scale`.
     guidance_argument: ClassVar[str] = "guidance_scale"
     # The scale at which classifier-free guidance is off; `None` where the scale is an input of the network.

@@ -37,6 +37,7 @@ class Krea2Policy(FlowPolicy):
     default_guidance_scale = 4.5
     default_num_inference_steps = 28
     distilled_num_inference_steps = 8
+    not_checkpointed = ("text_fusion", "final_layer")
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
     size_multiple_of = staticmethod(factor_of_frames)
 

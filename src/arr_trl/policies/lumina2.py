@@ -34,6 +34,7 @@ class Lumina2Policy(FlowPolicy):
     cfg_off_scale = 1.0
     default_guidance_scale = 4.0
     default_num_inference_steps = 30
+    not_checkpointed = ("context_refiner", "noise_refiner")
     target_modules = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
     def __init__(

@@ -1,5 +1,6 @@
 """Blocks whose frozen weights live in the memory of the host, and come to the device for their forward alone."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 
@@ -20,14 +21,20 @@ class BlockOffload:
     Args:
         transformer (`torch.nn.Module`): a transformer of diffusers; its blocks are of the classes it does not split.
         device (`torch.device`): where the blocks compute.
+        staying (`Sequence[str]`, *optional*): names of parts of it whose blocks it does not checkpoint, and which stay.
 
     Raises:
         ValueError: a weight is of a class that cannot be moved in place, as quantized ones are; or there are no blocks.
     """
 
-    def __init__(self, transformer: torch.nn.Module, device: torch.device):
-        names = transformer._no_split_modules or ()
-        self.blocks = [module for module in transformer.modules() if type(module).__name__ in names]
+    def __init__(self, transformer: torch.nn.Module, device: torch.device, staying: Sequence[str] = ()):
+        # LongCat-Image's has the second name alone
+        classes = transformer._no_split_modules or transformer._repeated_blocks or ()
+        self.blocks = [
+            module
+            for name, module in transformer.named_modules()
+            if type(module).__name__ in classes and name.split(".")[0] not in staying
+        ]
         if not self.blocks:
             raise ValueError(
                 f"offload_blocks cannot find the blocks of {type(transformer).__name__}, whose `_no_split_modules` names "

@@ -118,7 +118,7 @@ def with_adapter(
     if args.base_precision is not None:
         leave_out_of_ddp(peft_model)
     if args.offload_blocks:
-        BlockOffload(transformer, args.device)
+        BlockOffload(transformer, args.device, policy.not_checkpointed)
     if args.attn_backend is not None:
         set_attention(transformer, args.attn_backend)
     if args.compile_blocks:
