@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from datasets import load_dataset
@@ -116,9 +117,11 @@ def test_a_run_that_was_stopped_asks_nothing_twice(tmp_path):
     assert not again[1].asked
 
 
-def test_chosen_traces_become_rows_that_ask_as_the_judge_is_asked(tmp_path):
+@pytest.mark.parametrize("mask", [None, Image.new("RGB", (16, 16), "white")], ids=["whole", "masked"])
+def test_chosen_traces_become_rows_that_ask_as_the_judge_is_asked(tmp_path, mask):
     writer, verifier = Model("m", (1, 0)), Model("verifier")
-    outcomes = list(maker([writer], verifier, temperatures=[0.0]).make(rows()))
+    asked_about = [replace(row, columns={"mask_image": mask}) for row in rows()]
+    outcomes = list(maker([writer], verifier, temperatures=[0.0]).make(asked_about))
     assert write_traces(outcomes, tmp_path / "traces", load_preset("edit-rrm")) == 2
     dataset = load_dataset(str(tmp_path / "traces"), split="train", cache_dir=str(tmp_path / "cache"))
     row = trace_rows(dataset, load_preset("edit-rrm"))[0]
@@ -126,7 +129,8 @@ def test_chosen_traces_become_rows_that_ask_as_the_judge_is_asked(tmp_path):
     said = "".join(part.get("text", "") for part in row["prompt"][0]["content"])
     assert said == asked
     assert [part["type"] for part in row["prompt"][0]["content"]][:2] == ["image", "image"]
-    assert [image.getpixel((0, 0)) for image in row["images"]] == [SOURCE.getpixel((0, 0)), EDITED.getpixel((0, 0))]
+    shown = [SOURCE, EDITED] if mask is None else [SOURCE, EDITED, mask]
+    assert [image.getpixel((0, 0)) for image in row["images"]] == [image.getpixel((0, 0)) for image in shown]
     assert re.search(r"<score>8.0</score>", row["completion"][0]["content"][0]["text"])
 
 

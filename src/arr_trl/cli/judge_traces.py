@@ -143,12 +143,12 @@ def _rows(args: TracesArguments) -> "Iterator[JudgeRow]":
     pairs = load_preferences(args.dataset, args.dataset_config, args.dataset_split, ties=True)
     for pair in islice((pair for pair in pairs if isinstance(pair, Preference)), args.limit):
         for image in pair.images:
-            yield JudgeRow(pair.prompt, (image,), pair.source_image)
+            yield replace(JudgeRow.of(pair), images=(image,))
 
 
 def _print_plan(maker, rows: "list[JudgeRow]") -> None:
     from ..judge_training.traces import gold_question
-    from ..judges.preset_questions import Asking, Pictures
+    from ..judges.preset_questions import Asking, Pictures, edited
 
     for name, (_, most) in maker.planned(len(rows)).items():
         print(f"{name}: at most {most} questions")
@@ -158,7 +158,7 @@ def _print_plan(maker, rows: "list[JudgeRow]") -> None:
     asking = Asking(maker.preset, maker.writer, maker.seed)
     points = [{"question": "Is the sky red?", "category": before.read.principles[0]}]
     questions = (
-        ("points", asking.question(before, row, {"source": row.sources}, 0, None, None, pictures), maker.writer),
+        ("points", asking.question(before, row, edited(row), 0, None, None, pictures), maker.writer),
         ("verify, after points such as this", gold_question(maker.verifier, row, points), maker.verifier),
     )
     for what, question, model in questions:

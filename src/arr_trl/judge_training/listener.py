@@ -126,7 +126,8 @@ def _heard(reply: ChatReply, winner: int) -> float | None:
 def _choice_row(preset: Preset, stored: Mapping[str, Any], winner: int) -> dict[str, Any]:
     images = [load_image(stored[side]) for side in ("chosen", "rejected")]
     source = stored.get(SOURCE_COLUMN)
-    row = JudgeRow(stored["prompt"], tuple(images[:: -1 if winner else 1]), load_image(source) if source else None)
+    source = load_image(source) if source else None
+    row = JudgeRow(stored["prompt"], tuple(images[:: -1 if winner else 1]), source, columns=stored)
     question = asked_in(preset, row.prompt, pair_view(row, 0, 1), Pictures(preset.image))
     return question | {"winner": winner}
 

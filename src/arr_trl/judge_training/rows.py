@@ -7,9 +7,9 @@ from typing import Any
 from datasets import Dataset
 from transformers import ProcessorMixin
 
-from ..data import SOURCE_COLUMN, load_image, undecoded
+from ..data import MASK_COLUMN, SOURCE_COLUMN, load_image, undecoded
 from ..judges import JudgeRow, Preset
-from ..judges.preset_questions import Pictures, View, messages_of, single_views
+from ..judges.preset_questions import Pictures, View, messages_of, shown_by, single_views
 from ..judges.readers import LabelReader
 
 
@@ -122,7 +122,12 @@ def as_batch(rows: list[dict[str, Any]]) -> dict[str, list]:
 
 
 def asked_about(
-    preset: Preset, prompt: str, image: Any, source: Any = None, given: Mapping[str, Any] | None = None
+    preset: Preset,
+    prompt: str,
+    image: Any,
+    source: Any = None,
+    given: Mapping[str, Any] | None = None,
+    mask: Any = None,
 ) -> dict[str, Any]:
     """
     What a judge is asked about one picture, as TRL takes it.
@@ -133,12 +138,14 @@ def asked_about(
         image (`Any`): the picture, decoded or as it is stored.
         source (`Any`, *optional*): what was edited, one picture or several.
         given (`Mapping`, *optional*): further variables of the question.
+        mask (`Any`, *optional*): what of the source was to be drawn anew, white.
 
     Returns:
         `dict`: `prompt`, a list of messages with a place for each picture, and `images`, the pictures in their order.
     """
     pictures = Pictures(preset.image)
-    row = JudgeRow(prompt, (load_image(image),), load_image(source) if source else None)
+    source = load_image(source) if source else None
+    row = JudgeRow(prompt, (load_image(image),), source, columns={MASK_COLUMN: mask})
     ((view,),) = single_views(preset, row, 0, pictures)
     return asked_in(preset, prompt, view, pictures, given)
 
@@ -148,8 +155,7 @@ def asked_in(
 ) -> dict[str, Any]:
     """What a judge is asked about a view, as [`asked_about`] has it."""
     ask = preset.asks[0]
-    shown = {role: view.images[role] for role in ask.images}
-    messages = messages_of(ask, prompt, shown, given or {}, pictures)
+    messages = messages_of(ask, prompt, shown_by(ask, view.images), given or {}, pictures)
     images = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
     placed = [
         m | {"content": [{"type": "image"} if part["type"] == "image" else part for part in m["content"]]}
@@ -166,7 +172,8 @@ def answered(text: str) -> list[dict[str, Any]]:
 def _question_row(preset: Preset, stored: Mapping[str, Any], number: int, side: str) -> dict[str, Any]:
     columns = preset.asks[0].columns
     given = {name: stored[name] for name in columns if isinstance(stored.get(name), str | int | float)}
-    question = asked_about(preset, stored["prompt"], stored[side], stored.get(SOURCE_COLUMN), given)
+    source, mask = stored.get(SOURCE_COLUMN), stored.get(MASK_COLUMN)
+    question = asked_about(preset, stored["prompt"], stored[side], source, given, mask)
     return question | {"pair": number, "side": side}
 
 

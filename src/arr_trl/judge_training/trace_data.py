@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value
 
-from ..data import SOURCE_COLUMN, undecoded
+from ..data import MASK_COLUMN, SOURCE_COLUMN, undecoded
 from ..folders import replacing
 from ..judges import Preset
 from .rows import answered, as_batch, asked_about
@@ -19,6 +19,7 @@ _FEATURES = Features(
     {
         "prompt": Value("string"),
         SOURCE_COLUMN: List(Image()),
+        MASK_COLUMN: Image(),
         "image": Image(),
         "principles": List({"question": Value("string"), "category": Value("string")}),
         "completion": Value("string"),
@@ -41,7 +42,8 @@ tags:
 What models wrote about pictures, point by point, of each picture the trace that agrees best with a verifier that saw none of
 them. {rows} rows; asked as the preset `{preset}`, version {version}.
 
-- `prompt`, `source_image`, `image`: what was asked for, what was edited, and the picture
+- `prompt`, `source_image`, `mask_image`, `image`: what was asked for, what was edited, what of it was to be drawn anew where
+  that was said, and the picture
 - `principles`: the points that were checked, written before the picture was seen
 - `completion`: the trace; `score`: the final score in it; `model` and `temperature`: who wrote it
 - `gold`: the verifier's answers to the points; `accuracy`: the share of them that the trace has
@@ -116,7 +118,8 @@ def trace_rows(traces: Dataset, preset: Preset) -> Dataset:
 
 def _row(preset: Preset, stored: Mapping[str, Any]) -> dict[str, Any]:
     points = {preset.before.name: stored["principles"]}
-    question = asked_about(preset, stored["prompt"], stored["image"], stored.get(SOURCE_COLUMN), points)
+    source, mask = stored.get(SOURCE_COLUMN), stored.get(MASK_COLUMN)
+    question = asked_about(preset, stored["prompt"], stored["image"], source, points, mask)
     return question | {"completion": answered(stored["completion"])}
 
 
@@ -125,6 +128,7 @@ def _stored(outcome: TraceOutcome) -> dict[str, Any]:
     return {
         "prompt": outcome.row.prompt,
         SOURCE_COLUMN: outcome.row.sources,
+        MASK_COLUMN: outcome.row.mask,
         "image": outcome.row.images[0],
         "principles": outcome.points,
         "completion": chosen.text,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from ..chat import ChatModel
 from ..judges import JudgeRow, JudgeStats, Preset, StoredAnswer, VerdictStore
 from ..judges.parsing import ReplyError
-from ..judges.preset_questions import Asking, Pictures, single_views
+from ..judges.preset_questions import Asking, Pictures, edited, single_views
 from ..judges.preset_source import with_settings
 from ..judges.questions import Question, ask
 from ..judges.readers import points_of
@@ -196,7 +196,7 @@ class TraceMaker:
 
     def _points(self, rows: list[JudgeRow], pictures: Pictures) -> list[Points | str]:
         asking, before = Asking(self.preset, self.writer, self.seed), self.preset.before
-        questions = [asking.question(before, row, {"source": row.sources}, 0, None, None, pictures) for row in rows]
+        questions = [asking.question(before, row, edited(row), 0, None, None, pictures) for row in rows]
         answers = self._ask("points", questions, self.writer)
         return [
             before.read.points(answer) if answer.status == "answered" else answer.problem or "no answer"
@@ -265,6 +265,7 @@ def gold_question(verifier: ChatModel, row: JudgeRow, points: Points) -> Questio
         _Gold,
         prompt=row.prompt,
         images=[row.sources, row.images[0]],
+        mask=row.mask,
         max_tokens=_MAX_TOKENS,
         temperature=0.0,
         package="arr_trl.judge_training",

@@ -119,7 +119,7 @@ def log_completions(
     except OSError as error:
         _warn(step, error)
     else:
-        _report(sheet, step, joined, pictures, report_to, callbacks)
+        _report(sheet, step, joined, [name for name in pictures if name in joined], report_to, callbacks)
     return tables
 
 
