@@ -6,6 +6,18 @@ MUTATIONS = [
      "trainer/test_judge_in_training.py"),
     ("the question before a run is asked of the run's store", "judges/chat_judge.py", "copy.copy(self.probe())",
      "copy.copy(self)", "trainer/test_judge_in_training.py"),
+    # masks
+    ("rows that differ in their masks share a verdict", "judges/rubric_judge.py",
+     "(*(row.images[p] for p in positions), *_mask_of(row))", "[row.images[p] for p in positions]",
+     "judges/test_masks_shown.py"),
+    ("the mask stands among the candidates", "judges/masks.py", "behind = 1 + max(i", "behind = 1 + min(i",
+     "judges/test_masks_shown.py"),
+    ("a question about a candidate alone shows the mask", "judges/preset_questions.py",
+     'if _MASK in images and "source" in ask.images else []', "if _MASK in images else []", "judges/test_masks_shown.py"),
+    ("a mask of several sources is shown", "data/images.py", "if value is None or len(sources) != 1:",
+     "if value is None or not sources:", "judges/test_masks_shown.py"),
+    ("the canary forgets masks", "trainer/canary.py", "columns[MASK_COLUMN] = row.mask", "pass",
+     "trainer/test_canary.py"),
     # judges
     ("better in one order is better", "judges/aggregate.py", "if all(ranks[i] < ranks[j] for",
      "if any(ranks[i] < ranks[j] for", "judges/test_ranks.py"),

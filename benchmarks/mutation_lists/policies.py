@@ -5,6 +5,12 @@ MUTATIONS = [
     # policies
     ("offloaded encoders come for every few rows", "policies/base.py", "yield functools.cache(",
      "yield (", "policies/test_placement.py"),
+    ("blocks that no backward recomputes are offloaded", "policies/krea2.py",
+     'not_checkpointed = ("text_fusion", "final_layer")', "not_checkpointed = ()", "policies/test_checkpointed_blocks.py"),
+    ("blocks of LongCat are not found", "runtime/block_offload.py", "or transformer._repeated_blocks or ()", "or ()",
+     "policies/test_checkpointed_blocks.py"),
+    ("rows of Z-Image-Omni of different lengths share a forward", "policies/z_image_omni.py",
+     "if not self.masks_padding:", "if False:", "policies/test_optional_sources.py"),
     ("offloaded encoders come for every chunk of a rollout", "trainer/prompt_batches.py",
      "            self.policy.encode_ahead(rows, sizes)\n", "            pass\n",
      "trainer/test_memory.py::test_of_a_rollout_encoders_come_once_however_many_chunks_it_is_drawn_in"),

@@ -2,6 +2,12 @@
 
 # fmt: off
 MUTATIONS = [
+    ("a model that draws and edits only draws", "pairs/painter.py", "if not policy.edits(row):", "if not policy.editing:",
+     "pairs/test_rich.py"),
+    ("pictures of two masks have one name", "pairs/painter.py", "if self.policy.needs_mask else []", "if False else []",
+     "pairs/test_painter.py"),
+    ("rows that differ in their masks are one row", "pairs/outcome.py",
+     ", *source_digests(load_mask(row.get(MASK_COLUMN), source)))", ")", "pairs/test_best_worst.py"),
     ("a batch that is partly there is drawn in part", "pairs/painter.py", "if not file.is_file():\n                with", "if True:\n                with",
      "pairs/test_painter.py"),
     ("a picture's name forgets the settings", "pairs/painter.py", "            drawn_with,\n", "", "pairs/test_painter.py"),

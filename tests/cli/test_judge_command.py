@@ -9,7 +9,9 @@ from datasets import Dataset
 from openai_server import Answer, OpenAIServer, checks_pass
 from PIL import Image
 
+from arr_trl.chat import ChatReply
 from arr_trl.cli.judge import run
+from arr_trl.judges import JudgeRow, RubricJudge
 from arr_trl.rubrics import Criterion, Rubric
 from arr_trl.tiny_scenes.judge import TinyScenesJudge, zero_shot_rubric
 from arr_trl.tiny_scenes.scenes import Caption, captions, render
@@ -142,6 +144,51 @@ def test_the_log_shows_the_questions_of_a_prompt_as_they_were_asked(folder, caps
     assert len(pictures.findall(logged)) == 2
     assert '"ranks"' in said.split("--- reply ---\n")[1]
     assert "2 questions are about" in said
+
+
+def test_the_log_shows_the_mask_where_it_was_asked_about(tmp_path, capsys):
+    class Silent:
+        model, settings = "silent", {}
+
+        def complete(self, requests, on_reply=None):
+            return [ChatReply(text="nothing") for _ in requests]
+
+    images = [Image.new("RGB", (16, 16), color) for color in ("red", "blue", "gray", "white")]
+    names = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for image, name in zip(images, names, strict=True):
+        image.save(name)
+    rubric = Rubric(name="r", criteria=[Criterion(text="It is red.")], task="image-editing")
+    (tmp_path / "rubric.json").write_text(rubric.model_dump_json())
+    judge = RubricJudge(rubric, Silent(), order="fixed", store=tmp_path / "judge.sqlite", max_failure_rate=None)
+    judge.compare([JudgeRow("edit it", tuple(images[:2]), images[2], columns={"mask_image": images[3]})])
+    ask = [
+        "ask",
+        "--rubric",
+        str(tmp_path / "rubric.json"),
+        "--judge_model",
+        "m",
+        "--base_url",
+        "http://localhost:1/v1",
+    ]
+    ask += [
+        "--prompt",
+        "edit it",
+        "--image",
+        *names[:2],
+        "--source",
+        names[2],
+        "--mask",
+        names[3],
+        "--dry_run",
+        "true",
+    ]
+    assert run(ask) == 0
+    question = capsys.readouterr().out.split(" ---\n", 1)[1].split("\n--- JSON schema")[0]
+    assert run(["log", str(tmp_path / "judge.sqlite"), "--prompt", "edit it"]) == 0
+    logged = capsys.readouterr().out.split(" ---\n", 1)[1].split("\n--- reply")[0]
+    pictures = re.compile(r"<image [^>]+>")
+    assert pictures.sub("<image>", logged) == pictures.sub("<image>", question)
+    assert len(pictures.findall(logged)) == 4
 
 
 def test_ask_shows_the_replies_and_who_is_better(folder, capsys):

@@ -1,5 +1,7 @@
 """The page of labelled pairs: who disagrees with people, and on what, found in a browser."""
 
+from dataclasses import replace
+
 import pytest
 from browser import address, chromium, complaints
 from PIL import Image
@@ -120,3 +122,12 @@ def test_two_orders_make_one_record():
     assert record.criteria == ((1, 1), (2, None))
     assert record_of_both(verdict(0), verdict(0)).consistent is False
     assert record_of_both(verdict(None), verdict(None)).consistent is True
+
+
+def test_a_pair_with_a_mask_shows_it_behind_its_source(tmp_path):
+    report = JudgeReport()
+    source, mask = Image.new("RGB", (32, 32), "gray"), Image.new("L", (8, 8), 255)
+    for number, given in enumerate(({}, {"source_image": source}, {"source_image": source, "mask_image": mask})):
+        report.add(replace(pair(number, 0), **given), record_of(verdict(0)))
+    text = report.write(tmp_path / "judge.html", "a judge", []).read_text()
+    assert '"sources":6,"masks":9' in text

@@ -6,6 +6,7 @@ import re
 import pytest
 from browser import address, chromium, complaints
 from made_up_evaluation import color_of, made_up
+from PIL import Image
 
 from arr_trl.evaluation import write_report
 
@@ -317,6 +318,16 @@ def test_dark_and_light_follow_the_reader(page):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         papers.append(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
     assert papers == ["rgb(20, 23, 26)", "rgb(255, 255, 255)"]
+
+
+def test_masks_stand_behind_sources_and_lie_beside_the_report(tmp_path):
+    evaluation, pairs, rows = made_up(tmp_path, prompts=2)
+    source, mask = Image.new("RGB", (32, 32), "gray"), Image.new("L", (8, 8), 255)
+    rows = [row | {"source_image": source, "mask_image": mask} for row in rows]
+    text = write_report(tmp_path, evaluation, pairs, rows).read_text()
+    assert '"sources":4,"masks":6' in text  # thumbnails: of two models and two prompts, of sources, of masks
+    assert Image.open(tmp_path / "images" / "mask" / "00001.png").getpixel((0, 0)) == (255, 255, 255)
+    assert Image.open(tmp_path / "images" / "source" / "00001.png").getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_report_without_a_judge_says_so(tmp_path):
