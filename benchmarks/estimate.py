@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from arr_trl.policies import FlowPolicy, FluxPolicy, QwenImageEditPolicy
 from arr_trl.policies.base import decoded_together
-from arr_trl.runtime.counted import Count, attention, rms_norm
+from arr_trl.runtime.counted import Count, kernels_of_gpus
 from arr_trl.runtime.memory import compute_in_base_precision
 from arr_trl.sampling import denoise_with_gradient
 
@@ -114,43 +114,56 @@ def sampling_under_autocast(args: argparse.Namespace) -> Count:
     return counted
 
 
+def with_adapter(args: argparse.Namespace, policy: FlowPolicy, layers: str) -> dict[str, Count]:
+    """What passes of a network with an adapter take, whose layers are `"PEFT's"` or `"our"` own."""
+    transformer = policy.pipeline.transformer.requires_grad_(False)
+    lora = LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(policy.target_modules))
+    model = get_peft_model(transformer, lora)
+    if layers == "our":
+        compute_in_base_precision(model, policy.dtype)
+    counted = {}
+    with torch.no_grad():
+        counted[f"sampling, {layers} layers"] = count(args, velocity, args, policy, model, args.rows)
+    for checkpointing in ("", ", checkpointing"):
+        if checkpointing:
+            transformer.enable_gradient_checkpointing()
+        counted[f"training, {layers} layers{checkpointing}"] = count(
+            args, velocity_and_gradient, args, policy, model, args.training_rows
+        )
+    return counted
+
+
+def of_trained_network(args: argparse.Namespace) -> dict[str, Count]:
+    """What passes take as they are trained here."""
+    with kernels_of_gpus():
+        return with_adapter(args, build_policy(args, "meta"), "our")
+
+
 def passes(args: argparse.Namespace) -> dict[str, Count]:
     """What each kind of pass takes."""
-    torch.nn.functional.scaled_dot_product_attention = attention
     counted = {}
-    if torch.version.cuda is not None:
-        counted["sampling, PEFT's layers, autocast"] = sampling_under_autocast(args)
-    torch.nn.functional.rms_norm = rms_norm
-    for layers in ("PEFT's", "our"):
+    with kernels_of_gpus():
+        if torch.version.cuda is not None:
+            counted["sampling, PEFT's layers, autocast"] = sampling_under_autocast(args)
         policy = build_policy(args, "meta")
-        transformer = policy.pipeline.transformer.requires_grad_(False)
-        if layers == "PEFT's":
-            with torch.no_grad():
-                counted["sampling, no adapter"] = count(args, velocity, args, policy, transformer, args.rows)
-        lora = LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(policy.target_modules))
-        model = get_peft_model(transformer, lora)
-        if layers == "our":
-            compute_in_base_precision(model, policy.dtype)
+        transformer = policy.pipeline.transformer
         with torch.no_grad():
-            counted[f"sampling, {layers} layers"] = count(args, velocity, args, policy, model, args.rows)
-        for checkpointing in ("", ", checkpointing"):
-            if checkpointing:
-                transformer.enable_gradient_checkpointing()
-            counted[f"training, {layers} layers{checkpointing}"] = count(
-                args, velocity_and_gradient, args, policy, model, args.training_rows
+            counted["sampling, no adapter"] = count(args, velocity, args, policy, transformer, args.rows)
+        counted |= with_adapter(args, policy, "PEFT's")
+        policy = build_policy(args, "meta")
+        counted |= with_adapter(args, policy, "our")
+        for steps in args.backprop_steps:  # with our layers and checkpointing
+            counted[f"training, gradient through {steps} steps"] = count(
+                args, gradient_through_steps, args, policy, policy.pipeline.transformer, steps
             )
-    for steps in args.backprop_steps:  # with our layers and checkpointing
-        counted[f"training, gradient through {steps} steps"] = count(
-            args, gradient_through_steps, args, policy, model, steps
-        )
-    if args.model == "flux":
-        for checkpointed in (False, True):
-            counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
-                args, decoding_with_gradient, args, policy, checkpointed
-            )
-    with torch.no_grad():
-        counted["encoding"] = count(args, encoding, args, policy, encoders_of(args))
-        counted["decoding"] = count(args, decoding, args, policy)
+        if args.model == "flux":
+            for checkpointed in (False, True):
+                counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
+                    args, decoding_with_gradient, args, policy, checkpointed
+                )
+        with torch.no_grad():
+            counted["encoding"] = count(args, encoding, args, policy, encoders_of(args))
+            counted["decoding"] = count(args, decoding, args, policy)
     return counted
 
 
@@ -174,6 +187,7 @@ def main() -> None:
     )
     parser.add_argument("--rank", type=int, default=16, help="of the adapter")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
+    parser.set_defaults(narrow=False)
     parser.add_argument("--tflops", type=float, default=790, help="of a large bfloat16 matrix product; an H100's")
     parser.add_argument("--bandwidth", type=float, default=3.0, help="TB/s that are read and written; an H100's")
     parser.add_argument("--json", type=Path, help="file for the figures")

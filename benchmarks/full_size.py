@@ -7,12 +7,13 @@ python benchmarks/full_size.py --base_precision fp8 --offload_blocks --rollout_b
 
 Prints pairs per second, peak memory, the share of a step in each phase, and the use of the GPU (MFU): operations of the
 model, counted by torch, against what a plain bfloat16 matrix product reaches on the same device. `--variants` repeats
-the run with sampling one pair at a time and with compiled blocks. `--blocks 1 1` makes a small model of it, which runs
-anywhere and measures nothing.
+the run with sampling one pair at a time and with compiled blocks. `--blocks 1 1 --narrow` makes a small model of it, which
+runs anywhere and measures nothing.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,12 +25,15 @@ from datasets import Dataset
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImageEditPipeline,
     QwenImageTransformer2DModel,
+    attention_backend,
 )
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,6 +48,7 @@ from transformers import (
 
 from arr_trl import RPOConfig, RPOTrainer
 from arr_trl.policies import FlowPolicy, policy_class_of
+from arr_trl.runtime.attention import check_attention
 from arr_trl.trainer.buffer import random_at
 from arr_trl.trainer.cost import rollout_forwards
 from arr_trl.trainer.trajectory_trainer import draw_window
@@ -53,21 +58,26 @@ TEXT_TOKENS = 512  # of a prompt, as FLUX.1-dev and Qwen-Image have at the most
 DYNAMIC_SHIFT = dict(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
 
 
-def flux_transformer(blocks: list[int] | None) -> FluxTransformer2DModel:
-    double, single = blocks or (19, 38)
-    return FluxTransformer2DModel(guidance_embeds=True, num_layers=double, num_single_layers=single)
+def flux_transformer(args: argparse.Namespace) -> FluxTransformer2DModel:
+    double, single = args.blocks or (19, 38)
+    return FluxTransformer2DModel(
+        guidance_embeds=True, num_layers=double, num_single_layers=single, num_attention_heads=1 if args.narrow else 24
+    )
 
 
-def qwen_transformer(blocks: list[int] | None) -> QwenImageTransformer2DModel:
-    return QwenImageTransformer2DModel(num_layers=blocks[0] if blocks else 60)
+def qwen_transformer(args: argparse.Namespace) -> QwenImageTransformer2DModel:
+    return QwenImageTransformer2DModel(
+        num_layers=args.blocks[0] if args.blocks else 60, num_attention_heads=1 if args.narrow else 24
+    )
 
 
-def flux_pipeline(transformer: FluxTransformer2DModel, text_tokens: int) -> FluxPipeline:
+def flux_pipeline(args: argparse.Namespace) -> FluxPipeline:
+    transformer = flux_transformer(args)
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, **DYNAMIC_SHIFT),
         vae=AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16, shift_factor=0.1159,
+            block_out_channels=(32,) * 4 if args.narrow else (128, 256, 512, 512), layers_per_block=2, latent_channels=16, shift_factor=0.1159,
             scaling_factor=0.3611, use_quant_conv=False, use_post_quant_conv=False,
         ),
         text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, transformer=transformer,
@@ -75,7 +85,7 @@ def flux_pipeline(transformer: FluxTransformer2DModel, text_tokens: int) -> Flux
     config = transformer.config
 
     def encode_prompt(prompt, device, **kwargs):
-        embeds = torch.randn(len(prompt), text_tokens, config.joint_attention_dim, device=device)
+        embeds = torch.randn(len(prompt), args.text_tokens, config.joint_attention_dim, device=device)
         pooled = torch.randn(len(prompt), config.pooled_projection_dim, device=device)
         return embeds.to(transformer.dtype), pooled.to(transformer.dtype), None
 
@@ -83,14 +93,15 @@ def flux_pipeline(transformer: FluxTransformer2DModel, text_tokens: int) -> Flux
     return pipeline
 
 
-def qwen_pipeline(transformer: QwenImageTransformer2DModel, text_tokens: int) -> QwenImageEditPipeline:
+def qwen_pipeline(args: argparse.Namespace) -> QwenImageEditPipeline:
+    transformer = qwen_transformer(args)
     pipeline = QwenImageEditPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=0.02, **DYNAMIC_SHIFT),
-        vae=AutoencoderKLQwenImage(), text_encoder=None, tokenizer=None, processor=None, transformer=transformer,
+        vae=AutoencoderKLQwenImage(base_dim=8 if args.narrow else 96), text_encoder=None, tokenizer=None, processor=None, transformer=transformer,
     )  # fmt: skip
 
     def encode_prompt(prompt, device, **kwargs):
-        embeds = torch.randn(len(prompt), text_tokens, transformer.config.joint_attention_dim, device=device)
+        embeds = torch.randn(len(prompt), args.text_tokens, transformer.config.joint_attention_dim, device=device)
         return embeds.to(transformer.dtype), None
 
     pipeline.encode_prompt = encode_prompt
@@ -116,7 +127,7 @@ def qwen_encoders() -> list[torch.nn.Module]:
 
 ENCODERS = {"flux": flux_encoders, "qwen-edit": qwen_encoders}
 VARIANTS = ("batched", "one pair at a time", "compiled")
-MODELS = {"flux": (flux_transformer, flux_pipeline), "qwen-edit": (qwen_transformer, qwen_pipeline)}
+MODELS = {"flux": flux_pipeline, "qwen-edit": qwen_pipeline}
 
 
 def in_bfloat16(build: Callable, device: str):
@@ -130,8 +141,7 @@ def in_bfloat16(build: Callable, device: str):
 
 
 def build_policy(args: argparse.Namespace, device: str) -> FlowPolicy:
-    transformer_of, pipeline_of = MODELS[args.model]
-    pipeline = in_bfloat16(lambda: pipeline_of(transformer_of(args.blocks), args.text_tokens), device)
+    pipeline = in_bfloat16(lambda: MODELS[args.model](args), device)
     kwargs = {"condition_size": args.size} if args.model == "qwen-edit" else {}
 
     class WithoutEncoders(policy_class_of(pipeline)):
@@ -159,22 +169,49 @@ def first_wins(prompts, completions, num_generations, **columns):
     return [float(i % num_generations == 0) for i in range(len(completions))]
 
 
+def save_configurations(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """The files of a model folder from which its memory is counted, without weights and encoders."""
+    index = {"_class_name": type(pipeline).__name__}
+    for name in ("transformer", "vae", "scheduler"):
+        component = getattr(pipeline, name)
+        component.save_config(folder / name)
+        index[name] = ["diffusers", type(component).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def why_not(backend: str, device: str) -> str | None:
+    """Why kernels cannot be used here, where they cannot: they are tried on a small attention."""
+    try:
+        check_attention(backend)
+        with attention_backend(backend):
+            dispatch_attention_fn(*torch.zeros(3, 1, 128, 2, 128, device=device, dtype=torch.bfloat16))
+    except (ValueError, RuntimeError) as error:
+        return f"attn_backend={backend!r} cannot be used here: {str(error).strip().splitlines()[0]}"
+    return None
+
+
+def configuration(
+    args: argparse.Namespace, variant: str, folder: str, device: str, bf16: bool, **of_family: int
+) -> RPOConfig:
+    return RPOConfig(
+        output_dir=folder, height=args.size, width=args.size, num_inference_steps=8, sde_window_size=2,
+        sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, classifier_free_guidance="off",
+        per_device_train_batch_size=args.batch, gradient_accumulation_steps=args.pairs * 4 // args.batch,
+        rollout_batch_size=1 if variant == "one pair at a time" else args.rollout_batch,
+        compile_blocks=variant == "compiled", base_precision=args.base_precision,
+        attn_backend=args.attn_backend, offload_blocks=args.offload_blocks, max_steps=args.steps + 1,
+        logging_steps=1, save_strategy="no", report_to=[], bf16=bf16, use_cpu=device == "cpu",
+        gradient_checkpointing=not args.no_checkpointing, disable_tqdm=True, **of_family,
+    )  # fmt: skip
+
+
 def train(args: argparse.Namespace, device: str, variant: str) -> dict:
     """One run; the first step is warm-up and does not count."""
     torch.manual_seed(0)
     policy = build_policy(args, device)
-    micro_steps = args.pairs * 4 // args.batch
     with tempfile.TemporaryDirectory() as folder:
-        config = RPOConfig(
-            output_dir=folder, height=args.size, width=args.size, num_inference_steps=8, sde_window_size=2,
-            sde_window_range=[0, 4], beta=0.01, kl_fraction=args.kl_fraction, classifier_free_guidance="off",
-            per_device_train_batch_size=args.batch, gradient_accumulation_steps=micro_steps,
-            rollout_batch_size=1 if variant == "one pair at a time" else args.rollout_batch,
-            compile_blocks=variant == "compiled", base_precision=args.base_precision,
-            offload_blocks=args.offload_blocks, max_steps=args.steps + 1,
-            logging_steps=1, save_strategy="no", report_to=[], bf16=device != "cpu", use_cpu=device == "cpu",
-            gradient_checkpointing=not args.no_checkpointing, disable_tqdm=True,
-        )  # fmt: skip
+        config = configuration(args, variant, folder, device, bf16=device != "cpu")
+        micro_steps = config.gradient_accumulation_steps
         trainer = RPOTrainer(
             policy, first_wins, config, rows(args, args.pairs), peft_config=LoraConfig(r=16, lora_alpha=32)
         )
@@ -293,10 +330,12 @@ def main() -> None:
     parser.add_argument("--kl_fraction", type=float, default=0.25)
     parser.add_argument("--base_precision", choices=["fp8", "int8"])
     parser.add_argument("--offload_blocks", action="store_true")
+    parser.add_argument("--attn_backend", help="kernels of diffusers' dispatcher, `_native_flash` for PyTorch's flash")
     parser.add_argument("--no_checkpointing", action="store_true")
     parser.add_argument("--variant", choices=VARIANTS, default=VARIANTS[0], help="what is run")
     parser.add_argument("--variants", action="store_true", help="all of them, one after the other")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
+    parser.add_argument("--narrow", action="store_true", help="one attention head, and as narrow an autoencoder")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     if not torch.cuda.is_available() and args.blocks is None:
@@ -307,6 +346,9 @@ def main() -> None:
         parser.error("Compiled blocks go with neither --base_precision nor --offload_blocks.")
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.attn_backend is not None and (reason := why_not(args.attn_backend, device)):
+        print(reason)
+        raise SystemExit(os.EX_UNAVAILABLE)
     forward, forward_backward = operations(args)
     ceiling = matmul_ceiling(device)
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"

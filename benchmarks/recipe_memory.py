@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--no_checkpointing", action="store_true")
     parser.add_argument("--blocks", type=int, nargs=2, help="double and single blocks of a smaller model")
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.set_defaults(narrow=False)
     args = parser.parse_args()
 
     torch.nn.functional.rms_norm, torch.nn.functional.scaled_dot_product_attention = (
