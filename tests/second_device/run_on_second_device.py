@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import second_device
@@ -25,7 +26,9 @@ from diffusers import FluxTransformer2DModel, QwenImageEditPipeline, QwenImageEd
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "trainer")]
 
+import given_pairs  # noqa: E402
 import offloaded_blocks  # noqa: E402
+import test_align_prop_trainer  # noqa: E402
 import test_diffusion_nft_trainer  # noqa: E402
 import test_editing  # noqa: E402
 import test_flow_grpo_trainer  # noqa: E402
@@ -186,30 +189,39 @@ def encoders_moved(name):
 
 
 def host_waits_of_micro_steps(kind, pipeline, folder):
-    """How often each micro-step makes the host wait from when it has its batch, of a rollout, until its backward is done."""
+    """How often each micro-step makes the host wait from when it has its batch, or noise, until its backward is done."""
     settings = dict(use_cpu=False, beta=0.1, gradient_accumulation_steps=2, logging_steps=2, max_steps=2)
     build = {
         "rpo": test_rpo_trainer.trainer_for,
         "grpo": test_flow_grpo_trainer.build,
         "nft": test_diffusion_nft_trainer.build,
+        "dpo": given_pairs.build,
+        "align_prop": partial(test_align_prop_trainer.build, reward=brightness),
     }
     trainer = build[kind](copy.deepcopy(pipeline), folder, **settings)
-    prepare, training_step = trainer._prepare_inputs, trainer.training_step
     began, waits = [], []
 
-    def prepared(inputs):
-        batch = prepare(inputs)
-        began.append(device.host_waits())
-        return batch
+    def after(owner, name, do):
+        method = getattr(owner, name)
 
-    def step(*inputs):
-        loss = training_step(*inputs)
-        waits.append(device.host_waits() - began[-1])
-        return loss
+        def called(*inputs, **kwargs):
+            output = method(*inputs, **kwargs)
+            do()
+            return output
 
-    trainer._prepare_inputs, trainer.training_step = prepared, step
+        setattr(owner, name, called)
+
+    draws = kind == "align_prop"  # in the micro-step itself, and looks at its pictures when all is under way
+    begins = (trainer.policy, "initial_noise") if draws else (trainer, "_prepare_inputs")
+    after(*begins, lambda: began.append(device.host_waits()))
+    ends = (trainer.accelerator, "backward") if draws else (trainer, "training_step")
+    after(*ends, lambda: waits.append(device.host_waits() - began[-1]))
     trainer.train()
     return waits
+
+
+def brightness(prompts, pixels, **columns):
+    return pixels.mean((1, 2, 3))
 
 
 def main(folder: Path, families: list[str]) -> None:
@@ -235,7 +247,8 @@ def main(folder: Path, families: list[str]) -> None:
             "races": whole["races"] | small_card["races"],
         }
     figures["host_waits_of_micro_steps"] = {
-        kind: host_waits_of_micro_steps(kind, build_flux(), folder / kind) for kind in ("rpo", "grpo", "nft")
+        kind: host_waits_of_micro_steps(kind, build_flux(), folder / kind)
+        for kind in ("rpo", "grpo", "nft", "dpo", "align_prop")
     }
     moving = ("flux", "qwen_image_edit", "qwen_image_edit_plus")
     figures["encoders_moved"] = {name: encoders_moved(name) for name in moving}

@@ -89,7 +89,7 @@ def test_sampling_does_not_wait_for_the_device(figures, family):
 
 
 def test_micro_steps_do_not_wait_for_the_device(figures):
-    # from when a micro-step has its batch until its backward is done; the loss is looked at once for each optimizer step
+    # from when a micro-step has its batch, or the noise of what it draws, until its backward is done; the loss is looked at once for each optimizer step
     for trainer, waits in figures["host_waits_of_micro_steps"].items():
         assert waits == [0] * 4, trainer
 

@@ -19,6 +19,7 @@ from arr_trl.tiny_scenes import TinyScenesJudge
 from arr_trl.trainer.buffer import random_at
 from arr_trl.trainer.cost import backprop_forwards
 from arr_trl.trainer.evaluation import draw_rows
+from arr_trl.trainer.measured import numbers
 
 
 ROWS = [{"prompt": prompt} for prompt in PROMPTS[:2]]
@@ -57,6 +58,10 @@ def noise_of(trainer, count):
 
 def loss_of(trainer, rows=ROWS):
     return trainer.compute_loss(trainer.model, rows)
+
+
+def measured(trainer):
+    return {name: numbers(values) for name, values in trainer._metrics["train"].items()}
 
 
 def lora(trainer):
@@ -168,7 +173,7 @@ def test_loss_is_the_negative_reward_and_the_distance_from_the_base(flux_pipelin
     trainer = away(build(flux_pipeline, tmp_path, beta=beta))
     trainer.state.logging_steps = 1  # as in a step that is logged
     loss = loss_of(trainer).item()
-    metrics = trainer._metrics["train"]
+    metrics = measured(trainer)
     assert len(metrics["reward"]) == len(metrics["policy/kl"]) == 2
     assert min(metrics["policy/kl"]) > 0
     assert loss == pytest.approx(-sum(metrics["reward"]) / 2 + beta * sum(metrics["policy/kl"]) / 2, rel=1e-5)
@@ -177,12 +182,12 @@ def test_loss_is_the_negative_reward_and_the_distance_from_the_base(flux_pipelin
 def test_reward_above_the_ceiling_gives_no_gradient(flux_pipeline, tmp_path):
     trainer = away(build(flux_pipeline, tmp_path))
     loss_of(trainer)
-    low, high = sorted(trainer._metrics["train"]["reward"])
+    low, high = sorted(measured(trainer)["reward"])
     trainer.args.reward_ceiling = (low + high) / 2
     loss = loss_of(trainer)
     assert loss.item() == pytest.approx((trainer.args.reward_ceiling - low) / 2, rel=1e-4)
     loss.backward()
-    assert sorted(trainer._metrics["train"]["policy/reward_grad_norm"])[0] == 0
+    assert sorted(measured(trainer)["policy/reward_grad_norm"])[0] == 0
 
 
 def test_picture_without_a_reward_moves_nothing_and_makes_no_larger_step_of_the_others(flux_pipeline, tmp_path):
@@ -346,7 +351,7 @@ def test_a_scorer_is_a_reward_and_is_read_before_training(flux_pipeline, tmp_pat
     trainer = build(flux_pipeline, tmp_path, scorer)
     assert scorer._module is not None
     loss = loss_of(trainer)
-    assert 0.2 < -loss.item() == pytest.approx(sum(trainer._metrics["train"]["rewards/bright/mean"]) / 2)
+    assert 0.2 < -loss.item() == pytest.approx(sum(measured(trainer)["rewards/bright/mean"]) / 2)
     loss.backward()
     assert any(p.grad.norm() > 0 for p in lora(trainer))
 

@@ -18,6 +18,7 @@ from arr_trl.judges import JudgeReward, JudgeStats, Verdict
 from arr_trl.tiny_scenes import prompts
 from arr_trl.trainer.frozen_adapters import REFERENCE, use_frozen_copy
 from arr_trl.trainer.label_check import check_labels
+from arr_trl.trainer.measured import numbers
 from arr_trl.trainer.preference_watch import both_errors_rise
 
 
@@ -64,7 +65,7 @@ def test_loss_of_a_real_network_is_that_of_its_velocities_in_float64(flux_pipeli
     expected = np.mean((1 - label_smoothing) * np.log1p(np.exp(-inside)) + label_smoothing * np.log1p(np.exp(inside)))
     loss = trainer.compute_loss(trainer.model, inputs)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
-    metrics = trainer._metrics["train"]
+    metrics = {name: numbers(values) for name, values in trainer._metrics["train"].items()}
     assert metrics["rewards/margins"] == pytest.approx(inside.tolist(), rel=1e-3, abs=1e-4)
     assert metrics["policy/chosen_error"] == pytest.approx(rise[:, 0].tolist(), rel=1e-3, abs=1e-6)
     assert metrics["policy/rejected_error"] == pytest.approx(rise[:, 1].tolist(), rel=1e-3, abs=1e-6)
@@ -113,7 +114,7 @@ def test_a_step_makes_the_preferred_pictures_likelier_than_the_others(flux_pipel
     assert first["rewards/accuracies"] == 0.5  # exactly: the adapter does nothing yet
     assert first["policy/chosen_error"] == first["rewards/margins"] == 0.0
     trainer._measure_pairs(rows())
-    assert np.mean(trainer._metrics["eval"]["rewards/margins"]) > 0
+    assert np.mean(numbers(trainer._metrics["eval"]["rewards/margins"])) > 0
 
 
 def test_guidance_has_no_second_branch_in_the_loss(tmp_path):

@@ -85,7 +85,9 @@ def test_full_size_is_what_was_counted_as_it_was_allocated(
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     from full_size import TEXT_TOKENS, build_policy
 
-    pipeline = build_policy(Namespace(model=model, blocks=None, narrow=False, size=512, text_tokens=TEXT_TOKENS), "meta").pipeline
+    pipeline = build_policy(
+        Namespace(model=model, blocks=None, narrow=False, size=512, text_tokens=TEXT_TOKENS), "meta"
+    ).pipeline
     index = {"_class_name": type(pipeline).__name__}
     for name in ("transformer", "vae", "scheduler"):
         getattr(pipeline, name).save_config(tmp_path / name)

@@ -15,7 +15,6 @@ from ..policies import Conditioning
 from ..rewards import RewardFunc, call, get_callable_name, read_rewards
 from ..rewards.pixels import as_pixels
 from ..rewards.with_gradient import BASE_PIXELS, asks_for_base_pixels, pixel_rewards
-from ..runtime.finite import not_finite
 from ..sampling import Velocity, decode_one_by_one, denoise, denoise_with_gradient, jump_to_end, leap
 from .align_prop_config import AlignPropConfig
 from .buffer import prompt_generators, random_at
@@ -84,6 +83,7 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
         super().__init__(*args, **kwargs)
         self._compared_by = self.eval_reward_funcs
         self._taken = 0  # micro-steps
+        self._drawn: list[torch.Tensor] = []  # pixels of the present one
         vae = self.policy.pipeline.vae
         if vae._supports_gradient_checkpointing:
             vae.enable_gradient_checkpointing()
@@ -129,6 +129,7 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
+        self._look_at_pictures()
         self._taken += 1
         return loss
 
@@ -197,19 +198,19 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
         args, metrics, step = self.args, self._metrics["train"], self.state.global_step
         steps, generators = args.steps_with_gradient(random_at(args.seed, step)), self._generators(len(inputs))
         drawn: list[torch.Tensor] = []  # pixels of each size
-        rewards, distances, failure = [], [], None
-        for size, places in places_by_size(self._sizes_of(inputs)).items():
-            rows, policy = [inputs[i] for i in places], self.policy
+        rewards, distances, failure, policy = [], [], None, self.policy
+        by_size = places_by_size(self._sizes_of(inputs))
+        # all of it first: from here on the host waits for nothing
+        noises = [policy.initial_noise(len(p), *size, [generators[i] for i in p]) for size, p in by_size.items()]
+        for (size, places), noise in zip(by_size.items(), noises, strict=True):
+            rows = [inputs[i] for i in places]
             conditioning = policy.encode(rows, *size)
-            noise = policy.initial_noise(len(rows), *size, [generators[i] for i in places])
-            sigmas = policy.sigmas(args.num_inference_steps, *size).to(noise.device)
+            sigmas = policy.sigmas(args.num_inference_steps, *size).to(noise.device, non_blocking=True)
             velocity, measured = self._measured_velocity(model, conditioning)
             with record_function("align_prop/draw"):
                 latents = self._draw(model, velocity, noise, sigmas, conditioning, steps)
             with record_function("align_prop/decode"):
                 pixels = self._pixels(latents, size)
-            if not pixels.isfinite().all():
-                failure = failure or not_finite("pictures", step + 1)
             try:
                 with record_function("align_prop/reward"):
                     given = {}
@@ -217,19 +218,20 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
                         given[BASE_PIXELS] = self._base_pixels(model, noise, sigmas, conditioning, size)
                     rewards.append(self._rewards_of(decode_columns(rows, self.train_dataset), pixels, given))
             except Exception as error:  # whatever the functions of users raise: the others wait for this process
-                failure = failure or error
+                failure = failure or self._not_finite([pixels]) or error
             drawn.append(pixels)
             distances += [torch.stack(measured).mean(0)] if measured else []
-        self._stop_together(failure, "The pictures or rewards of another process failed.")
+        self._stop_together(failure, "The rewards of another process failed.")
         rewards_BF = torch.cat(rewards)
-        self._log_pictures(drawn, rewards_BF.detach())
+        self._drawn = [pixels.detach() for pixels in drawn]
+        self._log_rewards(rewards_BF.detach())
         reward_B = self._combined(rewards_BF)
         loss_B = -reward_B if args.reward_ceiling is None else (args.reward_ceiling - reward_B).relu()
         # without a reward a picture has no gradient, and is no reason for larger steps of the others
         loss_B = torch.where(reward_B.isnan(), 0.0, loss_B)
         if distances:
             distance_B = torch.cat(distances)
-            metrics["policy/kl"] += distance_B.tolist()
+            metrics["policy/kl"].append(distance_B.detach())
             loss_B = loss_B + args.beta * distance_B
         loss = loss_B.mean()
         if loss.requires_grad:
@@ -265,8 +267,8 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
 
     def _combined(self, rewards_BF: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the rewards of each picture, `[B]`."""
-        weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs), device=rewards_BF.device)
-        return combine_rewards(rewards_BF, 1, weights_F).squeeze(1)
+        weights_F = torch.tensor(self.args.reward_weights or [1.0] * len(self.reward_funcs))
+        return combine_rewards(rewards_BF, 1, weights_F.to(rewards_BF.device, non_blocking=True)).squeeze(1)
 
     # Evaluation
 

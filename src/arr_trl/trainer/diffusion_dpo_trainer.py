@@ -202,7 +202,7 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
         velocity, reference, target = self._velocities(model, inputs)
         measured = preference_metrics(velocity.detach(), reference, target, inputs["scores"], self.args.beta)
         for name, values in measured.items():
-            self._metrics["train"][name] += values
+            self._metrics["train"][name].append(values)
         return self._preference_loss(velocity, reference, target, inputs["scores"]).mean()
 
     def _preference_loss(
@@ -290,7 +290,7 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
                 velocities = self._velocities(self.model_wrapped, points)
                 measured = preference_metrics(*velocities, points["scores"], args.beta)
                 for name, values in measured.items():
-                    self._metrics["eval"][name] += values[: max(counted - start, 0)]
+                    self._metrics["eval"][name].append(values[: max(counted - start, 0)])
 
     def _measured_as_trained(self, *args) -> dict[str, float] | None:
         of_pairs, self._metrics["eval"] = self._metrics["eval"], defaultdict(list)

@@ -3,22 +3,33 @@
 import torch
 
 from ..rewards.pixels import as_pictures
+from ..runtime.finite import not_finite
 
 
 class PixelRecords:
     """A part of [`AlignPropTrainer`], named before [`FlowTrainer`]."""
 
-    def _log_pictures(self, drawn: list[torch.Tensor], rewards_BF: torch.Tensor) -> None:
-        metrics, shown = self._metrics["train"], [pixels.detach() for pixels in drawn]
+    _drawn: list[torch.Tensor]
+
+    def _log_rewards(self, rewards_BF: torch.Tensor) -> None:
+        metrics = self._metrics["train"]
         for i, name in enumerate(self.reward_func_names):
-            of_func, missing = rewards_BF[:, i], rewards_BF[:, i].isnan()
-            metrics[f"rewards/{name}/mean"] += of_func[~missing].tolist()
-            metrics[f"rewards/{name}/missing_rate"] += missing.float().tolist()
-        metrics["reward"] += self._combined(rewards_BF).tolist()
-        for pixels in shown:
+            metrics[f"rewards/{name}/mean"].append(rewards_BF[:, i])
+            metrics[f"rewards/{name}/missing_rate"].append(rewards_BF[:, i].isnan().float())
+        metrics["reward"].append(self._combined(rewards_BF))
+
+    def _not_finite(self, drawn: list[torch.Tensor]) -> FloatingPointError | None:
+        finite = all(pixels.isfinite().all() for pixels in drawn)
+        return None if finite else not_finite("pictures", self.state.global_step + 1)
+
+    def _look_at_pictures(self) -> None:
+        """Look at what was drawn, for which the host waits: after the backward, so that none waits for the host."""
+        drawn, self._drawn = self._drawn, []
+        self._stop_together(self._not_finite(drawn), "The pictures of another process failed.")
+        for pixels in drawn:
             # what is cut off at black or white has no gradient any more
-            metrics["pictures/clipped"] += ((pixels <= 0) | (pixels >= 1)).float().mean((1, 2, 3)).tolist()
-        self._watch_pictures([picture for pixels in shown for picture in as_pictures(pixels)])
+            self._metrics["train"]["pictures/clipped"].append(((pixels <= 0) | (pixels >= 1)).float().mean((1, 2, 3)))
+        self._watch_pictures([picture for pixels in drawn for picture in as_pictures(pixels)])
 
     def _log_gradient(self, loss: torch.Tensor, drawn: list[torch.Tensor]) -> None:
         """In the backward, log how long the gradient of each picture's reward is at its pixels."""
@@ -26,7 +37,7 @@ class PixelRecords:
 
         def measure(gradient_BCHW: torch.Tensor) -> None:
             norm_B = gradient_BCHW.flatten(1).norm(dim=1) * count / scale[0]
-            self._metrics["train"]["policy/reward_grad_norm"] += norm_B.tolist()
+            self._metrics["train"]["policy/reward_grad_norm"].append(norm_B)
 
         loss.register_hook(scale.append)
         for pixels in drawn:

@@ -25,9 +25,9 @@ def preference_metrics(
     target: torch.Tensor,
     scores: torch.Tensor,
     beta: float,
-) -> dict[str, list[float]]:
+) -> dict[str, torch.Tensor]:
     """
-    What is logged of rows, a value for each: the best and the worst of a row are what TRL calls chosen and rejected. Two
+    What is logged of rows, a value `[B]` for each: the best and the worst of a row are what TRL calls chosen and rejected. Two
     pictures of which the model thinks exactly alike count one half in the accuracy, so that at the start, where the adapter
     does nothing, it is .5.
 
@@ -44,14 +44,14 @@ def preference_metrics(
     chosen, rejected = risen.gather(1, best)[:, 0], risen.gather(1, worst)[:, 0]
     margin = -beta / 2 * (chosen - rejected)
     return {
-        "rewards/chosen": (-beta / 2 * chosen).tolist(),
-        "rewards/rejected": (-beta / 2 * rejected).tolist(),
-        "rewards/margins": margin.tolist(),
-        "rewards/accuracies": ((margin > 0) + 0.5 * (margin == 0)).tolist(),
-        "policy/chosen_error": chosen.tolist(),
-        "policy/rejected_error": rejected.tolist(),
-        "policy/matching_error": reference_error.gather(1, best)[:, 0].tolist(),
-        "policy/kl": matching_error(velocity, reference_velocity).mean(1).tolist(),
+        "rewards/chosen": -beta / 2 * chosen,
+        "rewards/rejected": -beta / 2 * rejected,
+        "rewards/margins": margin,
+        "rewards/accuracies": (margin > 0) + 0.5 * (margin == 0),
+        "policy/chosen_error": chosen,
+        "policy/rejected_error": rejected,
+        "policy/matching_error": reference_error.gather(1, best)[:, 0],
+        "policy/kl": matching_error(velocity, reference_velocity).mean(1),
     }
 
 
