@@ -18,10 +18,13 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from diffusers import FluxPipeline
 from full_size import ENCODERS, MODELS, TEXT_TOKENS, build_policy, conditioning_of, in_bfloat16, velocity
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
+from transformers import BatchEncoding
 
 from arr_trl.policies import FlowPolicy, FluxPolicy, QwenImageEditPolicy
 from arr_trl.policies.base import decoded_together
@@ -40,11 +43,11 @@ def count(args: argparse.Namespace, run: Callable, *inputs) -> Count:
     return counted
 
 
-def velocity_and_gradient(args: argparse.Namespace, policy: FlowPolicy, model: torch.nn.Module, rows: int) -> None:
+def velocity_and_gradient(args: argparse.Namespace, policy: FlowPolicy, model: nn.Module, rows: int) -> None:
     velocity(args, policy, model, rows).sum().backward()
 
 
-def gradient_through_steps(args: argparse.Namespace, policy: FlowPolicy, model: torch.nn.Module, steps: int) -> None:
+def gradient_through_steps(args: argparse.Namespace, policy: FlowPolicy, model: nn.Module, steps: int) -> None:
     """Some steps of a picture's way that keep their gradient, as `AlignPropTrainer` does it, and the backward of all."""
     rows, side = args.training_rows, args.size // 16
     conditioning = conditioning_of(policy, args.model, args.size, rows, "meta")
@@ -72,23 +75,58 @@ def decoding_with_gradient(args: argparse.Namespace, policy: FlowPolicy, checkpo
     torch.cat(pictures).sum().backward()
 
 
-def encoders_of(args: argparse.Namespace) -> list[torch.nn.Module]:
+class OfOneLength:
+    """A tokenizer that makes a number of tokens of any text."""
+
+    def __init__(self, length: int):
+        self.model_max_length = length
+
+    def __call__(self, text: str | list[str], padding: str | None = None, **kwargs) -> BatchEncoding:
+        rows = 1 if isinstance(text, str) else len(text)
+        length = self.model_max_length if padding == "max_length" else 1
+        return BatchEncoding({"input_ids": torch.zeros(rows, length, dtype=torch.long)})
+
+    def tokenize(self, text: str) -> list[str]:
+        return []  # where a pipeline looks for tokens that an embedding of the user's stands for
+
+
+def encoders_of(args: argparse.Namespace) -> list[nn.Module]:
     return [encoder.eval() for encoder in in_bfloat16(ENCODERS[args.model], "meta")]
 
 
-def encoding(args: argparse.Namespace, policy: FlowPolicy, encoders: list[torch.nn.Module]) -> None:
-    """As many rows as are encoded at a time; of an editing row the text with its source of 1024 × 1024 pixels, and both."""
-    rows = policy.encoded_together
-    if args.model == "flux":
-        for encoder, length in zip(encoders, (77, TEXT_TOKENS), strict=True):
-            encoder(torch.zeros(rows, length, dtype=torch.long, device="meta"))
-        return
-    # what reads the source before, patch by patch, is narrower and gone by then: it asks for numbers that meta has not
-    model, length = encoders[0].model, (1024 // 28) ** 2 + SHORT_PROMPT
-    embeds = torch.empty(rows, length, model.config.text_config.hidden_size, device="meta", dtype=torch.bfloat16)
-    positions = torch.zeros(3, rows, length, dtype=torch.long, device="meta")
-    model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False)
-    policy.pipeline.vae.encode(torch.empty(1, 3, 1, 1024, 1024, device="meta", dtype=torch.bfloat16))
+def encoding(args: argparse.Namespace, policy: FlowPolicy, encoders: list[nn.Module]) -> Count:
+    """What the prompts of a rollout take that are new, eight at a time; of editing rows one, however many there are."""
+    with torch.no_grad():
+        if args.model == "flux":
+            rows = [{"prompt": str(i)} for i in range(args.rows)]
+            return count(args, reading_prompts(args, policy, *encoders).encode, rows, args.size, args.size)
+        return count(args, read_source, policy, encoders[0])
+
+
+def reading_prompts(args: argparse.Namespace, policy: FluxPolicy, clip: nn.Module, t5: nn.Module) -> FluxPolicy:
+    """The policy with encoders, whose own code then says how many prompts are read at a time."""
+    tokenizers = (OfOneLength(clip.config.max_position_embeddings), OfOneLength(args.text_tokens))
+    parts = {name: getattr(policy.pipeline, name) for name in ("transformer", "vae", "scheduler")}
+    pipeline = FluxPipeline(
+        text_encoder=clip, tokenizer=tokenizers[0], text_encoder_2=t5, tokenizer_2=tokenizers[1], **parts
+    )
+    return FluxPolicy(pipeline, max_sequence_length=args.text_tokens)
+
+
+def read_source(policy: QwenImageEditPolicy, encoder: nn.Module) -> None:
+    """
+    The text with its source, and the source by the autoencoder. What reads the source before, patch by patch, is narrower
+    and gone by then: it asks for numbers that meta has not.
+    """
+    assert policy.encoded_together == 1
+    side, config = policy.condition_size, encoder.config.vision_config
+    length = (side // (config.patch_size * config.spatial_merge_size)) ** 2 + SHORT_PROMPT
+    width = encoder.config.text_config.hidden_size
+    embeds = torch.empty(1, length, width, device="meta", dtype=encoder.dtype)
+    positions = torch.zeros(3, 1, length, dtype=torch.long, device="meta")
+    encoder.model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False)
+    vae = policy.pipeline.vae
+    vae.encode(torch.empty(1, 3, 1, side, side, device="meta", dtype=vae.dtype))
 
 
 def decoding(args: argparse.Namespace, policy: FlowPolicy) -> None:
@@ -161,15 +199,15 @@ def passes(args: argparse.Namespace) -> dict[str, Count]:
                 counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
                     args, decoding_with_gradient, args, policy, checkpointed
                 )
+        counted["encoding"] = encoding(args, policy, encoders_of(args))
         with torch.no_grad():
-            counted["encoding"] = count(args, encoding, args, policy, encoders_of(args))
             counted["decoding"] = count(args, decoding, args, policy)
     return counted
 
 
 def rows_of(name: str, args: argparse.Namespace) -> int:
     if name == "encoding":
-        return {"flux": FluxPolicy, "qwen-edit": QwenImageEditPolicy}[args.model].encoded_together
+        return args.rows if args.model == "flux" else QwenImageEditPolicy.encoded_together
     if name == "decoding":
         return min(args.rows, decoded_together(args.size, args.size))
     return args.training_rows if name.startswith("training") else args.rows

@@ -160,11 +160,8 @@ def with_encoders(args: argparse.Namespace, policy: FlowPolicy, peaks: dict[str,
     """
     encoders = estimate.encoders_of(args)
     weights = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters()) / 1e9
-    vae = full_size.build_policy(args, "meta").pipeline.vae
-    on_meta = argparse.Namespace(pipeline=argparse.Namespace(vae=vae), encoded_together=policy.encoded_together)
-    speed = argparse.Namespace(tflops=1.0, bandwidth=1.0)
-    with torch.no_grad():
-        computing = estimate.count(speed, estimate.encoding, args, on_meta, encoders).peak_bytes / 1e9
+    asked = argparse.Namespace(**vars(args), rows=2 * args.rollout_batch, tflops=1.0, bandwidth=1.0)
+    computing = estimate.encoding(asked, full_size.build_policy(args, "meta"), encoders).peak_bytes / 1e9
     adapter = (
         sum(p.numel() * p.element_size() for p in policy.pipeline.transformer.parameters() if p.requires_grad) / 1e9
     )
