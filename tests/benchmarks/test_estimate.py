@@ -5,7 +5,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 from diffusers import QwenImageEditPipeline
 from oracle import picture
 from tiny_pipelines import build_flux, build_qwen_image
@@ -16,7 +15,7 @@ from arr_trl.runtime.counted import Count, kernels_of_gpus
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import estimate  # noqa: E402
+import estimate
 
 
 PROMPTS = [{"prompt": f"{i} circles"} for i in range(24)]
@@ -43,7 +42,6 @@ def test_encoding_prompts_is_counted_as_it_is_done():
         module.to("meta")
     encoders = pipeline.text_encoder, pipeline.text_encoder_2
     found = [counted("flux", FluxPolicy(pipeline, max_sequence_length=32), encoders, rows) for rows in (8, 24)]
-    print(real, found)
     assert found == pytest.approx(real, rel=0.05)
 
 
@@ -55,5 +53,4 @@ def test_encoding_a_source_is_counted_as_it_is_done():
     for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
         module.to("meta")
     found = counted("qwen-edit", QwenImageEditPolicy(pipeline, condition_size=224), [pipeline.text_encoder])
-    print(real, found)
     assert found == pytest.approx(real[0], rel=0.1)

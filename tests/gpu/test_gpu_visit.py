@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import zipfile
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -105,6 +108,30 @@ def test_wheels_are_used_before_what_the_machine_has(tmp_path):
 def test_a_folder_without_wheels_says_where_they_come_from(tmp_path):
     with pytest.raises(SystemExit, match=r"docs/source/gpu_visit\.md"):
         gpu_visit.install(tmp_path, tmp_path / "target")
+
+
+def test_the_wheels_lack_nothing_that_they_need():
+    """A machine without a network cannot look for what is missing: tqdm was."""
+
+    def plain(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    def needs(name):
+        try:
+            found = map(Requirement, requires(name) or [])
+        except PackageNotFoundError:  # what only another platform has
+            return set()
+        return {plain(r.name) for r in found if r.marker is None or r.marker.evaluate({"extra": ""})}
+
+    comment, *names = re.split(r"\n(?!#)", (BENCHMARKS / "gpu_visit_wheels.txt").read_text().strip())
+    wheels = set(map(plain, names))
+    expected = re.search(r"\((.*)\)", comment.replace("\n#", ""), re.DOTALL)[1].split(", ")
+    there, further = {"torch"}, {*map(plain, expected), "torch"}
+    while further := further - there:
+        there |= further
+        further = set().union(*map(needs, further))
+    lacking = {name: needs(name) - wheels - there for name in [*wheels, "arr-trl"]}
+    assert not {name: found for name, found in lacking.items() if found}
 
 
 def test_the_visit_ends_within_its_promise():

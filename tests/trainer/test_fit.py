@@ -48,7 +48,11 @@ def test_what_saves_memory_shows():
     assert kept.adapter == usual.adapter * 20 / 16
     assert kept.prompts * 16 == usual.prompts
     assert kept.transformer < usual.transformer
-    assert counted(base_precision="fp8").transformer < 0.6 * usual.transformer
+    rounded = counted(base_precision="fp8")
+    assert rounded.transformer < 0.6 * usual.transformer
+    # a weight is widened while its layer computes, and counted once
+    for phase in ("sampling", "training"):
+        assert rounded.phases[phase] < usual.phases[phase] + 0.1 * rounded.transformer
     more = counted(
         gradient_checkpointing=False, per_device_train_batch_size=14, peft_config=LoraConfig(r=8, lora_alpha=8)
     )

@@ -6,7 +6,7 @@ context add is not in it.
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -23,13 +23,22 @@ class Count(TorchDispatchMode):
     Args:
         flops_per_s (`float`, *optional*): speed of a large matrix product; infinite by default.
         bytes_per_s (`float`, *optional*): what is read and written in a second; infinite by default.
+        there (`Iterable[torch.Tensor]`, *optional*):
+            Tensors from before of which some may go meanwhile, as weights in 8 bits do when they are widened and made again.
     """
 
-    def __init__(self, flops_per_s: float = math.inf, bytes_per_s: float = math.inf):
+    def __init__(
+        self,
+        flops_per_s: float = math.inf,
+        bytes_per_s: float = math.inf,
+        there: Iterable[torch.Tensor] = (),
+    ):
         super().__init__()
         self.flops_per_s, self.bytes_per_s = flops_per_s, bytes_per_s
         self.flops, self.seconds, self.peak_bytes = 0, 0.0, 0
-        self._alive, self._storages = 0, weakref.WeakSet()
+        self._alive = 0
+        for storage in {x.untyped_storage() for x in there}:
+            weakref.finalize(storage, self._forget, storage.nbytes())
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -223,12 +223,12 @@ def _phases(policy: FlowPolicy, model: nn.Module, args: OnlineConfig) -> dict[st
 
     counted = {}
     with kernels_of_gpus():
-        with torch.no_grad(), Count() as counted["sampling"]:
+        with torch.no_grad(), Count(there=model.parameters()) as counted["sampling"]:
             velocity(pictures, in_rollout)
         with torch.no_grad(), Count() as counted["decoding"]:
             together = min(pictures, decoded_together(args.height, args.width))
             policy.to_pixels(latents(together).to(policy.dtype), args.height, args.width)
-        with Count() as counted["training"]:
+        with Count(there=model.parameters()) as counted["training"]:
             velocity(rows, in_loss).sum().backward()
     model.zero_grad()
     return {name: count.peak_bytes for name, count in counted.items()}
