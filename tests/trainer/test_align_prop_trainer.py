@@ -173,10 +173,29 @@ def test_loss_is_the_negative_reward_and_the_distance_from_the_base(flux_pipelin
     trainer = away(build(flux_pipeline, tmp_path, beta=beta))
     trainer.state.logging_steps = 1  # as in a step that is logged
     loss = loss_of(trainer).item()
+    # to read a number would make the host wait for the device
+    kept = trainer._metrics["train"].values()
+    assert all(isinstance(value, torch.Tensor) for values in kept for value in values)
     metrics = measured(trainer)
     assert len(metrics["reward"]) == len(metrics["policy/kl"]) == 2
     assert min(metrics["policy/kl"]) > 0
     assert loss == pytest.approx(-sum(metrics["reward"]) / 2 + beta * sum(metrics["policy/kl"]) / 2, rel=1e-5)
+
+
+def picky(prompts, pixels, **columns):
+    if not pixels.isfinite().all():
+        raise ValueError("cannot read this")
+    return contrast(prompts, pixels)
+
+
+@pytest.mark.parametrize("reward", [contrast, picky])
+def test_pictures_that_are_no_numbers_end_the_run_before_its_step(flux_pipeline, tmp_path, reward):
+    trainer = build(flux_pipeline, tmp_path, reward, num_inference_steps=2)
+    pixels, before = trainer._pixels, [p.detach().clone() for p in lora(trainer)]
+    trainer._pixels = lambda latents: pixels(latents) * torch.nan
+    with pytest.raises(FloatingPointError, match="The pictures of step 1 are not finite"):
+        trainer.train()
+    assert all(map(torch.equal, before, lora(trainer)))
 
 
 def test_reward_above_the_ceiling_gives_no_gradient(flux_pipeline, tmp_path):
