@@ -320,7 +320,7 @@ def main() -> int:
         total_s = args.total_s or (DAY_S if args.blocks else TOTAL_S)
         found = visit(chosen, args.json, total_s - TABLE_S, environment, **machine())
         counting = Part(
-            "table", DAY_S if args.blocks else TABLE_S, [sys.executable, __file__, "--table", str(args.json)]
+            "table", DAY_S if args.blocks else TABLE_S, [sys.executable, __file__, "--table", str(args.json.resolve())]
         )
         shown = run(counting, counting.budget_s, environment)
     print(shown["said"])

@@ -192,8 +192,8 @@ def test_the_visit_runs_on_a_cpu_with_small_models(tmp_path):
     file = tmp_path / "visit.json"
     run = subprocess.run(
         [sys.executable, str(BENCHMARKS / "gpu_visit.py"), "--blocks", "1", "1", "--families", "sd3",
-         "--json", str(file)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, stdout=subprocess.PIPE, text=True,
+         "--json", file.name],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     parts = json.loads(file.read_text())["parts"]
     said = {name: part["said"] for name, part in parts.items() if not gpu_visit.is_well(part)}
