@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import recipes_by_card
+import recipes_by_card  # noqa: E402
 
 
 SPEED = (ROOT / "docs/source/speed.md").read_text()

@@ -192,7 +192,7 @@ def picky(prompts, pixels, **columns):
 def test_pictures_that_are_no_numbers_end_the_run_before_its_step(flux_pipeline, tmp_path, reward):
     trainer = build(flux_pipeline, tmp_path, reward, num_inference_steps=2)
     pixels, before = trainer._pixels, [p.detach().clone() for p in lora(trainer)]
-    trainer._pixels = lambda latents: pixels(latents) * torch.nan
+    trainer._pixels = lambda *inputs: pixels(*inputs) * torch.nan
     with pytest.raises(FloatingPointError, match="The pictures of step 1 are not finite"):
         trainer.train()
     assert all(map(torch.equal, before, lora(trainer)))
