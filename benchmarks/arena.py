@@ -24,7 +24,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -171,31 +171,20 @@ def distance_and_diversity(adapter: Path, task: str, output: Path) -> dict[str, 
 
 def run(objective: str, n: int, seed: int, judge: str, task: str, extra: dict[str, str], folder: Path) -> dict:
     """One training, and what it measured."""
+    from arr_trl.cli.command import command_of
     from arr_trl.cli.train import train
 
     measured = folder / "arena.json"
     if measured.is_file():
         return json.loads(measured.read_text())
-    command, settings, pictures = settings_of(objective, n, task, extra)
+    name, settings, pictures = settings_of(objective, n, task, extra)
     settings |= {"seed": str(seed), "output_dir": str(folder)}
     flags = [part for name, value in settings.items() for part in (f"--{name}", *value.split())]
-    name = {"rpo": "RPO", "grpo": "GRPO", "nft": "NFT"}[command]
-    script_arguments = getattr(import_module(f"arr_trl.cli.{command}"), f"{name}ScriptArguments")
-    trainers = import_module("arr_trl")
-    of = {"RPO": "RPO", "GRPO": "FlowGRPO", "NFT": "DiffusionNFT"}[name]
-    trainer = getattr(trainers, f"{of}Trainer")
+    command = replace(command_of(name), load_rewards=rewards_with(JUDGES[judge]))
     if objective == "fdfo":
-        from fdfo import FDFOTrainer as trainer
+        command = replace(command, trainer="fdfo.FDFOTrainer")
     began = time.process_time()
-    status = train(
-        flags,
-        command,
-        "",
-        script_arguments,
-        getattr(trainers, f"{of}Config"),
-        trainer,
-        load_rewards=rewards_with(JUDGES[judge]),
-    )
+    status = train(flags, command)
     if status != 0:
         raise SystemExit(f"{folder.name} ended with status {status}.")
     seconds = time.process_time() - began

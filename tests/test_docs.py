@@ -32,6 +32,7 @@ from arr_trl.cli.grpo import GRPOScriptArguments
 from arr_trl.cli.judge_train import JudgeTrainArguments
 from arr_trl.cli.main import main
 from arr_trl.cli.nft import NFTScriptArguments
+from arr_trl.cli.options_help import HELP_ALL
 from arr_trl.cli.pairs_arguments import BestWorstArguments, FromRunArguments, RichArguments
 from arr_trl.cli.rpo import RPOScriptArguments
 from arr_trl.cli.rubric import GenerateArguments
@@ -143,6 +144,16 @@ def test_python_blocks_that_need_nothing_from_outside_run(path, workplace, monke
             exec(compile(quickened(code), f"{path.name}, block {number}", "exec"), names)
 
 
+def help_of(command, capsys):
+    """What a command shows of itself, and all it takes where that says that there is more."""
+    for option in ("--help", HELP_ALL):
+        with pytest.raises(SystemExit, match="0"):
+            main([*command, option])
+        yield (said := capsys.readouterr().out)
+        if HELP_ALL not in said:
+            return
+
+
 @named([*PAGES, *SCRIPTS, *CONFIGS])
 def test_commands_and_their_options_exist(path, capsys, monkeypatch):
     for words in launch_lines(path):
@@ -154,12 +165,10 @@ def test_commands_and_their_options_exist(path, capsys, monkeypatch):
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
         if words[0] == "arr-trl":
             command = list(dict.fromkeys(word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word)))
+            said = "".join(help_of(command, capsys))
             if command[0] == "quickstart":  # hands on what it does not know itself
-                with pytest.raises(SystemExit, match="0"):
-                    main(["nft", "--help_all"])
-            with pytest.raises(SystemExit, match="0"):
-                main([*command, "--help_all" if command[0] in ("rpo", "grpo", "nft") else "--help"])
-            known = set(re.findall(r"(?<![\w-])--\w[\w-]*", capsys.readouterr().out))
+                said += "".join(help_of(["nft"], capsys))
+            known = set(re.findall(r"(?<![\w-])--\w[\w-]*", said))
             if "--accelerate_config" in options:  # what the command does not know goes to `accelerate launch`
                 known |= {"--accelerate_config", *launch_command_parser()._option_string_actions}
         elif scripts := [word for word in words if word.startswith("examples/scripts/")]:

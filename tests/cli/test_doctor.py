@@ -70,7 +70,7 @@ def test_command_is_the_first_that_knows_every_setting(tmp_path):
     for name, command in {
         "rpo_flux": "rpo", "grpo_flux": "grpo", "nft_sd3": "nft", "align_prop_flux": "align-prop", "dpo_flux_pickapic": "dpo",
     }.items():  # fmt: skip
-        assert command_for(["--config", name]) == command
+        assert command_for(["--config", name]).name == command
     (tmp_path / "odd.yaml").write_text("scale_rewards: group\nbackprop_steps: 2\n")
     with pytest.raises(ValueError, match="No command that trains knows all of these settings; name"):
         command_for(["--config", str(tmp_path / "odd.yaml")])

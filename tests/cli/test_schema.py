@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from arr_trl.cli.doctor import TRAINERS, command_for
+from arr_trl.cli.command import TRAINERS
+from arr_trl.cli.doctor import command_for
 from arr_trl.cli.main import main
 from arr_trl.shipped import file_or_shipped, names
 
@@ -26,7 +27,7 @@ def test_every_configuration_that_ships_for_a_trainer_is_valid(schemas):
         settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
         if name.startswith("judge_") or not {"model_name_or_path", "output_dir"} <= settings.keys():
             continue  # of a command that trains no generator
-        errors = [error.message for error in validators[command_for(["--config", name])].iter_errors(settings)]
+        errors = [error.message for error in validators[command_for(["--config", name]).name].iter_errors(settings)]
         assert not errors, f"{name}: {errors}"
         tried += 1
     assert tried > 25

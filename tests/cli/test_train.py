@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from arr_trl import RPOConfig
+from arr_trl.cli.command import TrainCommand
 from arr_trl.cli.main import main
 from arr_trl.cli.train import train
 from arr_trl.cli.train_arguments import TrainArguments
@@ -31,20 +32,19 @@ def given(monkeypatch):
     return PairTrainer.given
 
 
+COMMAND = TrainCommand(
+    "pairs",
+    "Train on pairs.",
+    PairArguments,
+    "arr_trl.trainer.RPOConfig",
+    f"{__name__}.{PairTrainer.__name__}",
+    load_rewards=lambda script_args, training_args: {"eval_funcs": [script_args.judge_order]},
+    load_datasets=lambda script_args, training_args: {"train_dataset": (script_args.pair_column, training_args.seed)},
+)
+
+
 def run(tmp_path, *flags):
-    argv = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false", *flags]
-    return train(
-        argv,
-        "pairs",
-        "Train on pairs.",
-        PairArguments,
-        RPOConfig,
-        PairTrainer,
-        load_rewards=lambda script_args, training_args: {"eval_funcs": [script_args.judge_order]},
-        load_datasets=lambda script_args, training_args: {
-            "train_dataset": (script_args.pair_column, training_args.seed)
-        },
-    )
+    return train(["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false", *flags], COMMAND)
 
 
 def test_its_trainer_gets_what_it_loads_itself_and_needs_no_reward(tmp_path, given, capsys):
@@ -90,16 +90,15 @@ def test_adapter_begins_as_it_is_asked_to(tmp_path, given):
 def test_without_an_accelerator_the_mistake_is_told_and_not_the_machine(tmp_path, given, monkeypatch, capsys):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda *args: False)
     argv = ["--output_dir", str(tmp_path), "--model_name_or_path", "m"]
-    arguments = ("pairs", "Train on pairs.", PairArguments, RPOConfig, PairTrainer, lambda *args: {}, lambda *args: {})
     with pytest.raises(SystemExit, match="2"):
-        train(argv, *arguments)
+        train(argv, COMMAND)
     assert capsys.readouterr().err.startswith("arr-trl: `model_name_or_path` and `dataset_name` are needed")
     with pytest.raises(SystemExit, match="2"):
-        train([*argv, "--dataset_name", "d"], *arguments)
+        train([*argv, "--dataset_name", "d"], COMMAND)
     assert (given["args"].use_cpu, given["args"].bf16) == (True, False)
     (tmp_path / "half.yaml").write_text("bf16: true\n")
     with pytest.raises(SystemExit, match="2"):
-        train([*argv, "--dataset_name", "d", "--config", str(tmp_path / "half.yaml")], *arguments)
+        train([*argv, "--dataset_name", "d", "--config", str(tmp_path / "half.yaml")], COMMAND)
     assert (given["args"].use_cpu, given["args"].bf16) == (True, True)  # what is asked for stays
 
 

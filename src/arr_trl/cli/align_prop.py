@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .command import TrainCommand
 from .functions import import_functions
-from .train import quiet, train
+from .train import train
 from .train_arguments import TrainArguments, build_training_judge
 
 
@@ -42,17 +43,16 @@ def load_rewards(script_args: AlignPropScriptArguments, training_args: "AlignPro
     }
 
 
-def run(argv: list[str], perform: Callable = train) -> int:
-    """As [`~arr_trl.cli.rpo.run`]."""
-    with quiet():
-        from ..trainer import AlignPropConfig, AlignPropTrainer
+COMMAND = TrainCommand(
+    "align-prop",
+    "Train with the gradient of a reward.",
+    AlignPropScriptArguments,
+    "arr_trl.trainer.AlignPropConfig",
+    "arr_trl.trainer.AlignPropTrainer",
+    load_rewards,
+)
 
-    return perform(
-        argv,
-        "align-prop",
-        "Train with the gradient of a reward.",
-        AlignPropScriptArguments,
-        AlignPropConfig,
-        AlignPropTrainer,
-        load_rewards=load_rewards,
-    )
+
+def run(argv: list[str]) -> int:
+    """As [`~arr_trl.cli.rpo.run`]."""
+    return train(argv, COMMAND)

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,26 @@ def parse(parser: "TrlParser", argv: list[str]) -> tuple:
     if unknown:
         raise ValueError(f"{unknown[0]!r} stands where an option was expected; options begin with `--`.")
     return tuple(parsed)
+
+
+def parse_early(parser: "TrlParser", argv: list[str]) -> tuple | None:
+    """
+    [`parse`] with a configuration of [`~arr_trl.cli.light_config.light`], before anything is imported that takes seconds.
+
+    Returns:
+        `tuple` or `None`: `None` where what it knows is not enough, as for a help with every default.
+
+    Raises:
+        `ValueError` and `SystemExit`: as [`parse`].
+    """
+    if HELP_ALL in argv:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are said when it is parsed again
+        try:
+            return parse(parser, argv)
+        except (AttributeError, NameError, TypeError):
+            return None
 
 
 def with_config_files(argv: list[str]) -> list[str]:

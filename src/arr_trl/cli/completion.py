@@ -10,7 +10,6 @@ from ..shipped import names
 from .options_help import OPTIONS
 
 
-_OF_TRAINERS = ("quickstart", "doctor", "rpo", "grpo", "nft", "align-prop", "dpo")
 _NAMED = {"config": "configs", "rubric": "rubrics", "accelerate_config": "accelerate_configs"}
 
 
@@ -26,7 +25,9 @@ def complete(parser: argparse.ArgumentParser, commands: dict[str, argparse.Argum
         return
     import argcomplete
 
-    for command in _OF_TRAINERS:
+    from .command import TRAINERS
+
+    for command in ("quickstart", "doctor", *TRAINERS):
         for name in ("config", "accelerate_config", *OPTIONS):
             option = commands[command].add_argument(f"--{name}")
             if name in _NAMED:

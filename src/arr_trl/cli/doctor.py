@@ -3,21 +3,20 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .arguments import explained, parse, with_config_files
+from .arguments import explained, with_config_files
+from .command import TRAINERS, TrainCommand, command_of
 from .lines import say
-from .train import let_it_be_on_the_cpu, quiet
-from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
+from .train import quiet, read, read_early
+from .train_arguments import TrainArguments, lora_config
 
 
 if TYPE_CHECKING:
     from ..judges import JudgeReward
-    from ..trainer import FlowConfig, FlowTrainer
+    from ..trainer import FlowConfig
 
-TRAINERS = ("rpo", "grpo", "nft", "align-prop", "dpo")
 _HELP = """usage: arr-trl doctor [rpo|grpo|nft|align-prop|dpo] --config FILE
                       [--OPTION VALUE ...]
 
@@ -40,17 +39,17 @@ def run(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(_HELP)
         if argv[0] in TRAINERS:
-            import_module(f"arr_trl.cli.{argv[0].replace('-', '_')}").run(["--help"])
+            read_early(command_of(argv[0]), ["--help"])
         sys.exit(0)
     with explained():
         if argv[0] in TRAINERS:
-            command, argv = argv[0], argv[1:]
+            command, argv = command_of(argv[0]), argv[1:]
         else:
             command = command_for(argv)
-    return import_module(f"arr_trl.cli.{command.replace('-', '_')}").run(argv, perform=examine)
+    return examine(argv, command)
 
 
-def command_for(argv: list[str]) -> str:
+def command_for(argv: list[str]) -> TrainCommand:
     """
     The first command that trains and knows every setting, and its value where it is one of a few, of the files behind `--config`.
 
@@ -64,8 +63,9 @@ def command_for(argv: list[str]) -> str:
     words = with_config_files(argv)
     files = [words[i + 1] for i, word in enumerate(words) if word == "--config"]
     settings = {name: value for file in files for name, value in (yaml.safe_load(read_text(file)) or {}).items()}
-    for command in TRAINERS:
-        known = import_module(f"arr_trl.cli.{command.replace('-', '_')}").run([], perform=_choices_of_options)
+    for command in map(command_of, TRAINERS):
+        options = [*fields(command.arguments), *fields(command.light_config_class())]
+        known = {option.name: option.metadata.get("choices") for option in options}
         if all(name in known and value in (known[name] or [value]) for name, value in settings.items()):
             return command
     raise ValueError(
@@ -73,35 +73,15 @@ def command_for(argv: list[str]) -> str:
     )
 
 
-def _choices_of_options(argv, command, description, arguments: type, config: type, *others, **more) -> dict[str, list]:
-    """The options of a command, and for each what it may be, where that is said."""
-    return {f.name: f.metadata.get("choices") for kind in (arguments, config) for f in fields(kind)}
-
-
-def examine(
-    argv: list[str],
-    command: str,
-    description: str,
-    script_arguments_class: type[TrainArguments],
-    config_class: "type[FlowConfig]",
-    trainer_class: "type[FlowTrainer]",
-    load_rewards: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = build_rewards,
-    load_datasets: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = load_prompt_datasets,
-) -> int:
-    """As [`~arr_trl.cli.train.train`], which it stands in for, up to where a model would be loaded."""
-    with quiet(), explained():
-        from trl import TrlParser
-
-        parser = TrlParser((script_arguments_class, config_class), prog=f"arr-trl {command}", description=description)
+def examine(argv: list[str], command: TrainCommand) -> int:
+    """As [`~arr_trl.cli.train.train`], up to where a model would be loaded; returns 1 where something has to be mended."""
+    with explained():
         argv = with_config_files(argv)
-        let_it_be_on_the_cpu(parser, argv)
-        script_args, args = parse(parser, argv)
-        if script_args.model_name_or_path is None or script_args.dataset_name is None:
-            raise ValueError(
-                "`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts."
-            )
-        print(f"arr-trl {command}, {script_args.model_name_or_path}")
-        examined = _Examined(script_args, args, trainer_class.__name__, load_rewards, load_datasets)
+        read_early(command, argv)
+    with quiet(), explained():
+        script_args, args, _ = read(command, argv)
+        print(f"arr-trl {command.name}, {script_args.model_name_or_path}")
+        examined = _Examined(script_args, args, command)
         faults = 0
         for name, part in (
             ("packages", examined.packages),
@@ -132,11 +112,10 @@ def _tell(name: str, part: Callable[[], Iterator[str]]) -> int:
 class _Examined:
     """What is known so far of a run that is examined; each method yields lines, and raises what has to be mended."""
 
-    def __init__(self, script_args: TrainArguments, args: "FlowConfig", trainer: str, load_rewards, load_datasets):
+    def __init__(self, script_args: TrainArguments, args: "FlowConfig", command: TrainCommand):
         from ..shipped import place_of
 
-        self.script_args, self.args, self.trainer = script_args, args, trainer
-        self.load_rewards, self.load_datasets = load_rewards, load_datasets
+        self.script_args, self.args, self.command = script_args, args, command
         self.place = place_of(script_args.model_name_or_path)
         self.policy_class = None
         self.rewarding: dict[str, list[Callable]] | None = None
@@ -180,7 +159,7 @@ class _Examined:
         from ..trainer import OnlineConfig
         from ..trainer.checks import check_enough_prompts
 
-        self.rows = self.load_datasets(self.script_args, self.args)
+        self.rows = self.command.load_datasets(self.script_args, self.args)
         train, held_out = self.rows["train_dataset"], self.rows["eval_dataset"]
         if isinstance(self.args, OnlineConfig):
             check_enough_prompts(self.args, train)
@@ -189,7 +168,7 @@ class _Examined:
         yield f"{count} with {', '.join(train.column_names or next(iter(train)))}; {evaluated}"
 
     def rewards(self) -> Iterator[str]:
-        self.rewarding = self.load_rewards(self.script_args, self.args)
+        self.rewarding = self.command.load_rewards(self.script_args, self.args)
         names = [getattr(f, "__name__", type(f).__name__) for f in self.rewarding["reward_funcs"]]
         yield ", ".join(names) or "none, which this command does not need"
         for judge in self.judges:
@@ -227,7 +206,7 @@ class _Examined:
         args.rehearse_judge = False  # it was
         names = [getattr(f, "__name__", type(f).__name__) for f in asked["reward_funcs"]]
         check_arguments(
-            self.trainer, args, asked["reward_funcs"], names, asked["eval_funcs"], asked["watch_funcs"],
+            self.command.trainer_class().__name__, args, asked["reward_funcs"], names, asked["eval_funcs"], asked["watch_funcs"],
             asked["train_dataset"], asked["eval_dataset"], peft_config,
         )  # fmt: skip
         check_placement(model, args)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .arguments import TINY_SCENES, TINY_SCENES_EDIT
+from .command import TrainCommand
 from .functions import import_functions
-from .train import quiet, train
+from .train import train
 from .train_arguments import TrainArguments, build_training_judge
 
 
@@ -36,23 +37,6 @@ class DPOScriptArguments(TrainArguments):
                 raise ValueError(f"`{name}` is for prompts; preference data are read by the names of their columns.")
         if self.prompt_column != "prompt":
             raise ValueError("`prompt_column` is for prompts; preference data are read by the names of their columns.")
-
-
-def run(argv: list[str], perform: Callable = train) -> int:
-    """As [`~arr_trl.cli.rpo.run`]."""
-    with quiet():
-        from ..trainer import DiffusionDPOConfig, DiffusionDPOTrainer
-
-    return perform(
-        argv,
-        "dpo",
-        "Train with Diffusion-DPO on preference data.",
-        DPOScriptArguments,
-        DiffusionDPOConfig,
-        DiffusionDPOTrainer,
-        load_judges,
-        load_preference_datasets,
-    )
 
 
 def load_judges(script_args: TrainArguments, training_args: "DiffusionDPOConfig") -> dict[str, list[Callable]]:
@@ -101,3 +85,19 @@ def load_preference_datasets(script_args: TrainArguments, training_args: "Diffus
         "train_dataset": load(script_args.dataset_name, script_args.dataset_split, script_args.dataset_streaming),
         "eval_dataset": load(eval_names, eval_split) if eval_split else None,
     }
+
+
+COMMAND = TrainCommand(
+    "dpo",
+    "Train with Diffusion-DPO on preference data.",
+    DPOScriptArguments,
+    "arr_trl.trainer.DiffusionDPOConfig",
+    "arr_trl.trainer.DiffusionDPOTrainer",
+    load_judges,
+    load_preference_datasets,
+)
+
+
+def run(argv: list[str]) -> int:
+    """As [`~arr_trl.cli.rpo.run`]."""
+    return train(argv, COMMAND)

@@ -1,9 +1,9 @@
 """`arr-trl grpo`: Flow-GRPO and the other losses on noisy steps with groups of candidates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from .train import quiet, train
+from .command import TrainCommand
+from .train import train
 from .train_arguments import TrainArguments
 
 
@@ -12,12 +12,15 @@ class GRPOScriptArguments(TrainArguments):
     """What `arr-trl grpo` takes beside [`FlowGRPOConfig`]."""
 
 
-def run(argv: list[str], perform: Callable = train) -> int:
-    """
-    Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status. `perform` takes its place where
-    a command wants to know what this one takes.
-    """
-    with quiet():
-        from ..trainer import FlowGRPOConfig, FlowGRPOTrainer
+COMMAND = TrainCommand(
+    "grpo",
+    "Train with Flow-GRPO.",
+    GRPOScriptArguments,
+    "arr_trl.trainer.FlowGRPOConfig",
+    "arr_trl.trainer.FlowGRPOTrainer",
+)
 
-    return perform(argv, "grpo", "Train with Flow-GRPO.", GRPOScriptArguments, FlowGRPOConfig, FlowGRPOTrainer)
+
+def run(argv: list[str]) -> int:
+    """As [`~arr_trl.cli.rpo.run`]."""
+    return train(argv, COMMAND)

@@ -7,22 +7,30 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import shipped
 from ..folders import check_writable
-from .arguments import TINY_SCENES, explained, parse
+from .arguments import TINY_SCENES, explained, parse, parse_early, with_config_files
 from .checks import check_limit
+from .command import light_or_imported
 from .launch import LAUNCH_HELP, OPTION, launch, split_options
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import ProcessorMixin
+    from trl import TrlParser
 
     from ..data.preferences import Preference
     from ..judge_training import JudgeFacts, JudgeTrainer
     from ..judges import Preset
 
-METHODS = ("first-token", "traces", "gcpo", "thurstone")
+# of each method: its trainer's configuration
+CONFIGS = {
+    "first-token": "arr_trl.judge_training.first_token_config.FirstTokenSFTConfig",
+    "traces": "arr_trl.judge_training.first_token_config.FirstTokenSFTConfig",
+    "gcpo": "arr_trl.judge_training.gcpo_config.GCPOConfig",
+    "thurstone": "arr_trl.judge_training.gcpo_config.GCPOConfig",
+}
+METHODS = tuple(CONFIGS)
 # what a method sets of its trainer's configuration, unless told otherwise
 _SETTINGS = {
     "gcpo": {"pair_reward": "gcpo"},
@@ -92,9 +100,13 @@ def run(argv: list[str]) -> int:
     """Train, measure and write the release; 0 for success, 1 when training or the push failed."""
     from .train import let_it_be_on_the_cpu, quiet
 
+    with explained():
+        argv = with_config_files(argv)
+        method = _method(argv)
+        if OPTION not in argv:
+            parse_early(_parser(method, light_or_imported(CONFIGS[method])), argv)
     with quiet():
         from peft import LoraConfig
-        from trl import TrlParser
 
         from ..judge_training import (
             FirstTokenSFTConfig,
@@ -108,8 +120,6 @@ def run(argv: list[str]) -> int:
         from ..judge_training.trace_data import trace_rows
         from ..judge_training.traces import check_traced
 
-        with explained():
-            method = _method(argv)
         if method == "first-token":
             config_class, trainer_class = FirstTokenSFTConfig, FirstTokenSFTTrainer
             make_rows, check = answer_rows, check_labels
@@ -119,13 +129,7 @@ def run(argv: list[str]) -> int:
         else:
             config_class, trainer_class = GCPOConfig, GCPOTrainer
             make_rows, check = question_rows, check_traces
-        parser = TrlParser(
-            (JudgeTrainArguments, config_class),
-            prog="arr-trl judge train",
-            description="Train a judge on labelled pairs.",
-            epilog=LAUNCH_HELP,
-        )
-        parser.set_defaults(**_SETTINGS.get(method, {}))
+        parser = _parser(method, config_class)
         with_accelerator = let_it_be_on_the_cpu(parser, argv)
         if OPTION in argv:
             with explained():
@@ -271,13 +275,26 @@ def _method(argv: list[str]) -> str:
     asked = "first-token"
     for option, value in pairwise(argv):
         if option == "--config":
-            content = yaml.safe_load(read_text(shipped.file_or_shipped("configs", value, option)))
+            content = yaml.safe_load(read_text(value))
             asked = content.get("method", asked) if isinstance(content, dict) else asked
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--method=") else [word])]
     asked = next((value for option, value in pairwise(words) if option == "--method"), asked)
     if asked not in METHODS:
         raise ValueError(f"method={asked!r} is not one of {', '.join(METHODS)}.")
     return asked
+
+
+def _parser(method: str, config_class: type) -> "TrlParser":
+    from trl import TrlParser
+
+    parser = TrlParser(
+        (JudgeTrainArguments, config_class),
+        prog="arr-trl judge train",
+        description="Train a judge on labelled pairs.",
+        epilog=LAUNCH_HELP,
+    )
+    parser.set_defaults(**_SETTINGS.get(method, {}))
+    return parser
 
 
 def _targets(names: list[str] | None) -> str | list[str]:

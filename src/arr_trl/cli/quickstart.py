@@ -1,7 +1,9 @@
 """`arr-trl quickstart`: a whole run on TinyScenes in a few minutes on a CPU, with nothing that has to be downloaded."""
 
 import argparse
-from importlib import import_module
+
+from .command import command_of
+from .train import train
 
 
 # of each choice: the command, and the configuration that ships
@@ -44,8 +46,10 @@ def run(argv: list[str]) -> int:
     options = ["--config", config, *others]
     if args.which == "dpo":
         print(f"arr-trl pairs {' '.join(_PAIRS)}")
-        status = import_module("arr_trl.cli.pairs").run(_PAIRS)
+        from . import pairs
+
+        status = pairs.run(_PAIRS)
         if status:
             return status
     print(f"arr-trl {' '.join([command, *options])}")
-    return import_module(f"arr_trl.cli.{command.replace('-', '_')}").run(options)
+    return train(options, command_of(command))

@@ -1,13 +1,13 @@
 """`arr-trl rpo`: Rubric Policy Optimization."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from .train import quiet, train
+from .command import TrainCommand
+from .train import train
 from .train_arguments import TrainArguments, lora_config
 
 
-__all__ = ["RPOScriptArguments", "lora_config", "run"]
+__all__ = ["COMMAND", "RPOScriptArguments", "lora_config", "run"]
 
 
 @dataclass
@@ -15,12 +15,11 @@ class RPOScriptArguments(TrainArguments):
     """What `arr-trl rpo` takes beside [`RPOConfig`]."""
 
 
-def run(argv: list[str], perform: Callable = train) -> int:
-    """
-    Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status. `perform` takes its place where
-    a command wants to know what this one takes.
-    """
-    with quiet():
-        from ..trainer import RPOConfig, RPOTrainer
+COMMAND = TrainCommand(
+    "rpo", "Train with RPO.", RPOScriptArguments, "arr_trl.trainer.RPOConfig", "arr_trl.trainer.RPOTrainer"
+)
 
-    return perform(argv, "rpo", "Train with RPO.", RPOScriptArguments, RPOConfig, RPOTrainer)
+
+def run(argv: list[str]) -> int:
+    """Train, evaluate and write the release; see [`~arr_trl.cli.train.train`] for the exit status."""
+    return train(argv, COMMAND)

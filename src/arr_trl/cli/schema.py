@@ -4,13 +4,11 @@ import argparse
 import enum
 import json
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .doctor import TRAINERS
+from .command import TRAINERS, TrainCommand, command_of
 from .train import quiet
-from .train_arguments import TrainArguments
 
 
 _TYPES = {
@@ -27,7 +25,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("command", choices=TRAINERS, help="whose files: a command that trains")
     parser.add_argument("--output", help="file to write; unset, it is printed")
     args = parser.parse_args(argv)
-    schema = import_module(f"arr_trl.cli.{args.command.replace('-', '_')}").run([], perform=schema_of)
+    schema = schema_of(command_of(args.command))
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if args.output is None:
         print(text, end="")
@@ -39,28 +37,19 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def schema_of(
-    argv: list[str],
-    command: str,
-    description: str,
-    script_arguments_class: type[TrainArguments],
-    config_class: type,
-    *others: Any,
-    **more: Any,
-) -> dict[str, Any]:
-    """The schema of a command, in place of [`~arr_trl.cli.train.train`]; from the parser that reads its files."""
+def schema_of(command: TrainCommand) -> dict[str, Any]:
+    """The schema of a command that trains, from the parser that reads its files."""
     with quiet():
-        from trl import TrlParser
-
-        actions = TrlParser((script_arguments_class, config_class))._actions
-    types = {field.name: str(field.type) for kind in (script_arguments_class, config_class) for field in fields(kind)}
+        config_class = command.config_class()
+        actions = command.parser(config_class)._actions
+    types = {field.name: str(field.type) for kind in (command.arguments, config_class) for field in fields(kind)}
     properties = {
         a.dest: _property(a, types[a.dest]) for a in actions if f"--{a.dest}" in a.option_strings and a.dest in types
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"Settings of arr-trl {command}",
-        "description": description,
+        "title": f"Settings of arr-trl {command.name}",
+        "description": command.description,
         "type": "object",
         "properties": properties,
         "additionalProperties": False,

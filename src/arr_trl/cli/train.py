@@ -5,20 +5,19 @@ steps stand in examples/scripts/rpo_flux.py.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.utils import logging as transformers_logging
-
 from ..folders import check_writable
-from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, with_config_files
-from .launch import LAUNCH_HELP, OPTION, launch, split_options
+from .arguments import TINY_SCENES, TINY_SCENES_EDIT, explained, parse, parse_early, with_config_files
+from .command import TrainCommand
+from .launch import OPTION, launch, split_options
 from .lines import say
 from .run_file import save_run, what_next
-from .train_arguments import TrainArguments, build_rewards, load_prompt_datasets, lora_config
+from .train_arguments import TrainArguments, lora_config
 
 
 if TYPE_CHECKING:
@@ -27,30 +26,15 @@ if TYPE_CHECKING:
     from ..trainer import FlowConfig, FlowTrainer
 
 
-def train(
-    argv: list[str],
-    command: str,
-    description: str,
-    script_arguments_class: type[TrainArguments],
-    config_class: "type[FlowConfig]",
-    trainer_class: "type[FlowTrainer]",
-    load_rewards: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = build_rewards,
-    load_datasets: Callable[[TrainArguments, "FlowConfig"], dict[str, Any]] = load_prompt_datasets,
-) -> int:
+def train(argv: list[str], command: TrainCommand) -> int:
     """
     Run a command that trains, in this process or, with `--accelerate_config`, in several.
 
+    What can be said of the input without its trainer is said first: to import that takes seconds.
+
     Args:
         argv (`list[str]`): what follows the command.
-        command (`str`): its name, such as `rpo`.
-        description (`str`): what its help says it does.
-        script_arguments_class (`type`): a dataclass of its options, [`TrainArguments`] or a subclass.
-        config_class (`type`): the configuration of its trainer, such as [`RPOConfig`], whose fields are options too.
-        trainer_class (`type`): its trainer, such as [`RPOTrainer`].
-        load_rewards (`Callable`, *optional*, defaults to [`build_rewards`]):
-            Takes both sets of options and returns the trainer's arguments that measure pictures.
-        load_datasets (`Callable`, *optional*, defaults to [`load_prompt_datasets`]):
-            Takes both sets of options and returns the trainer's arguments that hold rows.
+        command ([`TrainCommand`]): what it takes and trains.
 
     Returns:
         `int`: exit status, 0 for success, 1 when training, release or push failed.
@@ -58,45 +42,41 @@ def train(
     Raises:
         `SystemExit`: with status 2, for input that has to be changed.
     """
+    of_launcher, made = None, None
+    with explained():
+        argv = with_config_files(argv)
+        if OPTION in argv:
+            argv, of_launcher = split_options(command.parser(command.light_config_class()), argv)
+        early = read_early(command, argv)
     with quiet():
+        if early is not None and of_launcher is None:
+            with explained():
+                made = _make(command, *early)
+
         from safetensors import SafetensorError
-        from trl import TrlParser
 
         from ..data import RowError, StreamError
         from ..judges import JudgeFailureError, StoreError
         from ..release import PushError
         from ..trainer import CheckpointError, RewardError
 
-        parser = TrlParser(
-            (script_arguments_class, config_class),
-            prog=f"arr-trl {command}",
-            description=description,
-            epilog=LAUNCH_HELP,
-        )
-        with explained():
-            argv = with_config_files(argv)
-        with_accelerator = let_it_be_on_the_cpu(parser, argv)
-        if OPTION in argv:
-            with explained():
-                argv, of_launcher = split_options(parser, argv)
-                parse(parser, argv)  # what is wrong with them is said once, not by every process
-            return launch(command, argv, of_launcher)
         with explained(CheckpointError):
-            script_args, training_args = parse(parser, argv)
-            _check_given(script_args, training_args)
+            script_args, training_args, with_accelerator = read(command, argv)
+        if of_launcher is not None:  # what is wrong with the options has been said once, not by every process
+            return launch(command.name, argv, of_launcher)
+        with explained(CheckpointError):
             is_tiny = script_args.model_name_or_path in (TINY_SCENES, TINY_SCENES_EDIT)
             if is_tiny:
                 from ..tiny_scenes import use_one_thread
 
                 use_one_thread()
-            rewards = load_rewards(script_args, training_args)
-            datasets = load_datasets(script_args, training_args)
-            trainer = trainer_class(
+            if made is None:
+                made = _make(command, script_args, training_args)
+            trainer = command.trainer_class()(
                 model=script_args.model_name_or_path,
                 args=training_args,
                 peft_config=lora_config(script_args, training_args),
-                **rewards,
-                **datasets,
+                **made,
             )
     if trainer.is_world_process_zero():
         if not with_accelerator:
@@ -222,25 +202,68 @@ def _write_release(trainer: "FlowTrainer", dataset_names: list[str]) -> Exceptio
     return failure
 
 
-def _check_given(script_args: TrainArguments, training_args: "FlowConfig") -> None:
-    """What can be wrong with the input and costs nothing to find."""
+def _make(command: TrainCommand, script_args: TrainArguments, training_args: "FlowConfig") -> dict[str, Any]:
+    """The trainer's arguments that measure pictures, and those that hold rows; once it is known that they can be written."""
+    check_writable(training_args.output_dir, "output_dir")
+    return command.load_rewards(script_args, training_args) | command.load_datasets(script_args, training_args)
+
+
+def read_early(command: TrainCommand, argv: list[str]) -> tuple[TrainArguments, Any] | None:
+    """
+    [`read`] before anything is imported that takes seconds; what only transformers can check is not checked.
+
+    Returns:
+        `tuple` or `None`: both sets of options, `None` where sources alone do not tell.
+
+    Raises:
+        `ValueError`: as [`read`].
+    """
+    early = parse_early(command.parser(command.light_config_class()), argv)
+    if early is not None:
+        check_given(*early)
+    return early
+
+
+def read(command: TrainCommand, argv: list[str]) -> tuple[TrainArguments, "FlowConfig", bool]:
+    """
+    Both sets of options of a command that trains, and whether there is an accelerator, or the input says that it knows.
+
+    Raises:
+        `ValueError`: when one cannot be, or what is needed is missing.
+    """
+    parser = command.parser(command.config_class())
+    with_accelerator = let_it_be_on_the_cpu(parser, argv)
+    script_args, training_args = parse(parser, argv)
+    check_given(script_args, training_args)
+    return script_args, training_args, with_accelerator
+
+
+def check_given(script_args: TrainArguments, training_args: "FlowConfig") -> None:
+    """
+    What can be wrong with the input and costs nothing to find.
+
+    Raises:
+        `ValueError`: when something is missing.
+    """
     if script_args.model_name_or_path is None or script_args.dataset_name is None:
         raise ValueError("`model_name_or_path` and `dataset_name` are needed: what is trained, and on which prompts.")
     if script_args.eval_dataset_split is None:
-        asked = f"eval_strategy={training_args.eval_strategy.value}" if training_args.eval_strategy != "no" else None
+        strategy = str(getattr(training_args.eval_strategy, "value", training_args.eval_strategy))
+        asked = f"eval_strategy={strategy}" if strategy != "no" else None
         if script_args.eval_dataset_name is not None:
             asked = f"eval_dataset_name={script_args.eval_dataset_name}"
         if asked is not None:
             raise ValueError(
                 f"{asked} needs `eval_dataset_split`, without which there is no evaluation; a file has one split, `train`."
             )
-    check_writable(training_args.output_dir, "output_dir")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep from users what transformers and TRL say to each other while loading: deprecated names, optional packages."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # also of what is loaded later
+    from transformers.utils import logging as transformers_logging
+
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
