@@ -202,8 +202,9 @@ def test_ask_shows_the_replies_and_who_is_better(folder, capsys):
 
 
 def test_a_dry_run_of_eval_shows_the_first_question_and_asks_nothing(folder, capsys):
-    assert run([*EVAL, "--dry_run", "true"]) == 0
+    assert run([*EVAL, "--output", "new/judge_eval.json", "--dry_run", "true"]) == 0
     assert f"Caption: {captions('train')[0]}" in capsys.readouterr().out
+    assert not (folder / "new").exists()
     assert not (folder / "judge.sqlite").exists()
     assert not (folder / "judge_eval.json").exists()
 

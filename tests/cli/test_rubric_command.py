@@ -62,13 +62,14 @@ def test_three_options_are_enough_over_http(folder, capsys):
 def test_the_numbers_of_the_dry_run_hold_and_it_asks_nothing(folder, capsys):
     with OpenAIServer(TinyScenesJudge()) as server:
         model = ["--judge_model", "m", "--base_url", server.url]
-        assert main([*GENERATE[:-2], *model, "--dry-run"]) == 0
+        assert main([*GENERATE[:-2], *model, "--output", "new/rubric.json", "--dry-run"]) == 0
         assert server.requests == []
         said = capsys.readouterr().out
         assert "--- request 2 to m ---" in said
         assert "<image of 32x32 pixels>" in said
         assert '"title": "WrittenCriteria"' in said
         assert not list(folder.glob("*.sqlite"))
+        assert not (folder / "new").exists()
         least, most = (int(word) for word in said.partition("In all ")[2].partition(";")[0].split(" to "))
         main([*GENERATE[:-2], *model])
         assert least <= len([body for body in server.requests if body["max_tokens"] > 1]) <= most

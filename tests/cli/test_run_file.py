@@ -74,7 +74,7 @@ def test_password_of_a_server_is_not_written(tmp_path):
 def test_end_of_a_run_names_commands_that_exist(tmp_path):
     told = what_next(SimpleNamespace(**CONFIG, output_dir=str(tmp_path / "my-run")))
     assert f"arr-trl evaluate --run {tmp_path / 'my-run'} --output" in told
-    assert f"arr-trl push {tmp_path / 'my-run'} --repo_id YOUR_NAME/my-run" in told
+    assert f"arr-trl push {tmp_path / 'my-run'} --repo_id YOUR_NAME/my-run --dry_run\n" in told + "\n"
     told = what_next(SimpleNamespace(**CONFIG, output_dir="my first run"))  # can be pasted into a shell
     assert "arr-trl evaluate --run 'my first run' --output 'my first run/evaluation'" in told
-    assert "arr-trl push 'my first run' --repo_id YOUR_NAME/my-first-run" in told
+    assert "arr-trl push 'my first run' --repo_id YOUR_NAME/my-first-run --dry_run" in told

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from browser import address, chromium, complaints
@@ -342,3 +343,11 @@ def test_report_without_a_judge_says_so(tmp_path):
     assert "By sharpness: trained is better than its base on these 3 prompts" not in text
     assert "By sharpness: These 3 prompts show no difference" in text
     assert 'id="failures"' not in text
+
+
+def test_one_base_has_one_name_in_the_reports_of_a_run_and_of_an_evaluation(tmp_path):
+    evaluation, pairs, rows = made_up(tmp_path, prompts=2, size=8)
+    cached = tmp_path / "models--user--tiny-flux" / "snapshots" / "0123abc"
+    for base in ("tiny_scenes", "user/tiny-flux", str(cached), str(tmp_path / "tiny-flux")):
+        text = write_report(tmp_path, replace(evaluation, base_model=base), pairs, rows).read_text()
+        assert "<title>trained against tiny-flux</title>" in text

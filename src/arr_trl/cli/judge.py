@@ -146,7 +146,8 @@ def _eval(argv: list[str]) -> int:
     with explained():
         (args,) = parse(parser, argv)
         check_limit(args.limit)
-        check_file(args.output)
+        if not args.dry_run:  # which leaves nothing behind
+            check_file(args.output)
         # the order is fixed, since each pair is shown in both as questions of their own
         judges = {"judge": build_judge(args, args.judge_store, order="fixed")}
         if args.compare:

@@ -38,7 +38,8 @@ def _generate(argv: list[str]) -> int:
 
     with explained():
         args, config = _parse(argv, "generate", GenerateArguments, AutoRubricConfig)
-        check_file(args.output)
+        if not args.dry_run:  # which leaves nothing behind
+            check_file(args.output)
         output = Path(args.output)
         guide = list(usable_pairs(args.guide, [], 0)) if args.guide else []
         check_guide(guide)

@@ -106,7 +106,7 @@ def what_next(training_args: "FlowConfig") -> str:
     ]
     if not training_args.push_to_hub:
         lines += [
-            "and to share it:",
-            f"  arr-trl push {folder} --repo_id YOUR_NAME/{name}",
+            "and to share it; with `--dry_run` it shows what would be sent, and sends nothing:",
+            f"  arr-trl push {folder} --repo_id YOUR_NAME/{name} --dry_run",
         ]
     return "\n".join(lines)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data import MASK_COLUMN, SOURCE_COLUMN, load_image, load_mask
-from ..folders import replacing
+from ..folders import hub_name, replacing
 from ..rubrics import Rubric
+from ..shipped import place_of
 from .answer import answers
 from .curves import find_run, learning_curves
 from .grid import side_by_side
@@ -89,7 +90,7 @@ def write_report(
         "report.html.jinja2",
         data,
         blocks_of(of_files(pictures, size)),
-        title=f"{', '.join(adapters) or 'base'} against {Path(evaluation.base_model).name}",
+        title=f"{', '.join(adapters) or 'base'} against {Path(hub_name(place_of(evaluation.base_model))).name}",
         answers=answers(evaluation),
         evaluation=evaluation,
         judged=[found for found in evaluation.comparisons if found["win_rate"] is not None],

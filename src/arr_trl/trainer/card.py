@@ -138,4 +138,5 @@ def first_row(dataset: Dataset | IterableDataset) -> dict[str, Any]:
 def _hardware(num_processes: int) -> str:
     if torch.cuda.is_available():
         return f"{num_processes} × {torch.cuda.get_device_name()}"
-    return f"{num_processes * torch.get_num_threads()} CPU threads"
+    threads = num_processes * torch.get_num_threads()
+    return f"{threads} CPU thread{'' if threads == 1 else 's'}"
