@@ -39,27 +39,26 @@ def launched(monkeypatch):
 
 
 def test_options_of_accelerate_go_to_accelerate_and_the_others_to_the_command(launched, tmp_path):
-    argv = [
+    own = [
+        "--model_name_or_path",
+        "m",
+        "--dataset_name",
+        "d",
         "--max_steps",
         "2",
         "--use_cpu",
         "true",
         "--bf16",
         "false",
-        "--accelerate_config",
-        "zero2",
-        "--num_processes",
-        "2",
-        "--output_dir",
-        str(tmp_path),
     ]
-    assert main(["rpo", *argv]) == 0
+    output = ["--output_dir", str(tmp_path)]
+    assert main(["rpo", *own, "--accelerate_config", "zero2", "--num_processes", "2", *output]) == 0
     (args,) = launched
     assert args.config_file.endswith("zero2.yaml")
     assert args.num_processes == 2
     assert args.module
     assert args.training_script == "arr_trl.cli.main"
-    assert args.training_script_args == ["rpo", *argv[:6], "--output_dir", str(tmp_path)]
+    assert args.training_script_args == ["rpo", *own, *output]
 
 
 @pytest.mark.parametrize(("argv", "message"), [
