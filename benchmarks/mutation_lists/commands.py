@@ -22,5 +22,13 @@ MUTATIONS = [
      "if name not in known and not OF_THE_COMMAND.fullmatch(name):", "if False:", "trainer/test_recipes.py"),
     ("no figure of the leaderboard", "cli/judge.py", "else benchmark.official", "else ()",
      "cli/test_judge_command.py"),
+    ("a typo waits for the trainer", "cli/train.py", "        early = read_early(command, argv)\n", "        early = None\n",
+     "cli/test_light_config.py"),
+    ("settings of a later transformers are refused early", "cli/light_config.py",
+     "        self.gradient_checkpointing = checkpointing\n", "        pass\n", "cli/test_light_config.py"),
+    ("an option that has to be given is hidden", "cli/options_help.py", "if action.required)\n", "if False)\n",
+     "cli/test_options_help.py"),
+    ("a dry run makes folders", "cli/rubric.py", "        if not args.dry_run:  # which leaves nothing behind\n",
+     "        if True:\n", "cli/test_rubric_command.py"),
 ]
 # fmt: on

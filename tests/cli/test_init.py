@@ -65,13 +65,12 @@ def test_a_project_overwrites_nothing_and_a_recipe_that_is_not_there_is_told(tmp
 
 def test_quickstart_runs_the_command_that_it_names_with_what_is_added(monkeypatch, capsys):
     called = []
-    monkeypatch.setattr("arr_trl.cli.nft.run", lambda argv: called.append(argv) or 0)
-    monkeypatch.setattr("arr_trl.cli.rpo.run", lambda argv: called.append(argv) or 0)
+    monkeypatch.setattr("arr_trl.cli.quickstart.train", lambda argv, of: called.append([of.name, *argv]) or 0)
     assert main(["quickstart"]) == main(["quickstart", "--rpo"]) == 0
     assert main(["quickstart", "--edit", "--max_steps", "3"]) == 0
     assert called == [
-        ["--config", "tiny_scenes_nft"], ["--config", "tiny_scenes_rpo"],
-        ["--config", "tiny_scenes_nft_edit", "--max_steps", "3"],
+        ["nft", "--config", "tiny_scenes_nft"], ["rpo", "--config", "tiny_scenes_rpo"],
+        ["nft", "--config", "tiny_scenes_nft_edit", "--max_steps", "3"],
     ]  # fmt: skip
     assert "arr-trl nft --config tiny_scenes_nft_edit --max_steps 3" in capsys.readouterr().out
 
@@ -79,8 +78,8 @@ def test_quickstart_runs_the_command_that_it_names_with_what_is_added(monkeypatc
 def test_quickstart_makes_the_pairs_that_it_trains_on(monkeypatch, capsys):
     called, made = [], [1, 0]
     monkeypatch.setattr("arr_trl.cli.pairs.run", lambda argv: called.append(argv) or made.pop(0))
-    monkeypatch.setattr("arr_trl.cli.dpo.run", lambda argv: called.append(argv) or 0)
+    monkeypatch.setattr("arr_trl.cli.quickstart.train", lambda argv, of: called.append([of.name, *argv]) or 0)
     assert main(["quickstart", "--dpo"]) == 1  # there are no pairs, and nothing to train on
     assert main(["quickstart", "--dpo", "--max_steps", "3"]) == 0
     pairs = ["rich", "--config", "tiny_scenes_rich"]
-    assert called == [pairs, pairs, ["--config", "tiny_scenes_edit_dpo", "--max_steps", "3"]]
+    assert called == [pairs, pairs, ["dpo", "--config", "tiny_scenes_edit_dpo", "--max_steps", "3"]]
