@@ -8,10 +8,10 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from arr_trl.cli.arguments import with_config_files
+from arr_trl.cli.arguments import parse_early, with_config_files
 from arr_trl.cli.command import TRAINERS, command_of
 from arr_trl.cli.doctor import command_for
-from arr_trl.cli.judge_train import CONFIGS
+from arr_trl.cli.judge_train import CONFIGS, _parser
 from arr_trl.cli.light_config import light
 from arr_trl.cli.train import read_early
 from arr_trl.shipped import file_or_shipped, names
@@ -133,6 +133,14 @@ def test_what_a_run_takes_is_not_refused_before_it():
     assert read > 25
     argv = "--model_name_or_path m --dataset_name d --offload_blocks --gradient_checkpointing false"
     assert read_early(command_of("nft"), [*argv.split(), "--activation_checkpointing", "true"]) is not None
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_what_trains_a_judge_is_not_refused_before_it(method):
+    """TRL fills in some settings itself, which are not known then."""
+    argv = f"--model_name_or_path m --judge_preset p --dataset_name d --output_dir o --method {method}"
+    early = parse_early(_parser(method, light(*CONFIGS[method].rsplit(".", 1))), argv.split())
+    assert early is None or early[0].method == method
 
 
 def test_a_source_that_does_not_tell_is_no_mistake_of_the_user():
