@@ -28,7 +28,7 @@ MUTATIONS = [
     ("unsure changes are asked for", "pairs/filters.py", "edit.confidence >= config.min_confidence", "True",
      "pairs/test_rich.py"),
     ("an editing model edits its own edit", "pairs/rich.py",
-     "source = sample.source if self.again else opened(sample.images[0])", "source = opened(sample.images[0])",
+     "source = opened(sample.images[0]) if sample.source is None else sample.source", "source = opened(sample.images[0])",
      "pairs/test_rich.py"),
     ("a tie of the pair is a win of the best", "pairs/best_worst.py", "if outcome.made and verdict.winner != best:",
      "if False:", "pairs/test_best_worst.py"),
