@@ -105,7 +105,7 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(mistakes):
 
 def test_help_needs_no_trainer(mistakes):
     said, _, _ = mistakes
-    assert "usage: arr-trl nft --config FILE" in said
+    assert "usage: arr-trl nft [--config FILE]" in said
     assert "--learning_rate" in said
 
 
@@ -127,7 +127,8 @@ def test_what_a_run_takes_is_not_refused_before_it():
     for name in names("configs"):
         settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
         if not name.startswith("judge_") and {"model_name_or_path", "output_dir"} <= settings.keys():
-            argv = ["--config", name, *([] if "dataset_name" in settings else ["--dataset_name", "d"])]
+            rows = [] if "dataset_name" in settings else ["--dataset_name", "d", "--eval_dataset_split", "test"]
+            argv = ["--config", name, *rows]
             assert read_early(command_for(argv), with_config_files(argv)) is not None, name
             read += 1
     assert read > 25
