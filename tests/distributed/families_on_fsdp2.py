@@ -52,7 +52,10 @@ def train(name: str, folder: Path, rows_of_a_process: int) -> None:
         train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(r=2, lora_alpha=4, init_lora_weights=False),
     )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
     trainer.train()
+    if trainer.args.world_size == 1:  # whose weights are whole
+        assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters() if n in before)
     trainer.save_model()
 
 
