@@ -11,7 +11,7 @@ from given_pairs import away, build, plain, rankings, rows
 from scripted_judge import ScriptedJudge, picture
 from tiny_pipelines import build_qwen_image
 
-from arr_trl import DiffusionDPOConfig
+from arr_trl import DiffusionDPOConfig, DiffusionDPOTrainer
 from arr_trl.data import RowError
 from arr_trl.data.given_pictures import decode_pairs
 from arr_trl.judges import JudgeReward, JudgeStats, Verdict
@@ -19,7 +19,7 @@ from arr_trl.tiny_scenes import prompts
 from arr_trl.trainer.frozen_adapters import REFERENCE, use_frozen_copy
 from arr_trl.trainer.label_check import check_labels
 from arr_trl.trainer.measured import numbers
-from arr_trl.trainer.preference_watch import both_errors_rise
+from arr_trl.trainer.preference_watch import both_errors_rise, prompts_of
 
 
 def history(trainer):
@@ -465,3 +465,13 @@ def test_completions_of_a_run_are_what_is_trained_on(flux_pipeline, tmp_path):
     (picture_of_noise,) = policy.decode(end, 32, 32)
     assert np.abs(np.asarray(picture_of_noise).astype(int) - np.asarray(row["chosen"].convert("RGB"))).max() <= 1
     trainer.train()
+
+
+def test_sizes_that_columns_say_of_pairs_are_not_those_that_are_drawn():
+    """Data on the Hub keeps there what its pictures had; prompts alone may ask for a size."""
+    pairs = Dataset.from_list([{"prompt": "a", "chosen": "a.png", "rejected": "b.png", "height": 333, "width": 1.5}])
+    trainer = object.__new__(DiffusionDPOTrainer)
+    assert trainer._sizes_of_rows(pairs, pairs) == {}
+    assert prompts_of(pairs, 1).column_names == ["prompt"]
+    prompts = Dataset.from_list([{"prompt": "a", "height": 32, "width": 64}])
+    assert set(trainer._sizes_of_rows(pairs, prompts).values()) == {32, 64}
