@@ -69,7 +69,8 @@ MUTATIONS = [
      "generators[: end - start]", "trainer/test_online_trainer.py"),
     # pictures of several sizes
     ("rows take the noise of another size's", "trainer/online_trainer.py",
-     "for of_rows in (rows, sizes, generators))", "for of_rows in (rows, sizes, generators[::-1]))",
+     "([of_rows[i] for i in order] for of_rows in (rows, sizes, generators))",
+     "([rows[i] for i in order], [sizes[i] for i in order], generators)",
      "trainer/test_sizes_of_pictures.py::test_candidates_of_a_row_are_those_of_a_run_of_its_size"),
     ("rows are trained on what another size's were given", "trainer/buffer.py",
      '    buffer["prompt"] -= buffer["prompt"].min()', "    buffer",
