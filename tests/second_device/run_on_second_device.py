@@ -111,7 +111,7 @@ def train(name, pipeline, folder, on_device, **settings):
     if name in EDITING:
         trainer_for = test_editing.trainer_for
         settings |= {"condition_size": 64 if name in RESIZING else None, "max_sequence_length": LENGTHS.get(name)}
-        settings["dataset"] = Dataset.from_list(edits(test_editing.INSTRUCTIONS, [(40, 32)] * 4))
+        settings["dataset"] = Dataset.from_list(edits(test_editing.INSTRUCTIONS, [(64, 64)] * 4))
     else:
         trainer_for = test_rpo_trainer.trainer_for
         settings["max_sequence_length"] = LENGTHS.get(name, 128)
