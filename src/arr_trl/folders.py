@@ -65,6 +65,23 @@ def replacing_files(folder: str | os.PathLike, names: Sequence[str]) -> Iterator
             os.replace(Path(written, name), folder / name)
 
 
+@contextmanager
+def replacing_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """
+    [`replacing`] for a whole folder, whose files belong together: an empty one beside it to write to, which takes its place
+    when the block ends.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder.parent, ignore_cleanup_errors=True) as beside:
+        written = Path(beside, "new")
+        written.mkdir()
+        yield written
+        if folder.exists():
+            os.replace(folder, Path(beside, "old"))
+        os.replace(written, folder)
+
+
 def hub_name(source: str) -> str:
     """
     What a model or dataset is called: `user/name` for a snapshot folder in the Hub's cache, whose last part is a hash that

@@ -224,5 +224,9 @@ class AlignPropConfig(FlowConfig):
         return True
 
     @property
+    def needs_reference(self) -> bool:
+        return self.beta > 0
+
+    @property
     def pictures_per_draw(self) -> int:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size

@@ -21,7 +21,7 @@ from .buffer import prompt_generators, random_at
 from .checks import check_judges_and_scorers, check_rewards_have_gradients
 from .cost import backprop_forwards, describe_backprop, passes_of_a_step
 from .flow_trainer import FlowTrainer
-from .frozen_adapters import use_frozen_copy
+from .frozen_copies import use_frozen_copy
 from .pixel_records import PixelRecords
 from .prompt_batches import PromptBatches
 from .trainable import Model
@@ -94,11 +94,14 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
         args: AlignPropConfig,
         train_dataset: Dataset | IterableDataset | None,
         eval_dataset: Dataset | None,
-        peft_config: LoraConfig,
+        peft_config: LoraConfig | None,
     ) -> None:
         check_rewards_have_gradients(args, self.reward_funcs, train_dataset)
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_judges_and_scorers(self.eval_reward_funcs, args, train_dataset, eval_dataset)
+
+    def _needs_base(self, args: AlignPropConfig, eval_dataset: Dataset | None) -> bool:
+        return super()._needs_base(args, eval_dataset) or any(map(asks_for_base_pixels, self.reward_funcs))
 
     def _arithmetic(self) -> list[tuple[str, str]]:
         guided = self.policy.uses_cfg(self.args.guidance_scale)
@@ -242,7 +245,7 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
         self, model: torch.nn.Module, conditioning: Conditioning
     ) -> tuple[Velocity, list[torch.Tensor]]:
         """The velocity that is trained, and the distances `[B]` from the reference's that come of its steps with gradient."""
-        measured, distances = self.args.beta > 0 or self._log_follows(), []
+        measured, distances = self.args.needs_reference or self._measures_distance(), []
 
         def velocity(latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             predicted = self._velocity(model, latents, sigma, conditioning)

@@ -23,6 +23,7 @@ from ..runtime.memory import computing_as_released
 from .card import win_rate_by
 from .ema import released_weights
 from .evaluation import draw_rows, metrics_of, results_of, save_gallery, save_sheet, share_of
+from .frozen_copies import use_frozen_copy
 from .live_report import write_live_report
 from .screen import follow_judges
 
@@ -40,7 +41,7 @@ class BaseComparison:
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """
-        Compare the trained model with its base, the adapter switched off, on the same prompts and noise.
+        Compare the trained model with its base, the adapter switched off or the weights as they were, on the same prompts and noise.
 
         Fills `self.evaluation` and writes `samples.png`, the pictures of the card's gallery and `report.html`, with its
         pictures in `images`, to `output_dir`. What is logged has the step whose weights were compared.
@@ -73,7 +74,7 @@ class BaseComparison:
 
         with self.screen.showing():
             told(0)(0)
-            with model.disable_adapter():
+            with use_frozen_copy(model, None):
                 base = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, on_drawn=told(0))
             with released_weights(model), computing_as_released(model):
                 trained = draw_rows(self.policy, self.model_wrapped, rows, places, self.args, on_drawn=told(len(rows)))

@@ -47,7 +47,7 @@ def check_arguments(
     watch_funcs: list[Callable],
     train_dataset: Dataset | IterableDataset | None,
     eval_dataset: Dataset | None,
-    peft_config: PeftConfig,
+    peft_config: PeftConfig | None,
 ) -> None:
     """
     Refuse a run that could not end well.
@@ -61,7 +61,7 @@ def check_arguments(
         watch_funcs (`list[Callable]`): what is asked like reward functions and rewards nothing.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows to train on.
         eval_dataset ([`~datasets.Dataset`], *optional*): rows to evaluate on.
-        peft_config (`peft.PeftConfig`): the adapter.
+        peft_config (`peft.PeftConfig`, *optional*): the adapter.
 
     Raises:
         `ValueError` or `TypeError`: with a sentence that says what to change; and what the `check` of a judge or
@@ -90,16 +90,21 @@ def check_arguments(
             check_columns(dataset.column_names or next(iter(dataset)), name)
     check_judges_and_scorers([*reward_funcs, *watch_funcs], args, train_dataset, eval_dataset)
     _check_best_metric(args, reward_funcs, eval_funcs)
+    if peft_config is not None:
+        _check_adapter(peft_config)
+    check_writable(args.output_dir, "output_dir")
+    check_model_card(args.output_dir)
+    if args.prompt_cache_dir is not None:
+        check_writable(args.prompt_cache_dir, "prompt_cache_dir")
+
+
+def _check_adapter(peft_config: PeftConfig) -> None:
     check_lora_config(peft_config)
     if peft_config.lora_dropout:
         raise ValueError(
             f"lora_dropout={peft_config.lora_dropout} would make the network that is trained differ from the one "
             "that sampled; set it to 0."
         )
-    check_writable(args.output_dir, "output_dir")
-    check_model_card(args.output_dir)
-    if args.prompt_cache_dir is not None:
-        check_writable(args.prompt_cache_dir, "prompt_cache_dir")
 
 
 def check_judges_and_scorers(
@@ -201,6 +206,11 @@ def check_placement(model: Model, args: FlowConfig) -> None:
         raise ValueError(
             f"base_precision={args.base_precision!r} is for one process, or several with `--accelerate_config ddp`: "
             "FSDP does not shard weights of 8 bits. Leave it out, or use ddp."
+        )
+    if not args.use_peft and args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+        raise ValueError(
+            "use_peft=False is not verified with ZeRO-3, whose shards no copy of the weights can be made of here. Shard with "
+            "`--accelerate_config fsdp2`, or take zero2."
         )
     scaled = args.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16" or args.deepspeed_plugin is not None
     if _dtype_of(model, args) == torch.float16 and not scaled:

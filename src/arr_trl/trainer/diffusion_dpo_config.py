@@ -194,6 +194,10 @@ class DiffusionDPOConfig(FlowConfig):
         return super().keeps_reference or self.sync_ref_model
 
     @property
+    def needs_reference(self) -> bool:
+        return True
+
+    @property
     def pairs_per_step(self) -> int:
         """Pairs of an optimizer step on one device."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps

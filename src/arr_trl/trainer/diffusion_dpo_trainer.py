@@ -99,7 +99,7 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
         args: DiffusionDPOConfig,
         train_dataset: Dataset | IterableDataset | None,
         eval_dataset: Dataset | None,
-        peft_config: LoraConfig,
+        peft_config: LoraConfig | None,
     ) -> None:
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_pairs(train_dataset, "train_dataset", args.loss_type == "rank", args.pair_noise == "own")

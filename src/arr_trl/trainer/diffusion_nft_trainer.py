@@ -11,7 +11,8 @@ from ..sampling import add_noise, denoise, levels_to_train, rollout, stratified
 from .buffer import Buffer, Sampled, with_conditioning
 from .cost import Forwards, forward_point_forwards
 from .diffusion_nft_config import DiffusionNFTConfig
-from .frozen_adapters import OLD, blend_frozen_copy, use_frozen_copy
+from .frozen_adapters import OLD
+from .frozen_copies import blend_frozen_copy, use_frozen_copy
 from .group_advantages import GroupAdvantages
 from .measured import where
 
@@ -127,7 +128,7 @@ class DiffusionNFTTrainer(GroupAdvantages):
         latents, target = add_noise(inputs["x0"], inputs["noise"], inputs["sigma"])
         velocity = self._velocity_of_groups(model, latents, inputs)
         # what is computed once stays for the other iterations over this rollout
-        if (args.needs_reference or self._log_follows()) and "ref_velocity" not in inputs:
+        if (args.needs_reference or self._measures_distance()) and "ref_velocity" not in inputs:
             inputs["ref_velocity"] = self._velocity_of_groups(model, latents, inputs, self._reference_velocity)
         old_velocity = velocity.detach()
         if args.keeps_old_policy:

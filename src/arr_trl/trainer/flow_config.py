@@ -36,6 +36,9 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
             much with 512.
         negative_prompt (`str`, *optional*):
             What classifier-free guidance leads away from. By default the family's own.
+        use_peft (`bool`, *optional*, defaults to `True`):
+            Train a LoRA adapter on the frozen transformer. `False` trains all of its weights, in float32 at 16 bytes for each
+            and the optimizer's state with them; its rates are lower, 1e-5 and less.
         adapter_path (`str`, *optional*):
             Adapter to go on training from: a folder or a LoRA file, or `"user/repo"` or `"user/repo/subfolder"` on the
             Hub.
@@ -43,7 +46,7 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
             What the KL penalty holds on to: `"base"`, the model without an adapter, or `"adapter"`, the adapter of
             `adapter_path` as it was.
         ema_decay (`float`, *optional*):
-            Keep an average of the adapter over its steps, which is what is evaluated and released: after each optimizer
+            Keep an average of what is trained over its steps, which is what is evaluated and released: after each optimizer
             step it keeps this share of itself, or less in the first ones. .9 in Flow-GRPO and DiffusionNFT.
         base_precision (`str`, *optional*):
             How the frozen weights of the transformer are kept in memory: `"fp8"` (8-bit floats, widened layer by layer
@@ -165,6 +168,10 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
         default=None,
         metadata={"help": "What classifier-free guidance leads away from. Unset, the family's own."},
     )
+    use_peft: Annotated[bool, ALWAYS] = field(
+        default=True,
+        metadata={"help": "Train a LoRA adapter; `false` trains all weights of the transformer, in float32."},
+    )
     adapter_path: str | None = field(
         default=None,
         metadata={
@@ -183,7 +190,7 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
     ema_decay: Annotated[float | None, ALWAYS] = field(
         default=None,
         metadata={
-            "help": "Share of itself that an average of the adapter, which is evaluated and released, keeps after each step. "
+            "help": "Share of itself that an average of what is trained, which is evaluated and released, keeps after each step. "
             "Unset, there is none."
         },
     )
@@ -320,6 +327,7 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
             raise ValueError(f"shuffle_buffer_size={self.shuffle_buffer_size} has to be at least one row.")
         self._check_training()
         self._check_adapter()
+        self._check_full_weights()
         self._check_memory()
         if self.eval_height is None:
             self.eval_height = self.height
@@ -356,12 +364,17 @@ class FlowConfig(FlowConfigChecks, _BaseConfig):
 
     @property
     def keeps_reference(self) -> bool:
-        """Whether the reference is an adapter of its own, and not the base alone."""
+        """Whether the reference is a copy of what is trained, and not the base."""
         return self.reference == "adapter"
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether every row that is trained on takes a forward of the reference."""
+        return False
+
+    @property
     def frozen_copies(self) -> list[str]:
-        """Names of the adapters that are kept beside the trained one."""
+        """Names of the copies of what is trained that are kept beside it."""
         return [name for name, kept in ((REFERENCE, self.keeps_reference), (EMA, self.ema_decay is not None)) if kept]
 
     @property

@@ -73,6 +73,30 @@ class FlowConfigChecks:
                 f"ema_decay={self.ema_decay} is a share, greater than 0 and less than 1; leave it out for none."
             )
 
+    def _check_full_weights(self) -> None:
+        """What is of adapters, or of a base that stays as it is, where all weights are trained."""
+        if self.use_peft:
+            return
+        if self.adapter_path is not None:
+            raise ValueError(
+                f"adapter_path={self.adapter_path!r} is an adapter to go on from, and use_peft=False trains the transformer's own "
+                "weights. Leave one of them out; an adapter can be fused into the base before, with `fuse_lora` of diffusers."
+            )
+        if self.base_precision is not None:
+            raise ValueError(
+                f"base_precision={self.base_precision!r} keeps a frozen base in 8 bits, in which no optimizer's step fits, and "
+                "use_peft=False freezes none of it. Leave one of them out."
+            )
+        if self.offload_blocks:
+            raise ValueError(
+                "offload_blocks=True loads frozen weights block by block, and use_peft=False freezes none: their gradients and "
+                "the optimizer's state would have to travel too. Leave one of them out, or shard with `--accelerate_config fsdp2`."
+            )
+        if self.compile_blocks:
+            raise ValueError(
+                "compile_blocks=True is tried with adapters on frozen weights alone. Leave it out, or use_peft=False."
+            )
+
     def _check_memory(self) -> None:
         if self.base_precision is not None:
             self._check_one_of("base_precision", "fp8", "int8")

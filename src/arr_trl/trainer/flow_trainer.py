@@ -1,4 +1,4 @@
-"""What every trainer of a flow-matching pipeline does: load it, put an adapter on it, evaluate, log, write the release."""
+"""What every trainer of a flow-matching pipeline does: load it, make it trainable, evaluate, log, write the release."""
 
 import logging
 import time
@@ -21,6 +21,7 @@ from ..policies import Conditioning
 from ..rewards import RewardFunc, get_callable_name
 from ..runtime import ResumableTrainer
 from ..runtime.profiling import ProfileCallback
+from ..runtime.full_weights import add_copies_of_shards
 from ..runtime.sharding import shard_between_forwards
 from ..shipped import place_of
 from .base_comparison import BaseComparison
@@ -30,14 +31,15 @@ from .checks import check_arguments, check_family, check_placement
 from .ema import EMACallback
 from .evaluation import means_over_processes
 from .flow_config import FlowConfig
-from .frozen_adapters import REFERENCE, use_frozen_copy
+from .frozen_adapters import REFERENCE
+from .frozen_copies import use_frozen_copy
 from .hacking import HackingCallback
 from .released_adapter import ReleasedAdapter
 from .resume_settings import check_resuming
 from .rewarded_pictures import RewardedPictures
 from .run_state import RunState
 from .screen import as_table
-from .trainable import Model, adapter_to_train, load_base, move_to_device, name_of, with_adapter
+from .trainable import Model, adapter_to_train, load_base, make_trainable, move_to_device, name_of
 from .watch import watch
 
 
@@ -88,13 +90,14 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
         self._row_sizes = self._sizes_of_rows(train_dataset, eval_dataset)
         self.policy = load_base(model, args, self._row_sizes)
         self.base_model = name_of(self.policy)
-        peft_model = with_adapter(self.policy, args, peft_config, start)
+        self._knows_base = args.use_peft or self._needs_base(args, eval_dataset)
+        trained = make_trainable(self.policy, args, peft_config, start, keeps_base=self._knows_base)
         # pictures times denoising steps that went through the transformer, wherever they came from
         self.transformer_forwards = 0
         self.policy.pipeline.transformer.register_forward_pre_hook(self._count_forward, with_kwargs=True)
         with without_remarks():  # of what accelerate imports
             super().__init__(
-                model=peft_model,
+                model=trained,
                 args=args,
                 data_collator=list,
                 train_dataset=train_dataset,
@@ -117,7 +120,7 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
         args: FlowConfig,
         train_dataset: Dataset | IterableDataset | None,
         eval_dataset: Dataset | None,
-        peft_config: LoraConfig,
+        peft_config: LoraConfig | None,
     ) -> None:
         """Refuse, before anything is loaded, a run that could not end well."""
         check_arguments(
@@ -146,6 +149,10 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
     def _sizes_of_rows(self, train_dataset: Dataset | IterableDataset, eval_dataset: Dataset | None) -> dict[str, int]:
         """The sizes that rows ask for, by words that say which row does."""
         return sizes_of_rows(train_dataset, "train_dataset") | sizes_of_rows(eval_dataset, "eval_dataset")
+
+    def _needs_base(self, args: FlowConfig, eval_dataset: Dataset | None) -> bool:
+        """Whether something compares with the base, of which a copy is kept where all weights are trained."""
+        return eval_dataset is not None or (args.needs_reference and not args.keeps_reference)
 
     def _begin_records(self) -> None:
         """What is counted and measured from here on."""
@@ -225,6 +232,10 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log({**logs, **self._flush_metrics()}, start_time)
 
+    def _measures_distance(self) -> bool:
+        """Whether this step tells how far what is trained has come from its reference, without being held to it."""
+        return self._log_follows() and (self._knows_base or self.args.keeps_reference)
+
     def _log_follows(self) -> bool:
         """Whether what is measured in this step is logged at its end, and not with those of the steps after it."""
         return (self.state.global_step + 1) % self.state.logging_steps == 0
@@ -240,6 +251,7 @@ class FlowTrainer(BaseComparison, RewardedPictures, RunState, ReleasedAdapter, R
         model, dataloader = super()._prepare_for_training(*args, **kwargs)
         if isinstance(model, FSDPModule):
             shard_between_forwards(model)
+            add_copies_of_shards(model)
         return model, dataloader
 
     def train(self, *args, **kwargs):

@@ -75,7 +75,7 @@ class OnlineTrainer(RolloutRecords, RolloutState, PromptBatches, FlowTrainer):
         args: OnlineConfig,
         train_dataset: Dataset | IterableDataset | None,
         eval_dataset: Dataset | None,
-        peft_config: LoraConfig,
+        peft_config: LoraConfig | None,
     ) -> None:
         super()._check_arguments(model, args, train_dataset, eval_dataset, peft_config)
         check_enough_prompts(args, train_dataset)

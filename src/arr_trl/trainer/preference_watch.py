@@ -12,7 +12,8 @@ from ..data import SIZE_COLUMNS
 from ..data.given_pictures import PICTURES
 from ..objectives import matching_error
 from .alerts import warn_once
-from .frozen_adapters import REFERENCE, blend_frozen_copy
+from .frozen_adapters import REFERENCE
+from .frozen_copies import blend_frozen_copy
 
 
 _RECENT = 3  # logs that a judgement rests on

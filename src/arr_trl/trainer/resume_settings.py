@@ -13,7 +13,7 @@ from .online_config import OnlineConfig
 from .trainable import ALL_LINEAR, Model, name_of
 
 
-def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig) -> Path | None:
+def check_resuming(model: Model, args: FlowConfig, peft_config: LoraConfig | None) -> Path | None:
     """
     The checkpoint that `resume_from_checkpoint` names, if any.
 
@@ -65,7 +65,7 @@ _NOT_OF_THE_ADAPTER = (
 
 
 def fixed_settings(
-    args: FlowConfig, lora: LoraConfig, identity: dict[str, Any], holds_rollout: bool = True
+    args: FlowConfig, lora: LoraConfig | None, identity: dict[str, Any], holds_rollout: bool = True
 ) -> dict[str, Any]:
     """
     What the optimizer's state and a rollout in a checkpoint are of, as far as it is known: the base, the adapter, the
@@ -73,7 +73,7 @@ def fixed_settings(
 
     Args:
         args ([`FlowConfig`]): the configuration.
-        lora (`peft.LoraConfig`): the adapter.
+        lora (`peft.LoraConfig`, *optional*): the adapter, where it is what is trained.
         identity (`dict[str, Any]`): what the run starts from, of [`identity_of`].
         holds_rollout (`bool`, *optional*, defaults to `True`):
             Whether it is of a checkpoint inside a rollout, of which each process has saved its part. Between rollouts
@@ -99,7 +99,7 @@ def fixed_settings(
             batch * args.steps_per_generation * processes
         )
         settings["window_size"] = args.points_per_candidate
-    return settings | lora_settings(lora)
+    return settings if lora is None else settings | lora_settings(lora)
 
 
 def lora_settings(lora: LoraConfig) -> dict[str, Any]:

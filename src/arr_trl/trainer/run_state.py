@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the adapter and the optimizer, and what a resumed run has to be like."""
+"""What a checkpoint holds beside the trained weights and the optimizer, and what a resumed run has to be like."""
 
 import os
 from collections import defaultdict
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..runtime.process_state import load_state, state_file
-from .frozen_adapters import load_frozen_copies
+from .frozen_copies import adapter_of, load_frozen_copies
 from .measured import numbers
 from .resume_settings import fixed_settings, identity_of
 
@@ -22,11 +22,11 @@ class RunState:
         return identity_of(self.args, self.base_model)
 
     def _fixed_settings(self) -> dict[str, Any]:
-        return fixed_settings(self.args, self.model.peft_config["default"], self._identity)
+        return fixed_settings(self.args, adapter_of(self.accelerator.unwrap_model(self.model)), self._identity)
 
     def _sealed_settings(self) -> dict[str, Any]:
         holds_rollout = self._holds_rollout()
-        return fixed_settings(self.args, self.model.peft_config["default"], self._identity, holds_rollout)
+        return fixed_settings(self.args, adapter_of(self.accelerator.unwrap_model(self.model)), self._identity, holds_rollout)
 
     def _holds_rollout(self) -> bool:
         """Whether a checkpoint of this moment holds a rollout that is still trained on."""

@@ -1,4 +1,4 @@
-"""From a model and a configuration to a policy whose frozen transformer carries the adapter that is trained."""
+"""From a model and a configuration to a policy whose transformer carries the adapter that is trained, or is trained itself."""
 
 import logging
 import os
@@ -19,10 +19,12 @@ from ..policies import FlowPolicy, load_policy, policy_class_of, policy_for, rea
 from ..release import load_weights, read_adapter
 from ..runtime.attention import set_attention, takes_lengths
 from ..runtime.block_offload import BlockOffload
+from ..runtime.full_weights import BASE, FullWeights
 from ..runtime.memory import compile_blocks, compress_base, compute_in_base_precision, leave_out_of_ddp
-from ..runtime.sharding import is_left_out, set_precision
+from ..runtime.sharding import is_left_out, set_precision, uses_fsdp
 from .flow_config import FlowConfig
 from .frozen_adapters import add_frozen_copy
+from .frozen_copies import Trained
 
 
 logger = logging.getLogger(__name__)
@@ -43,14 +45,20 @@ def name_of(model: Model) -> str:
 
 def adapter_to_train(
     model: Model, args: FlowConfig, peft_config: LoraConfig | None
-) -> tuple[LoraConfig, dict[str, torch.Tensor] | None]:
+) -> tuple[LoraConfig | None, dict[str, torch.Tensor] | None]:
     """
     The adapter's configuration, LoRA of rank 16 and alpha 32 when there is none, and its weights where `adapter_path`
-    names an adapter to go on from.
+    names an adapter to go on from. `None` for both where all weights are trained.
 
     Raises:
-        `ValueError`: when both `adapter_path` and `peft_config` say how it looks.
+        `ValueError`: when both `adapter_path` and `peft_config` say how it looks, or there is to be none.
     """
+    if not args.use_peft:
+        if peft_config is not None:
+            raise ValueError(
+                "use_peft=False trains all weights of the transformer, and `peft_config` is of an adapter; leave one of them out."
+            )
+        return None, None
     if args.adapter_path is None:
         return peft_config or LoraConfig(r=16, lora_alpha=32), None
     if peft_config is not None:
@@ -82,33 +90,68 @@ def load_base(model: Model, args: FlowConfig, of_rows: Mapping[str, int]) -> Flo
     return policy
 
 
-def with_adapter(
-    policy: FlowPolicy, args: FlowConfig, peft_config: LoraConfig, start: dict[str, torch.Tensor] | None
-) -> PeftModel:
+def make_trainable(
+    policy: FlowPolicy,
+    args: FlowConfig,
+    peft_config: LoraConfig | None,
+    start: dict[str, torch.Tensor] | None,
+    keeps_base: bool = False,
+) -> Trained:
     """
-    The policy's transformer, frozen and kept in memory as the configuration says, with the adapter that is trained.
+    The policy's transformer as the model that is trained.
 
     Args:
-        policy ([`FlowPolicy`]): the policy; its pipeline is frozen.
+        policy ([`FlowPolicy`]): the policy; its pipeline is frozen, but for what is trained.
         args ([`FlowConfig`]): the configuration.
-        peft_config ([`~peft.LoraConfig`]): the adapter; without targets it gets those of the family.
-        start (`dict[str, torch.Tensor]`, *optional*): weights that it begins with.
+        peft_config ([`~peft.LoraConfig`], *optional*):
+            The adapter; without targets it gets those of the family. `None` where all weights are trained.
+        start (`dict[str, torch.Tensor]`, *optional*): weights that the adapter begins with.
+        keeps_base (`bool`, *optional*, defaults to `False`):
+            Whether something is going to need the base where all weights are trained.
     """
     transformer = policy.pipeline.transformer
     for component in policy.pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.requires_grad_(False)
+    if args.gradient_checkpointing:
+        # diffusers' own switch: Trainer calls a method that only transformers' models have
+        transformer.enable_gradient_checkpointing()
+        args.gradient_checkpointing = args.activation_checkpointing = False
+    set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
+    if peft_config is None:
+        model = _with_all_weights(policy, args, keeps_base)
+    else:
+        model = _with_adapter(policy, args, peft_config, start)
+    if args.attn_backend is not None:
+        set_attention(transformer, args.attn_backend)
+    if args.compile_blocks:
+        compile_blocks(transformer)
+    # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
+    model.config = PretrainedConfig(hidden_size=policy.hidden_size)
+    model.config._name_or_path = name_of(policy)
+    return model
+
+
+def _with_all_weights(policy: FlowPolicy, args: FlowConfig, keeps_base: bool) -> FullWeights:
+    copies = [*([BASE] if keeps_base else []), *args.frozen_copies]
+    # DeepSpeed has weights in float32 of its own
+    model = FullWeights(policy.pipeline.transformer, copies, widen=args.deepspeed_plugin is None)
+    if not uses_fsdp(args):  # where whole copies of each process may not fit: there they are made of the shards
+        model.add_copies()
+    return model
+
+
+def _with_adapter(
+    policy: FlowPolicy, args: FlowConfig, peft_config: LoraConfig, start: dict[str, torch.Tensor] | None
+) -> PeftModel:
+    """The transformer frozen and kept in memory as the configuration says, with its adapter and copies of that."""
+    transformer = policy.pipeline.transformer
     if peft_config.target_modules is None:
         peft_config.target_modules = list(policy.target_modules)
     elif peft_config.target_modules == ALL_LINEAR:  # PEFT knows it for models of transformers alone
         linear = {name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
         peft_config.target_modules = sorted(linear)
-    if args.gradient_checkpointing:
-        # diffusers' own switch: Trainer calls a method that only transformers' models have
-        transformer.enable_gradient_checkpointing()
-        args.gradient_checkpointing = args.activation_checkpointing = False
     compress_base(transformer, args.base_precision, policy.dtype)
-    set_seed(args.seed)  # Trainer does so too late for the adapter's initial weights
     # `get_peft_model` rather than `add_adapter`: it keeps the adapter in float32 and saves the adapter alone
     peft_model = get_peft_model(transformer, peft_config)
     if start is not None:
@@ -119,19 +162,12 @@ def with_adapter(
         leave_out_of_ddp(peft_model)
     if args.offload_blocks:
         BlockOffload(transformer, args.device, policy.not_checkpointed)
-    if args.attn_backend is not None:
-        set_attention(transformer, args.attn_backend)
-    if args.compile_blocks:
-        compile_blocks(transformer)
     # PEFT looks for the name where only transformers' models keep it
     peft_model.peft_config["default"].base_model_name_or_path = name_of(policy)
-    # Reporters and DeepSpeed's "auto" values read a transformers config; this shadows only the wrapper's attribute.
-    peft_model.config = PretrainedConfig(hidden_size=policy.hidden_size)
-    peft_model.config._name_or_path = name_of(policy)
     return peft_model
 
 
-def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accelerator: Accelerator) -> None:
+def move_to_device(policy: FlowPolicy, model: Trained, args: FlowConfig, accelerator: Accelerator) -> None:
     """Move the pipeline to where it computes, in the precision that it computes in."""
     policy.to(
         accelerator.device,
@@ -144,9 +180,12 @@ def move_to_device(policy: FlowPolicy, model: PeftModel, args: FlowConfig, accel
     policy.masks_padding = takes_lengths(args.attn_backend) or brings_weights
     if args.prompt_cache_dir is not None:
         policy.keep_encodings(args.prompt_cache_dir)
-    # DeepSpeed rounds the adapter itself
+    if isinstance(model, FullWeights) and not accelerator.is_fsdp2:
+        model.read_as_loaded()
+    # DeepSpeed rounds what is trained itself
     if policy.dtype != torch.float32 and accelerator.distributed_type != DistributedType.DEEPSPEED:
-        compute_in_base_precision(model, policy.dtype)
+        if isinstance(model, PeftModel):
+            compute_in_base_precision(model, policy.dtype)
         accelerator.autocast_handler = AutocastKwargs(enabled=False)
     if is_left_out(accelerator) and accelerator.is_main_process:
         logger.warning(

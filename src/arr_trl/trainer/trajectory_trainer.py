@@ -66,7 +66,7 @@ class TrajectoryTrainer(OnlineTrainer):
         # [R, K]: all that left from a row's latents, from one forward pass
         log_prob_RK = log_prob(inputs["next_latents"], mean[:, None], std[:, None])
         # without a penalty the distance from the base is still worth a curve, at the price of a forward now and then
-        measured = args.needs_reference or self._log_follows()
+        measured = args.needs_reference or self._measures_distance()
         # rows come in random order, so the first of them are a random subset
         some = slice(math.ceil(args.kl_fraction * len(latents)))
         if measured and "ref_velocity" not in inputs:  # it stays for the other iterations over this rollout
