@@ -10,6 +10,7 @@ ADAPTER_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE, DIFFUSERS_WEIGHTS_FILE)
 
 # Where diffusers looks for a pipeline's transformer, and so where a full fine-tune is in its folder.
 TRANSFORMER_FOLDER = "transformer"
+TRANSFORMER_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 ROOT = "."  # the `adapter_subfolder` of one that lies at the root of its repository
 

@@ -22,10 +22,14 @@ from ..text_files import read_json
 from . import front_matter
 
 
-# What the code of a card calls the place of its adapters until they are on the Hub.
-UNPUBLISHED = 'adapters = "path/to/this/folder"  # the folder of this README, or its repository on the Hub'
+# What the code of a card calls the place of its adapters, or of a transformer, until they are on the Hub.
+UNPUBLISHED, UNPUBLISHED_FULL = (
+    f'{name} = "path/to/this/folder"  # the folder of this README, or its repository on the Hub'
+    for name in ("adapters", "trained")
+)
 # `template:sd-lora` and `diffusers-training` are what diffusers' own scripts set, and what the Hub's filters of adapters know.
-TAGS = ("diffusers", "diffusers-training", "lora", "peft", "template:sd-lora", "arr_trl")
+_TAGS_OF_ADAPTERS = ("diffusers", "diffusers-training", "lora", "peft", "template:sd-lora", "arr_trl")
+_TAGS_OF_FULL = ("diffusers", "diffusers-training", "full-finetuning", "arr_trl")
 _FORMER_TAGS = ["reinforcement-learning", "rubric-policy-optimization", "auto-rubric"]  # of sections that say none
 _LICENSE = ("license", "license_name", "license_link")
 PIPELINE_TAGS = {"text-to-image": "text-to-image", "image-editing": "image-to-image"}
@@ -67,8 +71,8 @@ class _Facts(BaseModel):
     license_name: str | None
     license_link: str | None
     datasets: list[str]
-    r: int
-    lora_alpha: float
+    r: int | None
+    lora_alpha: float | None
     samples: str | None
     win_rate: float | None
     win_rate_ci: tuple[float, float] | None
@@ -102,6 +106,11 @@ class CardSection:
     def subfolder(self) -> str:
         return self.facts["subfolder"]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is of a full fine-tune, which has no rank, and not of an adapter."""
+        return self.facts["r"] is None
+
     def render(self) -> str:
         # `>` is escaped so that no value can end the HTML comment
         facts = json.dumps(self.facts, ensure_ascii=False).replace(">", "\\u003e")
@@ -113,6 +122,7 @@ class CardSection:
         those of its pictures that are among `files`.
         """
         body = self.body.replace(UNPUBLISHED, f'adapters = "{repo_id}"')
+        body = body.replace(UNPUBLISHED_FULL, f'trained = "{repo_id}"')
         if self.facts["samples"] is not None:
             picture = re.compile(r"!\[(.*)\]\(" + re.escape(self.facts["samples"]) + r"\)")
             link = "The sample sheet was not published." if samples is None else rf"![\1]({samples})"
@@ -197,7 +207,7 @@ def merge_section(readme: str | None, section: CardSection, title: str) -> str:
     opening, matter, closing, body = front_matter.split((readme or "").removeprefix("\ufeff"))
     newline = "\r\n" if readme and readme.count("\r\n") == readme.count("\n") > 0 else "\n"
     if not body.strip():
-        new = card_environment().get_template("readme.md.jinja2").render(title=title).strip()
+        new = card_environment().get_template("readme.md.jinja2").render(title=title, is_full=section.is_full).strip()
         body += _gap(closing + body, newline) + f"{new}\n".replace("\n", newline)
     before = [s.facts for s in read_sections(body)]
     theirs = _theirs(matter, before, section.facts)
@@ -358,7 +368,7 @@ def _merge_metadata(
     put_if_free("pipeline_tag", PIPELINE_TAGS[after[0]["task"]])
     merge("base_model")
     if any(f["base_model"] for f in after):
-        put_if_free("base_model_relation", "adapter")
+        put_if_free("base_model_relation", "finetune" if all(f["r"] is None for f in after) else "adapter")
     if "license" not in theirs and (new := _license(after)) is not None:
         for key, value in zip(_LICENSE, new, strict=True):
             matter.put(key, value)
@@ -383,7 +393,8 @@ def _license(facts: list[dict]) -> tuple[str | None, ...] | None:
 def _tags(facts: list[dict]) -> list[str]:
     tasks = [tag for f in facts for tag in dict.fromkeys((PIPELINE_TAGS[f["task"]], f["task"]))]
     of_runs = dict.fromkeys(tag for f in facts for tag in f.get("tags", _FORMER_TAGS))
-    return [*tasks, *TAGS, *of_runs] if facts else []
+    kinds = dict.fromkeys(tag for f in facts for tag in (_TAGS_OF_FULL if f["r"] is None else _TAGS_OF_ADAPTERS))
+    return [*tasks, *kinds, *of_runs]
 
 
 # Lists of the front matter that people and sections share, and what sections put there.

@@ -11,7 +11,14 @@ from typing import Any, Literal
 
 from huggingface_hub import constants, hf_hub_download
 
-from ..adapter_names import ADAPTER_FILES, DIFFUSERS_WEIGHTS_FILE, ROOT, called, path_in_repo
+from ..adapter_names import (
+    ADAPTER_FILES,
+    DIFFUSERS_WEIGHTS_FILE,
+    ROOT,
+    TRANSFORMER_FOLDER,
+    called,
+    path_in_repo,
+)
 from ..evaluation.results import EvaluationResults
 from ..folders import replacing
 from ..intervals import wilson_interval
@@ -22,6 +29,7 @@ from .adapter import loading_call, public_name
 from .card_sections import (
     PIPELINE_TAGS,
     UNPUBLISHED,
+    UNPUBLISHED_FULL,
     CardSection,
     card_environment,
     check_readme,
@@ -49,7 +57,7 @@ _TRAINER_SETTINGS = (
     "fp16",
 )
 _EVALUATION = re.compile(r"(^### Evaluation\n\n).*?(?=^### )", re.MULTILINE | re.DOTALL)
-_LEAD = re.compile(r"\A(## [^\n]*\n\n).*?(?=^A LoRA adapter for )", re.MULTILINE | re.DOTALL)
+_LEAD = re.compile(r"\A(## [^\n]*\n\n).*?(?=^A (?:LoRA adapter for|full fine-tune of) )", re.MULTILINE | re.DOTALL)
 _PRIVATE_ENDINGS = ("token", "_key", "_dir", "_path", "_url", "_file", "_config")
 
 
@@ -67,12 +75,14 @@ class AdapterCard:
             Name of the pipeline's class in diffusers.
         prompt (`str`):
             A prompt for the usage example.
-        lora_r (`int`):
-            LoRA rank.
-        lora_alpha (`float`):
+        lora_r (`int`, *optional*):
+            LoRA rank. `None` for a full fine-tune, all of whose weights were trained.
+        lora_alpha (`float`, *optional*):
             LoRA alpha.
-        target_modules (`str` or `list[str]`):
+        target_modules (`str` or `list[str]`, *optional*):
             Modules that carry LoRA weights.
+        transformer_class (`str`, *optional*):
+            Name of the transformer's class in diffusers, of a full fine-tune.
         task (`str`, *optional*, defaults to `"text-to-image"`):
             `"text-to-image"` or `"image-editing"`.
         inference (`dict`, *optional*):
@@ -129,9 +139,10 @@ class AdapterCard:
     base_model: str
     pipeline_class: str
     prompt: str
-    lora_r: int
-    lora_alpha: float
-    target_modules: str | list[str]
+    lora_r: int | None = None
+    lora_alpha: float | None = None
+    target_modules: str | list[str] | None = None
+    transformer_class: str | None = None
     task: Literal["text-to-image", "image-editing"] = "text-to-image"
     inference: Mapping[str, Any] = field(default_factory=dict)
     call_setup: str = ""
@@ -215,10 +226,14 @@ def adapter_section(card: AdapterCard) -> CardSection:
             base_is_local=base_is_local,
             judge=card.judge and public_name(card.judge)[0],
             datasets=datasets,
-            adapters=UNPUBLISHED,
-            adapter_files=[path_in_repo(card.subfolder, file) for file in ADAPTER_FILES],
+            place=UNPUBLISHED_FULL if card.lora_r is None else UNPUBLISHED,
+            is_full=card.lora_r is None,
+            adapter_files=[path_in_repo(card.subfolder, file) for file in _files(card)],
+            transformer_folder=path_in_repo(card.subfolder, TRANSFORMER_FOLDER),
             weight_name=DIFFUSERS_WEIGHTS_FILE,
-            targets=[card.target_modules] if isinstance(card.target_modules, str) else sorted(card.target_modules),
+            targets=[card.target_modules]
+            if isinstance(card.target_modules, str)
+            else sorted(card.target_modules or []),
             results=results,
             success=_success_rows(results),
             duration=_duration(card.train_seconds),
@@ -241,6 +256,11 @@ def adapter_section(card: AdapterCard) -> CardSection:
         **_measured(results, card.subfolder, card.task, datasets),
     }
     return CardSection(facts, body)
+
+
+def _files(card: AdapterCard) -> tuple[str, ...]:
+    """What lies in the folder that a section is of."""
+    return (f"{TRANSFORMER_FOLDER}/",) if card.lora_r is None else ADAPTER_FILES
 
 
 def record_results(folder: str | os.PathLike, subfolder: str, results: EvaluationResults) -> bool:

@@ -12,9 +12,9 @@ from huggingface_hub.errors import HFValidationError, HTTPError, RemoteEntryNotF
 from huggingface_hub.utils import validate_repo_id
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from ..adapter_names import ADAPTER_FILES, called, path_in_repo
+from ..adapter_names import ADAPTER_FILES, TRANSFORMER_FOLDER, TRANSFORMER_WEIGHTS, called, path_in_repo
 from ..hub_errors import asked_to_wait, hub_problem, no_answer, response_of
-from ..text_files import decode, read_text
+from ..text_files import decode, read_json, read_text
 from .card_sections import CardSection, merge_section, read_sections
 
 
@@ -60,7 +60,7 @@ def push_to_hub(
     """
     Push adapters of a release to a repository on the Hub, beside the adapters that are there already.
 
-    One commit holds the three files of each adapter, its sample sheet as `samples/<adapter>.png`, the pictures of its
+    One commit holds the three files of each adapter, or the `transformer` folder of a full fine-tune, its sample sheet as `samples/<adapter>.png`, the pictures of its
     gallery, and README.md with the adapter's section merged into the card of the repository. Nothing else of `folder` is
     sent.
 
@@ -127,10 +127,11 @@ def released_sections(folder: Path, subfolder: str | None) -> list[CardSection]:
             "above the adapter's own, and write the card with write_model_card if there is none."
         )
     for name in named:
-        missing = [file for file in ADAPTER_FILES if not (folder / name / file).is_file()]
+        files = files_of(folder, sections[name]) if name in sections else list(ADAPTER_FILES)
+        missing = [file for file in files if not (folder / name / file).is_file()]
         if missing:
             raise ValueError(
-                f"The adapter {folder / name} lacks {', '.join(missing)}; README.md speaks of: "
+                f"{'The model' if files[0] not in ADAPTER_FILES else 'The adapter'} {folder / name} lacks {', '.join(missing)}; README.md speaks of: "
                 f"{', '.join(sections) or 'none'}."
             )
         if name not in sections:
@@ -138,9 +139,21 @@ def released_sections(folder: Path, subfolder: str | None) -> list[CardSection]:
     return [sections[name] for name in named]
 
 
+def files_of(folder: Path, section: CardSection) -> list[str]:
+    """What a section is of, in its folder: the files of an adapter, or those of a transformer that belong together."""
+    if not section.is_full:
+        return list(ADAPTER_FILES)
+    place = folder / section.subfolder / TRANSFORMER_FOLDER
+    index = place / f"{TRANSFORMER_WEIGHTS}.index.json"
+    files = ["config.json", TRANSFORMER_WEIGHTS]
+    if index.is_file():
+        files = ["config.json", index.name, *sorted(set(read_json(read_text(index))["weight_map"].values()))]
+    return [f"{TRANSFORMER_FOLDER}/{file}" for file in files]
+
+
 def _files(folder: Path, sections: list[CardSection]) -> Iterator[tuple[str, Path]]:
     for section in sections:
-        for name in ADAPTER_FILES:
+        for name in files_of(folder, section):
             yield path_in_repo(section.subfolder, name), folder / section.subfolder / name
         samples = section.facts["samples"]
         if samples is not None and (folder / samples).is_file():

@@ -84,6 +84,12 @@ def write_space(
         names = ", ".join(section.subfolder for section in sections)
         raise ValueError(f"{folder} has several adapters, {names}; say with `subfolder` which one the Space is of.")
     section = sections[0]
+    if section.is_full:
+        raise ValueError(
+            f"{section.subfolder} is a full fine-tune, and a Space of `arr-trl space` switches an adapter on and off on one base; "
+            "two whole transformers are more than it is made for. Train with use_peft=True for one, or write a Space with the "
+            "code of the model card."
+        )
     name = called(section.subfolder)
     base_model = base_model or section.facts["base_model"]
     if base_model is None:

@@ -11,11 +11,11 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 
+from ..adapter_names import TRANSFORMER_WEIGHTS
 from ..folders import replacing_folder
 
 
-INDEX = "diffusion_pytorch_model.safetensors.index.json"
-_FILES = "diffusion_pytorch_model{suffix}.safetensors"
+_FILES = TRANSFORMER_WEIGHTS.replace(".", "{suffix}.")
 _LARGEST = "10GB"  # of a file, as diffusers has it
 
 
@@ -45,7 +45,9 @@ def save_transformer(
             save_file(part, written / file, metadata={"format": "pt"})
         if split.is_sharded:
             index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-            (written / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            (written / f"{TRANSFORMER_WEIGHTS}.index.json").write_text(
+                json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
 
 
 def read_transformer(folder: str | os.PathLike) -> dict[str, torch.Tensor]:

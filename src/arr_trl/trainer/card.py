@@ -21,7 +21,7 @@ from .trainable import name_of
 def adapter_card(
     args: FlowConfig,
     policy: FlowPolicy,
-    lora: LoraConfig,
+    lora: LoraConfig | None,
     reward_funcs: Sequence[Callable],
     log_history: Sequence[dict[str, float]],
     num_processes: int,
@@ -31,12 +31,12 @@ def adapter_card(
     **facts: Any,
 ) -> AdapterCard:
     """
-    The card of the adapter that is trained, with what is known of it so far.
+    The card of what is trained, with what is known of it so far.
 
     Args:
         args ([`FlowConfig`]): the configuration.
         policy ([`FlowPolicy`]): the base.
-        lora (`peft.LoraConfig`): the adapter.
+        lora (`peft.LoraConfig`, *optional*): the adapter; `None` where all weights are trained.
         reward_funcs (`Sequence[Callable]`): what rewarded.
         log_history (`Sequence[dict]`): what was logged.
         num_processes (`int`): how many trained.
@@ -62,9 +62,7 @@ def adapter_card(
         base_model=name_of(policy),
         task="image-editing" if policy.edits(row) else "text-to-image",
         pipeline_class=policy.pipeline_class.__name__,
-        lora_r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        target_modules=lora.target_modules,
+        **_trained(policy, lora),
         inference={
             "height": args.eval_height,
             "width": args.eval_width,
@@ -99,6 +97,13 @@ def _said_of_size(args: FlowConfig, policy: FlowPolicy, row: dict[str, Any]) -> 
         f"# Edits were drawn with the aspect ratio of their source and the area of {args.eval_width} × {args.eval_height} "
         f"pixels:\n# for another source take its height and width below, in multiples of {policy.size_multiple}."
     )
+
+
+def _trained(policy: FlowPolicy, lora: LoraConfig | None) -> dict[str, Any]:
+    """What of the base was trained: modules that carry an adapter, or its transformer."""
+    if lora is None:
+        return {"transformer_class": type(policy.pipeline.transformer).__name__}
+    return {"lora_r": lora.r, "lora_alpha": lora.lora_alpha, "target_modules": lora.target_modules}
 
 
 def win_rate_by(reward_funcs: Sequence[Callable]) -> str:

@@ -20,8 +20,8 @@ from ..lazy import without_remarks
 from ..policies import Conditioning
 from ..rewards import RewardFunc, get_callable_name
 from ..runtime import ResumableTrainer
-from ..runtime.profiling import ProfileCallback
 from ..runtime.full_weights import add_copies_of_shards
+from ..runtime.profiling import ProfileCallback
 from ..runtime.sharding import shard_between_forwards
 from ..shipped import place_of
 from .base_comparison import BaseComparison

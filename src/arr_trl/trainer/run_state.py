@@ -26,7 +26,9 @@ class RunState:
 
     def _sealed_settings(self) -> dict[str, Any]:
         holds_rollout = self._holds_rollout()
-        return fixed_settings(self.args, adapter_of(self.accelerator.unwrap_model(self.model)), self._identity, holds_rollout)
+        return fixed_settings(
+            self.args, adapter_of(self.accelerator.unwrap_model(self.model)), self._identity, holds_rollout
+        )
 
     def _holds_rollout(self) -> bool:
         """Whether a checkpoint of this moment holds a rollout that is still trained on."""
