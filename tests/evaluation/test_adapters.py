@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from arr_trl import FluxPolicy
 from arr_trl.evaluation import AdapterSource, load_adapters, parse_adapters
 from arr_trl.evaluation.adapters import active, weights_digest
-from arr_trl.release import save_adapter
+from arr_trl.release import save_adapter, save_transformer
 from arr_trl.tiny_scenes import build_pipeline
 
 
@@ -135,3 +135,29 @@ def test_missing_folder_and_repeated_adapter_are_one_sentence():
         parse_adapters(["./nowhere"])
     with pytest.raises(ValueError, match="given twice"):
         parse_adapters(["user/a", "user/a"])
+
+
+def test_full_fine_tune_draws_beside_adapters_of_the_same_base(tmp_path):
+    adapter = velocity(*trained_adapter(tmp_path / "adapter"))
+    pipeline = build_pipeline(seed=0)
+    with torch.no_grad():
+        for weight in pipeline.transformer.parameters():
+            weight.add_(0.01)
+    save_transformer(pipeline.transformer, tmp_path / "full" / "transformer", pipeline.transformer.state_dict())
+    full = velocity(FluxPolicy(pipeline, max_sequence_length=12), pipeline.transformer)
+    policy = FluxPolicy(build_pipeline(seed=0), max_sequence_length=12)
+    base = velocity(policy, policy.pipeline.transformer)
+    sources = parse_adapters([str(tmp_path / name) for name in ("adapter", "full")])
+    model = load_adapters(policy.pipeline.transformer, sources)
+    for name, expected in (("full", full), ("adapter", adapter), (None, base), ("full", full)):
+        with active(model, name):
+            assert torch.equal(velocity(policy, model), expected), name
+    assert weights_digest(model, "full") != weights_digest(model, "adapter")
+
+
+def test_full_fine_tune_of_another_base_is_refused(tmp_path):
+    base = build_pipeline(seed=0).transformer
+    other = type(base).from_config({**base.config, "num_single_layers": 3})
+    save_transformer(other, tmp_path / "full" / "transformer", other.state_dict())
+    with pytest.raises(ValueError, match="is no fine-tune of this base"):
+        load_adapters(base, parse_adapters([str(tmp_path / "full")]))

@@ -245,15 +245,20 @@ def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "Lo
         training_args ([`FlowConfig`]): the configuration of the trainer.
 
     Returns:
-        [`~peft.LoraConfig`] or `None`: its configuration, `None` where `adapter_path` brings one along.
+        [`~peft.LoraConfig`] or `None`: its configuration, `None` where `adapter_path` brings one along, or all weights are
+            trained.
 
     Raises:
-        `ValueError`: when both say how it looks.
+        `ValueError`: when both say how it looks, or there is to be none.
     """
     from peft import LoraConfig
 
     names = ("lora_r", "lora_alpha", "lora_target_modules", "init_lora_weights")
     given = [name for name in names if getattr(script_args, name) is not None]
+    if not training_args.use_peft:
+        if given:
+            raise ValueError(f"use_peft=False trains all weights, and {given[0]} is of an adapter; leave one of them out.")
+        return None
     if training_args.adapter_path is not None:
         if given:
             raise ValueError(f"`adapter_path` names an adapter with a configuration of its own; leave out {given[0]}.")

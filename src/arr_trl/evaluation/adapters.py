@@ -1,4 +1,4 @@
-"""Several adapters on one base, each as it was when it was trained, and the base itself with all of them off."""
+"""Several adapters on one base, or full fine-tunes of it, each as it was when it was trained, and the base itself."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel
 
 from ..adapter_names import ADAPTER_FILES, CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE, PEFT_WEIGHTS_FILE
 from ..policies.adapter_files import read_files, set_weights, with_scale_inside
+from .fine_tunes import WithFineTunes, is_fine_tune, load_fine_tune
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def _place(reference: str) -> tuple[str, str | None]:
     if folder.is_file() and folder.name in (CONFIG_FILE, PEFT_WEIGHTS_FILE):
         folder = folder.parent
     if folder.is_dir():
+        if is_fine_tune(folder):
+            return str(folder.resolve()), None
         if not any((folder / name).is_file() for name in (CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE)):
             found = {path.parent for path in folder.glob("*/*") if path.name in (CONFIG_FILE, DIFFUSERS_WEIGHTS_FILE)}
             inside = ", ".join(map(str, sorted(found)))
@@ -92,7 +95,8 @@ def load_adapters(
     pipeline_class: type[DiffusionPipeline] | None = None,
 ) -> PeftModel | torch.nn.Module:
     """
-    Put adapters on a network, in its precision, as the pipeline's own `load_lora_weights` does for who uses them.
+    Put adapters on a network, in its precision, as the pipeline's own `load_lora_weights` does for who uses them. Full
+    fine-tunes, folders with a `transformer` in them, are loaded beside.
 
     Args:
         transformer (`torch.nn.Module`): the pipeline's network; it is changed.
@@ -103,8 +107,14 @@ def load_adapters(
         `FileNotFoundError`: when a repository or its subfolder does not exist.
         `ValueError`: when an adapter cannot be read or does not fit the network.
     """
-    model = transformer
+    of_adapters, fine_tunes = [], {}
     for source in sources:
+        if source.subfolder is None and is_fine_tune(Path(source.path)):
+            fine_tunes[source.name] = load_fine_tune(Path(source.path), transformer)
+        else:
+            of_adapters.append(source)
+    model = transformer
+    for source in of_adapters:
         config, weights = read_files(source.where, pipeline_class, setting="adapter")
         if isinstance(config, LoraConfig) and _is_two_matrices(config, weights):
             # rounded to the network's precision with its scale, as diffusers does with the file of a release
@@ -128,7 +138,7 @@ def load_adapters(
             )
         for weight in weights_of(model, name):
             weight.data = weight.data.to(transformer.dtype)
-    return model.eval()
+    return (WithFineTunes(model, fine_tunes) if fine_tunes else model).eval()
 
 
 def _is_two_matrices(config: LoraConfig, weights: dict[str, torch.Tensor]) -> bool:
@@ -138,8 +148,11 @@ def _is_two_matrices(config: LoraConfig, weights: dict[str, torch.Tensor]) -> bo
 
 @contextmanager
 def active(model: torch.nn.Module, name: str | None) -> Iterator[None]:
-    """Run with the adapter `name` alone, or with `None` as the base."""
-    if name is not None:
+    """Run with the adapter or the fine-tune `name` alone, or with `None` as the base."""
+    if isinstance(model, WithFineTunes):
+        with model.use(name) if name in model.fine_tunes else active(model.base, name):
+            yield
+    elif name is not None:
         model.set_adapter(_module_name(name))
         yield
     elif isinstance(model, PeftModel):
@@ -150,9 +163,11 @@ def active(model: torch.nn.Module, name: str | None) -> Iterator[None]:
 
 
 def weights_digest(model: torch.nn.Module, name: str) -> str:
-    """A digest of an adapter's weights: another one when it has been trained further."""
-    digest = hashlib.sha256()
-    for weight in weights_of(model, _module_name(name)):
+    """A digest of the weights of an adapter or a fine-tune: another one when it has been trained further."""
+    digest, weights = hashlib.sha256(), weights_of(model, _module_name(name))
+    if isinstance(model, WithFineTunes) and name in model.fine_tunes:
+        weights = model.fine_tunes[name].parameters()
+    for weight in weights:
         digest.update(weight.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]
 
