@@ -29,6 +29,7 @@ from transformers import BatchEncoding
 from arr_trl.policies import FlowPolicy, FluxPolicy, QwenImageEditPolicy
 from arr_trl.policies.base import decoded_together
 from arr_trl.runtime.counted import Count, kernels_of_gpus
+from arr_trl.runtime.full_weights import FullWeights
 from arr_trl.runtime.memory import compute_in_base_precision
 from arr_trl.sampling import denoise_with_gradient
 
@@ -194,6 +195,7 @@ def passes(args: argparse.Namespace) -> dict[str, Count]:
             counted[f"training, gradient through {steps} steps"] = count(
                 args, gradient_through_steps, args, policy, policy.pipeline.transformer, steps
             )
+        counted |= passes_of_all_weights(args)
         if args.model == "flux":
             for checkpointed in (False, True):
                 counted["training, decoding with gradient" + ", a picture at a time" * checkpointed] = count(
@@ -203,6 +205,20 @@ def passes(args: argparse.Namespace) -> dict[str, Count]:
         with torch.no_grad():
             counted["decoding"] = count(args, decoding, args, policy)
     return counted
+
+
+def passes_of_all_weights(args: argparse.Namespace) -> dict[str, Count]:
+    """As `use_peft=False` has it: weights kept in float32 are rounded when they are read. With checkpointing."""
+    policy = build_policy(args, "meta")
+    model = FullWeights(policy.pipeline.transformer)
+    model.read_as_loaded()
+    policy.pipeline.transformer.enable_gradient_checkpointing()
+    for weight in model.parameters():  # which is there from the first micro-step on, 4 of the 16 bytes of a weight
+        weight.grad = torch.empty_like(weight)
+    with torch.no_grad():
+        sampling = count(args, velocity, args, policy, model, args.rows)
+    training = count(args, velocity_and_gradient, args, policy, model, args.training_rows)
+    return {"sampling, all weights": sampling, "training, all weights, checkpointed": training}
 
 
 def rows_of(name: str, args: argparse.Namespace) -> int:

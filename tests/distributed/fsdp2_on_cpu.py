@@ -46,7 +46,8 @@ class WriteShares(TrainerCallback):
             kind = "adapter" if "lora_" in name else "base"
             all_of_it[kind] += parameter.numel()
             held[kind] += (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
-        shares = {kind: held[kind] / all_of_it[kind] for kind in held if all_of_it[kind]}  # without an adapter, of the base
+        # without an adapter, of the base alone
+        shares = {kind: held[kind] / count for kind, count in all_of_it.items() if count}
         Path(args.output_dir, f"forwards_{args.process_index}.txt").write_text(str(self.forwards))
         Path(args.output_dir, f"share_{args.process_index}.json").write_text(json.dumps(shares))
 

@@ -19,8 +19,14 @@ LORA = LoraConfig(r=4, lora_alpha=8)
 
 
 def counted(model="tiny_scenes", config=RPOConfig, peft_config=LORA, **settings) -> Memory:
-    small = {"height": 32, "width": 32, "per_device_train_batch_size": 28, "gradient_accumulation_steps": 1}
-    args = config(output_dir="unused", use_cpu=True, bf16=False, **small | settings)
+    small = {
+        "height": 32,
+        "width": 32,
+        "per_device_train_batch_size": 28,
+        "gradient_accumulation_steps": 1,
+        "bf16": False,
+    }
+    args = config(output_dir="unused", use_cpu=True, **small | settings)
     return memory_of(place_of(model), args, peft_config)
 
 
@@ -34,7 +40,7 @@ def test_weights_are_those_that_would_be_read():
         if n.endswith(tuple(f".{target}" for target in FluxPolicy.target_modules))
     ]
     linear = [m for m in targets if isinstance(m, torch.nn.Linear)]
-    assert memory.adapter == 16 * sum(4 * (m.in_features + m.out_features) for m in linear)
+    assert memory.trained == 16 * sum(4 * (m.in_features + m.out_features) for m in linear)
     assert memory.peak == memory.kept + max(memory.phases.values())
 
 
@@ -45,7 +51,7 @@ def test_what_saves_memory_shows():
     )
     assert kept.encoders == 0
     assert kept.phases["sampling"] < usual.phases["sampling"]
-    assert kept.adapter == usual.adapter * 20 / 16
+    assert kept.trained == usual.trained * 20 / 16
     assert kept.prompts * 16 == usual.prompts
     assert kept.transformer < usual.transformer
     rounded = counted(base_precision="fp8")
@@ -57,7 +63,22 @@ def test_what_saves_memory_shows():
         gradient_checkpointing=False, per_device_train_batch_size=14, peft_config=LoraConfig(r=8, lora_alpha=8)
     )
     assert more.phases["training"] > usual.phases["training"]  # of half as many rows
-    assert more.adapter == 2 * usual.adapter
+    assert more.trained == 2 * usual.trained
+
+
+def test_all_weights_are_counted_with_gradients_and_optimizer_and_their_copies_on_the_host():
+    transformer, full = load_pipeline().transformer, {"peft_config": None, "use_peft": False, "beta": 0.0}
+    numbers = sum(weight.numel() for weight in transformer.parameters())
+    alone = counted(**full)
+    assert (alone.transformer, alone.trained, alone.host) == (0, 16 * numbers, 0)
+    assert counted(**full | {"beta": 0.1}).host == 4 * numbers  # the base as it was loaded, in float32
+    assert counted(**full, bf16=True, ema_decay=0.9).host == 4 * numbers  # an average, whatever the base is in
+    assert counted(**full | {"beta": 0.1}, bf16=True).host == 2 * numbers
+    # what reads a rounded weight keeps it for its backward
+    adapter, rounded = counted(bf16=True), counted(**full, bf16=True)
+    assert rounded.phases["training"] > adapter.phases["training"]
+    assert rounded.trained == alone.trained
+    assert "in the host's memory copies of the weights" in str(counted(**full | {"beta": 0.1}))
 
 
 def test_decoding_takes_no_more_for_a_larger_rollout():

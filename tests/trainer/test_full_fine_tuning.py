@@ -182,7 +182,9 @@ def test_old_policy_draws_and_a_resumed_run_ends_with_the_same_bytes(flux_pipeli
     settings |= dict(save_strategy="steps", save_steps=1)
     whole = build(flux_pipeline, tmp_path / "whole", DiffusionNFTTrainer, **settings)
     whole.train()
-    assert [entry["policy/old_deviation"] > 0 for entry in whole.state.log_history if "loss" in entry][1:] == [True] * 3
+    assert [entry["policy/old_deviation"] > 0 for entry in whole.state.log_history if "loss" in entry][1:] == [
+        True
+    ] * 3
     resumed = build(flux_pipeline, tmp_path / "resumed", DiffusionNFTTrainer, **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "out" / "checkpoint-2"))
     assert_same(weights(resumed), weights(whole))
@@ -243,7 +245,9 @@ def test_code_of_the_card_draws_with_the_trained_transformer(flux_pipeline, tmp_
     assert_same(dict(found["pipe"].transformer.state_dict()), weights(trainer))
     assert str(tmp_path) not in (tmp_path / "out" / "ARR-full" / "transformer" / "config.json").read_text()
     sent = push_to_hub(tmp_path / "out", "user/name", dry_run=True).files
-    assert {"ARR-full/transformer/config.json", "ARR-full/transformer/diffusion_pytorch_model.safetensors"} <= set(sent)
+    assert {"ARR-full/transformer/config.json", "ARR-full/transformer/diffusion_pytorch_model.safetensors"} <= set(
+        sent
+    )
     with pytest.raises(ValueError, match="a full fine-tune, and a Space"):
         write_space(tmp_path / "out")
     (tmp_path / "out" / "ARR-full" / "transformer" / "config.json").unlink()

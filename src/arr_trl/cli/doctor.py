@@ -241,11 +241,13 @@ class _Examined:
         if self.policy_class is None:
             return
         train = None if self.rows is None else self.rows["train_dataset"]
+        evaluates = self.rows is not None and self.rows["eval_dataset"] is not None
         peft_config = lora_config(self.script_args, self.args)
-        if peft_config is None:
+        if peft_config is None and self.args.use_peft:
             yield "not counted with `adapter_path`, whose adapter is read when the run begins"
             return
-        needed = memory_of(self.place, self.args, peft_config, len(train) if isinstance(train, Dataset) else None)
+        prompts = len(train) if isinstance(train, Dataset) else None
+        needed = memory_of(self.place, self.args, peft_config, prompts, evaluates)
         yield f"counted, {needed}"
         found = card()
         if found is None:
@@ -256,6 +258,11 @@ class _Examined:
             raise ValueError(
                 f"{name} has {size / 1e9:.1f} GB, and about 1.5 GB of a card are never free. In this order: lower "
                 "rollout_batch_size, per_device_train_batch_size with as many more gradient_accumulation_steps; then "
-                "offload_encoders, offload_blocks, base_precision."
+                + (
+                    "offload_encoders, offload_blocks, base_precision."
+                    if self.args.use_peft
+                    else "offload_encoders, an optimizer of 8 bits such as optim=adamw_bnb_8bit, "
+                    "`--accelerate_config fsdp2` over several cards, which share what is trained, or use_peft=True."
+                )
             )
         yield f"{name} has {size / 1e9:.1f} GB" + ("" if needed.phases else ", of which the passes need the rest")

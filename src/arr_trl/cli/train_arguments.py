@@ -257,7 +257,9 @@ def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "Lo
     given = [name for name in names if getattr(script_args, name) is not None]
     if not training_args.use_peft:
         if given:
-            raise ValueError(f"use_peft=False trains all weights, and {given[0]} is of an adapter; leave one of them out.")
+            raise ValueError(
+                f"use_peft=False trains all weights, and {given[0]} is of an adapter; leave one of them out."
+            )
         return None
     if training_args.adapter_path is not None:
         if given:

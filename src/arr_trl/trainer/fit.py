@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from ..policies import Conditioning, FlowPolicy, FluxPolicy, QwenImageEditPolicy, QwenImagePolicy, policy_class_of
 from ..policies.base import decoded_together
 from ..runtime.counted import Count, kernels_of_gpus
+from ..runtime.full_weights import FullWeights
 from ..runtime.memory import compress_base, compute_in_base_precision
 from .flow_config import FlowConfig
 from .online_config import OnlineConfig
@@ -23,7 +24,7 @@ from .trainable import ALL_LINEAR
 
 _TEXT_TOKENS = 512  # of a prompt, in a family that cuts none
 _BLOCKS_ON_CARD = 2  # at a time, with `offload_blocks`
-_BYTES_OF_TRAINED = 16  # an adapter's number in float32, its gradient and two moments
+_BYTES_OF_TRAINED = 16  # a number that is trained in float32, its gradient and two moments
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,26 @@ class Memory:
     Args:
         transformer (`int`): frozen weights that are on the card.
         encoders (`int`): text encoders and autoencoder that stay on the card.
-        adapter (`int`): the trained weights, their gradient and the optimizer's moments, and frozen copies.
+        trained (`int`): the trained weights, their gradient and the optimizer's moments, and frozen copies of an adapter.
         prompts (`int`, *optional*): encoded prompts that are kept; `None` where they are not counted.
         phases (`dict[str, int]`):
             The most that is alive in addition in sampling, decoding and training; empty where the family's passes are not
             counted.
+        host (`int`, *optional*, defaults to `0`):
+            Frozen copies of all weights, which are in the memory of the host and not of the card.
     """
 
     transformer: int
     encoders: int
-    adapter: int
+    trained: int
     prompts: int | None
     phases: dict[str, int]
+    host: int = 0
 
     @property
     def kept(self) -> int:
         """What is on the card all the time."""
-        return self.transformer + self.encoders + self.adapter + (self.prompts or 0)
+        return self.transformer + self.encoders + self.trained + (self.prompts or 0)
 
     @property
     def peak(self) -> int:
@@ -59,27 +63,38 @@ class Memory:
         return self.kept + max(self.phases.values(), default=0)
 
     def __str__(self) -> str:
-        parts = {"transformer": self.transformer, "encoders and autoencoder": self.encoders, "adapter": self.adapter}
+        parts = {"frozen transformer": self.transformer, "encoders and autoencoder": self.encoders}
+        parts |= {"trained weights with gradients and optimizer": self.trained}
         parts |= {"encoded prompts": self.prompts} if self.prompts is not None else {}
         said = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
         if not self.phases:
             return f"{_size(self.peak)} and more: {said}; what its passes take is not counted here"
-        return f"{_size(self.peak)}: {said}; beside them {', '.join(f'{n} {_size(size)}' for n, size in self.phases.items())}"
+        said += f"; beside them {', '.join(f'{n} {_size(size)}' for n, size in self.phases.items())}"
+        host = f"; in the host's memory copies of the weights, {_size(self.host)}" if self.host else ""
+        return f"{_size(self.peak)}: {said}{host}"
 
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
-def memory_of(model: str, args: FlowConfig, peft_config: LoraConfig, num_prompts: int | None = None) -> Memory:
+def memory_of(
+    model: str,
+    args: FlowConfig,
+    peft_config: LoraConfig | None,
+    num_prompts: int | None = None,
+    evaluates: bool = False,
+) -> Memory:
     """
-    Count what a run takes.
+    Count what a run takes on one card, as if nothing were sharded.
 
     Args:
         model (`str`): model id or folder, of which only configuration files are read.
         args ([`FlowConfig`]): the configuration; the passes of one that draws candidates are counted.
-        peft_config ([`~peft.LoraConfig`]): the adapter.
+        peft_config ([`~peft.LoraConfig`], *optional*): the adapter; `None` where all weights are trained.
         num_prompts (`int`, *optional*): prompts of the dataset, where it is no stream: no more are encoded and kept.
+        evaluates (`bool`, *optional*, defaults to `False`):
+            Whether there is an `eval_dataset`, for which a copy of the base is kept where all weights are trained.
 
     Returns:
         [`Memory`]
@@ -96,6 +111,31 @@ def memory_of(model: str, args: FlowConfig, peft_config: LoraConfig, num_prompts
         frozen -= sum((w.element_size() - 1) * w.numel() for w in _linear_weights(transformer))
     if args.offload_blocks:
         frozen = _with_blocks_offloaded(transformer, frozen)
+    if peft_config is None:
+        network, trained, host = _with_all_weights(policy, args, evaluates)
+        frozen = 0
+    else:
+        network, trained, host = *_with_adapter(policy, args, peft_config), 0
+    phases, of_prompt = {}, None
+    conditioning = conditioning_without_memory(policy, args, 1)
+    if conditioning is not None:
+        of_prompt = bytes_of_tensors(conditioning)
+    if conditioning is not None and isinstance(args, OnlineConfig):
+        phases = _phases(policy, network, args)
+    kept = args.max_cached_prompts or policy.cache.max_rows
+    return Memory(
+        transformer=frozen,
+        encoders=0 if args.offload_encoders else encoders + bytes_of(policy.pipeline.vae),
+        trained=trained,
+        prompts=None if of_prompt is None else of_prompt * (kept if num_prompts is None else min(kept, num_prompts)),
+        phases=phases,
+        host=host,
+    )
+
+
+def _with_adapter(policy: FlowPolicy, args: FlowConfig, peft_config: LoraConfig) -> tuple[nn.Module, int]:
+    """The model that computes, and the bytes of what is trained of it, copies included."""
+    transformer = policy.pipeline.transformer
     targets = peft_config.target_modules or list(policy.target_modules)
     if targets == ALL_LINEAR:
         targets = sorted({name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)})
@@ -103,22 +143,19 @@ def memory_of(model: str, args: FlowConfig, peft_config: LoraConfig, num_prompts
     with torch.device("meta"):
         peft_model = get_peft_model(transformer, lora)
     trained = sum(p.numel() for p in peft_model.parameters() if p.requires_grad)
-    if dtype != torch.float32:
-        compute_in_base_precision(peft_model, dtype)
-    phases, of_prompt = {}, None
-    conditioning = conditioning_without_memory(policy, args, 1)
-    if conditioning is not None:
-        of_prompt = bytes_of_tensors(conditioning)
-    if conditioning is not None and isinstance(args, OnlineConfig):
-        phases = _phases(policy, peft_model, args)
-    kept = args.max_cached_prompts or policy.cache.max_rows
-    return Memory(
-        transformer=frozen,
-        encoders=0 if args.offload_encoders else encoders + bytes_of(policy.pipeline.vae),
-        adapter=trained * (_BYTES_OF_TRAINED + 4 * len(args.frozen_copies)),
-        prompts=None if of_prompt is None else of_prompt * (kept if num_prompts is None else min(kept, num_prompts)),
-        phases=phases,
-    )
+    if policy.dtype != torch.float32:
+        compute_in_base_precision(peft_model, policy.dtype)
+    return peft_model, trained * (_BYTES_OF_TRAINED + 4 * len(args.frozen_copies))
+
+
+def _with_all_weights(policy: FlowPolicy, args: FlowConfig, evaluates: bool) -> tuple[nn.Module, int, int]:
+    """The model that computes, the bytes of its training, and those of its copies in the memory of the host."""
+    keeps_base = evaluates or (args.needs_reference and not args.keeps_reference)
+    copies = bytes_of(policy.pipeline.transformer) if keeps_base else 0
+    model = FullWeights(policy.pipeline.transformer)
+    model.read_as_loaded()
+    numbers = sum(weight.numel() for weight in model.parameters())
+    return model, numbers * _BYTES_OF_TRAINED, copies + 4 * numbers * len(args.frozen_copies)
 
 
 def without_memory(
@@ -228,6 +265,8 @@ def _phases(policy: FlowPolicy, model: nn.Module, args: OnlineConfig) -> dict[st
         with torch.no_grad(), Count() as counted["decoding"]:
             together = min(pictures, decoded_together(args.height, args.width))
             policy.to_pixels(latents(together).to(policy.dtype), args.height, args.width)
+        for weight in model.parameters():  # which is counted with what is trained
+            weight.grad = torch.empty_like(weight) if weight.requires_grad else None
         with Count(there=model.parameters()) as counted["training"]:
             velocity(rows, in_loss).sum().backward()
     model.zero_grad()
