@@ -28,7 +28,7 @@ def assert_same_run(one: Path, two: Path) -> None:
         assert found["policy/kl"] == pytest.approx(expected["policy/kl"], rel=1e-2)
     assert history(one)[-1]["policy/kl"] > 0
     results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
-    for name in ("prompts", "base", "trained", "win_rate", "transformer_forwards"):
+    for name in ("prompts", "base", "trained", "win_rate"):
         assert results[0][name] == results[1][name], name
     base = FluxTransformer2DModel.from_pretrained(place_of("tiny_scenes"), subfolder="transformer").state_dict()
     for place in (TRANSFORMER, Path("checkpoint-2", "transformer")):

@@ -251,7 +251,7 @@ def test_code_of_the_card_draws_with_the_trained_transformer(flux_pipeline, tmp_
     with pytest.raises(ValueError, match="a full fine-tune, and a Space"):
         write_space(tmp_path / "out")
     (tmp_path / "out" / "ARR-full" / "transformer" / "config.json").unlink()
-    with pytest.raises(ValueError, match="lacks transformer/config.json"):
+    with pytest.raises(ValueError, match=r"lacks transformer/config\.json"):
         push_to_hub(tmp_path / "out", "user/name", dry_run=True)
 
 
