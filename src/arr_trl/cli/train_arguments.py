@@ -249,17 +249,13 @@ def lora_config(script_args: TrainArguments, training_args: "FlowConfig") -> "Lo
             trained.
 
     Raises:
-        `ValueError`: when both say how it looks, or there is to be none.
+        `ValueError`: when both say how it looks.
     """
     from peft import LoraConfig
 
     names = ("lora_r", "lora_alpha", "lora_target_modules", "init_lora_weights")
     given = [name for name in names if getattr(script_args, name) is not None]
-    if not training_args.use_peft:
-        if given:
-            raise ValueError(
-                f"use_peft=False trains all weights, and {given[0]} is of an adapter; leave one of them out."
-            )
+    if not training_args.use_peft:  # what a recipe says of an adapter does not count then, as in TRL
         return None
     if training_args.adapter_path is not None:
         if given:
