@@ -82,7 +82,7 @@ def build(
         args=trainer_class._config_class(**{**settings, **overrides}),
         eval_dataset=eval_dataset,
         train_dataset=load_dataset("json", data_files=files, split="train", streaming=True),
-        peft_config=lora or LoraConfig(r=2, lora_alpha=4),
+        peft_config=lora or LoraConfig(r=2, lora_alpha=4) if overrides.get("use_peft", True) else None,
     )
 
 

@@ -116,6 +116,30 @@ def test_killed_between_two_steps_on_a_rollout_it_ends_with_the_same_adapter(tmp
 
 
 @pytest.mark.slow
+def test_killed_full_fine_tune_ends_with_the_same_files(tmp_path):
+    files, settings = write_prompts(tmp_path), {"use_peft": False, "learning_rate": 1e-3, "max_steps": 6}
+    # beside the weights an average and an older policy, which a checkpoint has to hold too
+    settings |= {"ema_decay": 0.5, "old_policy_decay": 0.5, "old_policy_ramp": 0.1, "num_train_points": 1}
+    settings["trainer_class"] = DiffusionNFTTrainer
+    whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
+    assert ForkedRun(train, whole, files, log=log, **settings).wait(600) == [0], log.read_text()[-2000:]
+    run = ForkedRun(train, killed, files, log=log, **settings)
+    while run.alive() and not (killed / "checkpoint-3").exists():
+        time.sleep(0.005)
+    run.kill()
+    assert checkpoints(killed)[-1] < 6
+    assert ForkedRun(train, killed, files, log=log, **settings).wait(600) == [0]
+    for folder in ("ARR-tiny", "checkpoint-6"):
+        names = sorted(file.name for file in (whole / folder / "transformer").iterdir())
+        assert names == ["config.json", "diffusion_pytorch_model.safetensors"]
+        for name in names:
+            place = Path(folder, "transformer", name)
+            assert (whole / place).read_bytes() == (killed / place).read_bytes(), place
+    for name in ("frozen_ema.safetensors", "frozen_old.safetensors"):
+        assert (whole / "checkpoint-6" / name).read_bytes() == (killed / "checkpoint-6" / name).read_bytes(), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("streaming", "ranks"), [(True, 1), (False, 1), (True, 2)])
 def test_killed_run_on_given_pairs_ends_with_the_same_adapter(tmp_path, streaming, ranks):
     write_pairs(tmp_path, 20)
