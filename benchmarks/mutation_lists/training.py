@@ -16,6 +16,8 @@ MUTATIONS = [
      "with self._lock, torch", "chat/test_local.py::test_whichever_thread_asks_computes_on_the_model_s_device"),
     ("of many sources the first are looked at", "data/images.py", "i * (count - 1) // max(1, few - 1)", "i",
      "data/test_images.py::test_of_many_sources_some_are_looked_at_the_first_and_the_last_among_them"),
+    ("older policy of all weights follows by what it should keep", "runtime/full_weights.py",
+     "weight.dtype), 1 - keep)", "weight.dtype), keep)", "runtime/test_full_weights.py"),
     ("optimizer's moments not counted", "trainer/fit.py", "_BYTES_OF_TRAINED = 16", "_BYTES_OF_TRAINED = 4",
      "trainer/test_fit.py"),
     ("a weight in 8 bits is counted twice", "trainer/fit.py", "Count(there=model.parameters()) as counted[\"sampling\"]",
