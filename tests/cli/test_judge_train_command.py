@@ -5,9 +5,14 @@ import json
 import pytest
 from tiny_judge import write_files
 
+from arr_trl import Rubric, RubricJudge
+from arr_trl.chat import ChatReply, ChatUsage
 from arr_trl.cli.judge_train import _told_of
 from arr_trl.cli.main import main
+from arr_trl.data.preferences import load_preferences
 from arr_trl.judge_training import JudgeFacts
+from arr_trl.judges import JudgeRow
+from arr_trl.rubrics import Criterion
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,50 @@ def test_a_judge_that_contradicts_its_labels_is_told():
     assert _told_of(with_them) == ["Calibration error of its scores: after 0.250."]
 
 
+class LikesBlue:
+    """A chat model that ranks blue pictures first, whatever was asked for."""
+
+    model, settings = "likes-blue", {}
+
+    def check(self):
+        pass
+
+    def complete(self, requests, on_reply=None):
+        return [self.answer([p for m in r.messages for p in m["content"] if p["type"] == "image"]) for r in requests]
+
+    def answer(self, parts):
+        blue = [part["image"].getpixel((0, 0))[2] for part in parts]
+        ranks = [1 + sum(other > one for other in blue) for one in blue]
+        said = {"criteria": [{"criterion": 1, "ranks": ranks}], "reason": "it is blue", "ranks": ranks}
+        return ChatReply(text=json.dumps(said), usage=ChatUsage(300, 20), latency_s=0.5)
+
+
+def test_a_small_judge_learns_what_a_large_one_said_against_the_labels(files, tmp_path, capsys):
+    rubric = Rubric(name="blue", criteria=[Criterion(text="It is blue.")])
+    large = RubricJudge(rubric, LikesBlue(), store=tmp_path / "large.sqlite")
+    read = [*load_preferences(str(files / "train.jsonl")), *load_preferences(str(files / "test.jsonl"))]
+    large.compare([JudgeRow(pair.prompt, pair.images) for pair in read])
+    held_out = ["--eval_dataset_name", str(files / "test.jsonl"), "--verdicts", str(tmp_path / "large.sqlite")]
+    output = tmp_path / "blue-judge"
+    assert main(arguments(files, output, *held_out, "--first_token_weight", "0.5")) == 0
+    printed = capsys.readouterr().out
+    assert "likes-blue under blue decided 6 pairs to train on, 0.0% of them as they were labelled." in printed
+    assert (
+        "For a pair likes-blue was asked 2.0 questions, of 640 tokens and 1.000 s together; this judge 2.0" in printed
+    )
+    found = json.loads((output / "judge_eval.json").read_text())
+    assert found["after"]["accuracy_mean"] == 1.0  # as the large judge has it, and not the labels
+    assert found["taught_by"]["agreement"] == 0.0
+    card = (output / "README.md").read_text()
+    assert "which of two pictures likes-blue preferred under the rubric blue" in card
+    assert "held-out pairs of" in card
+    assert "labelled by likes-blue" in card
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (["--verdicts", "nowhere.sqlite"], "There is no verdict store at nowhere.sqlite"),
         (["--method", "guessing"], "method='guessing' is not one of"),
         (["--eval_dataset_split", "train"], "measured on the pairs that it is trained on"),
         (["--judge_preset", "mj-pair"], "is read from a text"),

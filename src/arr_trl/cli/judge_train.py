@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..data.preferences import Preference
     from ..judge_training import JudgeFacts, JudgeTrainer
+    from ..judge_training.verdict_pairs import Teacher
     from ..judges import Preset
 
 # of each method: its trainer's configuration
@@ -82,6 +83,13 @@ class JudgeTrainArguments:
         default=None, metadata={"help": "Split to measure on. Unset without `eval_dataset_name`, nothing is measured."}
     )
     eval_limit: int | None = field(default=500, metadata={"help": "How many pairs to measure on at most."})
+    verdicts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Verdict store of a judge under a rubric, such as judge.sqlite of a run: its verdicts about the pairs take the "
+            "place of their labels, to train and to measure on, and its words are learned behind them."
+        },
+    )
     judge_name: str | None = field(
         default=None, metadata={"help": "What the judge is called. Unset, the name of the output folder."}
     )
@@ -158,10 +166,11 @@ def run(argv: list[str]) -> int:
             processor = _processor(args.model_name_or_path)
             check(preset, processor)
             pairs, held_out = load_pairs(args), load_held_out(args)
+            pairs, held_out, teacher = _taught(args, pairs, held_out)
             if method != "traces":
                 check_preset(preset, pairs)
             model = load_vlm(args.model_name_or_path, dtype="float32" if training_args.use_cpu else "auto")
-            facts = _facts(args, len(pairs), len(held_out))
+            facts = _facts(args, len(pairs), len(held_out), teacher)
             if held_out and training_args.process_index == 0:
                 _measure(facts, "before", preset, held_out, training_args.output_dir, model, processor)
             trainer = trainer_class(
@@ -190,7 +199,7 @@ def run(argv: list[str]) -> int:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         if held_out:
-            _measure_release(trainer, held_out)
+            _measure_release(trainer, held_out, teacher)
         trainer.create_model_card()
         print(f"Wrote adapter, preset.json and README.md to {training_args.output_dir}.")
     place = training_args.output_dir
@@ -303,7 +312,35 @@ def _targets(names: list[str] | None) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def _facts(args: JudgeTrainArguments, pairs: int, held_out: int) -> "JudgeFacts":
+def _taught(
+    args: JudgeTrainArguments, pairs: "Dataset", held_out: "Sequence[Preference | str]"
+) -> "tuple[Dataset, Sequence[Preference | str], Teacher | None]":
+    """The pairs with the labels of the judge whose verdicts are given, and what it said and cost; else as they are."""
+    if args.verdicts is None:
+        return pairs, held_out, None
+    if args.method == "traces":
+        raise ValueError("`verdicts` label pairs, and method='traces' learns from traces; leave it out.")
+    if not Path(args.verdicts).is_file():
+        raise FileNotFoundError(
+            f"There is no verdict store at {args.verdicts}; a run writes one as `judge.sqlite`, and `arr-trl judge eval` with "
+            "`judge_store`."
+        )
+    from ..judge_training.verdict_pairs import StoredVerdicts, taught_preferences, taught_rows
+    from ..judges import VerdictStore
+
+    verdicts = StoredVerdicts(VerdictStore(args.verdicts))
+    pairs, teacher = taught_rows(pairs, verdicts)
+    left_out = "".join(f"; {number} {reason}" for reason, number in teacher.left_out.items())
+    print(
+        f"{teacher.model} under {teacher.rubric} decided {teacher.pairs} pairs to train on, {teacher.agreement:.1%} of them as they "
+        f"were labelled{left_out}."
+    )
+    if held_out:
+        held_out, teacher = taught_preferences(held_out, verdicts)
+    return pairs, held_out, teacher
+
+
+def _facts(args: JudgeTrainArguments, pairs: int, held_out: int, teacher: "Teacher | None") -> "JudgeFacts":
     from ..judge_training import JudgeFacts
 
     name, split = args.eval_dataset_name or args.dataset_name, args.eval_dataset_split or "train"
@@ -314,9 +351,14 @@ def _facts(args: JudgeTrainArguments, pairs: int, held_out: int) -> "JudgeFacts"
             "reasons that models wrote about pictures, chosen by how well they agree with a verifier."
             if args.method == "traces"
             else "which of two pictures people preferred."
+            if teacher is None
+            else f"which of two pictures {teacher.model} preferred under the rubric {teacher.rubric}, and from its words."
         ),
         pairs=None if args.method == "traces" else pairs,
-        measured_on=f"{held_out} held-out pairs of {name} (split {split})" if held_out else None,
+        measured_on=f"{held_out} held-out pairs of {name} (split {split})"
+        + (f", labelled by {teacher.model}" if teacher is not None else "")
+        if held_out
+        else None,
     )
 
 
@@ -333,7 +375,7 @@ def _measure(
     facts.measured[when], facts.calibration[when] = measure_judge(judge, pairs)
 
 
-def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]") -> None:
+def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]", teacher: "Teacher | None") -> None:
     """Measure what was written, as anybody will load it, and show it beside what was before."""
     from ..evaluation.judge_eval import print_summary, save_summary
     from ..judge_training.judge_release import EVALUATION_FILE
@@ -341,9 +383,10 @@ def _measure_release(trainer: "JudgeTrainer", pairs: "Sequence[Preference | str]
 
     folder, facts = trainer.args.output_dir, trainer.facts
     _measure(facts, "after", load_preset(folder), pairs, folder, folder)
-    save_summary(facts.measured | {"calibration_error": facts.calibration}, Path(folder) / EVALUATION_FILE)
+    taught_by = {} if teacher is None else {"taught_by": asdict(teacher)}
+    save_summary(facts.measured | {"calibration_error": facts.calibration} | taught_by, Path(folder) / EVALUATION_FILE)
     print_summary(facts.measured)
-    for sentence in _told_of(facts):
+    for sentence in [*_told_of(facts), *([] if teacher is None else teacher.beside(facts.measured["after"]))]:
         print(sentence)
 
 
