@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop test test-slow docs figures wheel lint format clean
+.PHONY: setup quickstart quickstart-rpo quickstart-edit quickstart-dpo quickstart-align-prop quickstart-judge test test-slow docs figures wheel lint format clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,9 @@ quickstart-align-prop: setup
 
 quickstart-dpo: setup
 	$(BIN)/arr-trl quickstart --dpo
+
+quickstart-judge: setup
+	$(BIN)/arr-trl quickstart --judge
 
 # One thread per worker: two threads on a busy two-core machine make a tiny pipeline a hundred times slower.
 test: setup lint

@@ -12,6 +12,7 @@ _PACKAGE = Path(__file__).parent
 _MODELS = {
     "tiny_scenes": _PACKAGE / "tiny_scenes" / "tiny-flux",
     "tiny_scenes_edit": _PACKAGE / "tiny_scenes" / "tiny-qwen-edit",
+    "tiny_scenes_vlm": _PACKAGE / "tiny_scenes" / "tiny-qwen-vl",
 }
 _SIZE = 32  # of the pictures that they were pre-trained on
 

@@ -47,6 +47,12 @@ def test_pairs_become_a_folder_that_judges_and_says_how_well(files, tmp_path, ca
     assert "6 labelled pairs" in card
     assert str(tmp_path) not in card
 
+    assert main(["push", str(output), "--repo_id", "user/red-judge", "--dry_run"]) == 0
+    sent = capsys.readouterr().out
+    assert "Nothing was sent to user/red-judge." in sent
+    assert {"adapter_model.safetensors", "preset.json", "README.md"} <= set(sent.split())
+    assert main(["push", str(output), "--repo_id", "user/red-judge", "--subfolder", "x"]) == 2
+
     evaluated = tmp_path / "eval.json"
     asked = ["--judge_preset", str(output), "--judge_local", "--dataset", str(files / "test.jsonl")]
     assert (
@@ -60,7 +66,7 @@ def test_a_judge_that_contradicts_its_labels_is_told():
         JudgeFacts(measured={"after": {"accuracy_mean": a, "accuracy_mean_ci": ci}}, calibration={"after": 0.25})
         for a, ci in ((0.1, (0.0, 0.3)), (0.4, (0.2, 0.6)))
     )
-    assert _told_of(against)[0].startswith("It decides most held-out pairs against their labels.")
+    assert _told_of(against)[0].startswith("It decides most held-out pairs against their labels:")
     assert _told_of(with_them) == ["Calibration error of its scores: after 0.250."]
 
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.utils import find_adapter_config_file, is_torchvision_available
 
 from ..image_only_processor import ImageOnlyProcessor
+from ..shipped import place_of
 
 
 _QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -16,7 +17,7 @@ _QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 def base_of(model: str) -> str | None:
     """The model that an adapter in a folder or a repository belongs to; `None` where there is no adapter."""
-    if Path(model).is_dir() and not Path(model, "adapter_config.json").is_file():
+    if place_of(model) != model or (Path(model).is_dir() and not Path(model, "adapter_config.json").is_file()):
         return None
     if find_adapter_config_file(model) is None:
         return None
@@ -28,7 +29,7 @@ def load_vlm(model: str, dtype: str | torch.dtype = "auto", **kwargs: Any) -> Pr
     The model, with its adapter merged into it where what is named is an adapter, such as a trained judge.
 
     Args:
-        model (`str`): folder or repository of a model or of an adapter.
+        model (`str`): folder or repository of a model or of an adapter, or `"tiny_scenes_vlm"`, which ships.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): precision of the weights.
         **kwargs: further arguments of `from_pretrained` of the model.
 
@@ -37,7 +38,11 @@ def load_vlm(model: str, dtype: str | torch.dtype = "auto", **kwargs: Any) -> Pr
     """
     base = base_of(model)
     if base is None:
-        return AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, **kwargs)
+        loaded = AutoModelForImageTextToText.from_pretrained(place_of(model), dtype=dtype, **kwargs)
+        loaded.config._name_or_path = loaded.name_or_path = (
+            model  # of one that ships its name, and no place on this disk
+        )
+        return loaded
     try:
         loaded = load_vlm(base, dtype, **kwargs)  # of a judge that was trained further, an adapter again
     except OSError as error:
@@ -54,6 +59,8 @@ def load_processor(model: str) -> ProcessorMixin:
     """
     while (base := base_of(model)) is not None:
         model = base
-    if not is_torchvision_available() and AutoConfig.from_pretrained(model).model_type in _QWEN:
-        return ImageOnlyProcessor.from_pretrained(model)
+    place = place_of(model)
+    # one that ships was never shown a video
+    if place != model or (not is_torchvision_available() and AutoConfig.from_pretrained(model).model_type in _QWEN):
+        return ImageOnlyProcessor.from_pretrained(place)
     return AutoProcessor.from_pretrained(model)

@@ -16,9 +16,13 @@ def run(argv: list[str]) -> int:
     """Push a release; returns 0 for success, 1 when the Hub did not take it, 2 for input that has to be changed."""
     parser = argparse.ArgumentParser(
         prog="arr-trl push",
-        description="Push the adapters of a release, their samples and the model card to the Hub, in one commit.",
+        description="Push the adapters of a release, their samples and the model card to the Hub, in one commit; or a judge that "
+        "was trained, with its question.",
     )
-    parser.add_argument("folder", help="Output folder of a training run: README.md and one subfolder per adapter.")
+    parser.add_argument(
+        "folder",
+        help="Output folder of a training run, with README.md and one subfolder per adapter, or of `arr-trl judge train`.",
+    )
     parser.add_argument("--repo_id", "--repo-id", required=True, help="Repository, such as user/name.")
     parser.add_argument("--subfolder", help="The adapter to push. Unset, all adapters of the folder.")
     parser.add_argument("--private", action="store_true", help="Create the repository as private.")
@@ -35,6 +39,9 @@ def run(argv: list[str]) -> int:
     from ..release import PushError, push_to_hub
 
     try:
+        if Path(args.folder, "preset.json").is_file():
+            print_files(_push_judge(args))
+            return 0
         _mend(push_to_hub(args.folder, args.repo_id, subfolder=args.subfolder, dry_run=True).files, args)
         push = push_to_hub(
             args.folder,
@@ -53,6 +60,23 @@ def run(argv: list[str]) -> int:
         return 1
     print_files(push, merged=True)
     return 0
+
+
+def _push_judge(args: argparse.Namespace) -> "Push":
+    from ..judge_training import push_judge  # which needs torch
+
+    if args.subfolder is not None or args.convert:
+        raise ValueError(
+            f"{args.folder} holds a judge, which has no subfolders and nothing to convert; leave these out."
+        )
+    return push_judge(
+        args.folder,
+        args.repo_id,
+        private=args.private or None,
+        revision=args.revision,
+        commit_message=args.commit_message,
+        dry_run=args.dry_run,
+    )
 
 
 def print_files(push: "Push", merged: bool = False) -> None:

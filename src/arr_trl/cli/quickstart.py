@@ -13,8 +13,13 @@ _RUNS = {
     "rpo": ("rpo", "tiny_scenes_rpo"),
     "align_prop": ("align-prop", "tiny_scenes_align_prop"),
     "dpo": ("dpo", "tiny_scenes_edit_dpo"),
+    "judge": ("nft", "tiny_scenes_nft_judge"),
 }
-_PAIRS = ["rich", "--config", "tiny_scenes_rich"]  # what the last of them is trained on is made before
+# what some of them need is made before
+_BEFORE = {
+    "dpo": ("pairs", ["rich", "--config", "tiny_scenes_rich"]),
+    "judge": ("judge", ["train", "--config", "tiny_scenes_judge"]),
+}
 
 
 def run(argv: list[str]) -> int:
@@ -38,17 +43,20 @@ def run(argv: list[str]) -> int:
         ("edit", "edit pictures with a QwenImageEditPipeline of the same size"),
         ("rpo", "train with RPO, the objective of the Auto-Rubric paper, in place of DiffusionNFT"),
         ("align_prop", "train with the gradient of a reward"),
+        (
+            "judge",
+            "train a judge on labelled pairs first, a vision-language model of a million parameters, and train under it",
+        ),
         ("dpo", "make pairs of pictures and of what an editor makes of them after a critique, and train on them"),
     ):
         which.add_argument(f"--{name}", action="store_const", dest="which", const=name, help=text)
     args, others = parser.parse_known_args(argv)
     command, config = _RUNS[args.which]
     options = ["--config", config, *others]
-    if args.which == "dpo":
-        print(f"arr-trl pairs {' '.join(_PAIRS)}")
-        from . import pairs
-
-        status = pairs.run(_PAIRS)
+    if args.which in _BEFORE:
+        before, given = _BEFORE[args.which]
+        print(f"arr-trl {before} {' '.join(given)}")
+        status = import_module(f"arr_trl.cli.{before}").run(given)
         if status:
             return status
     print(f"arr-trl {' '.join([command, *options])}")

@@ -80,6 +80,7 @@ def push_judge(
     token: str | None = None,
     revision: str | None = None,
     commit_message: str | None = None,
+    dry_run: bool = False,
 ) -> Push:
     """
     Put a judge on the Hub in one commit: adapter, question, card and what was measured.
@@ -91,6 +92,7 @@ def push_judge(
         token (`str`, *optional*): token with write permission; by default the one that is logged in.
         revision (`str`, *optional*): branch to commit to. `main` by default.
         commit_message (`str`, *optional*): first line of the commit message.
+        dry_run (`bool`, *optional*, defaults to `False`): send nothing, and say what would be sent.
 
     Returns:
         [`~arr_trl.release.Push`]
@@ -100,6 +102,8 @@ def push_judge(
         [`~arr_trl.release.PushError`]: when the Hub refuses or cannot be reached; the files are kept.
     """
     files = {path.name: path for path in release_files(folder)}
+    if dry_run:
+        return Push(repo_id, files, None)
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

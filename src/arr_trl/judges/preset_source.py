@@ -11,6 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, 
 from pydantic import ValidationError
 
 from ..folders import replacing
+from ..shipped import find
 from ..text_files import read_json_of, read_text
 from .preset import Ask, Preset
 
@@ -33,9 +34,9 @@ def load_preset(preset: Preset | str | Path) -> Preset:
 
     Args:
         preset ([`Preset`] or `str` or `Path`):
-            A preset; the name of one that comes with the package; a JSON file with its templates beside it, or their
-            folder; a repository on the Hub (`"user/name"`, its `preset.json`). A file wins over a repository of the same
-            name.
+            A preset; the name of one that comes with the package, among them those of TinyScenes; a JSON file with its
+            templates beside it, or their folder; a repository on the Hub (`"user/name"`, its `preset.json`). A file wins
+            over a repository of the same name.
 
     Raises:
         `FileNotFoundError`: when there is none of these.
@@ -48,6 +49,8 @@ def load_preset(preset: Preset | str | Path) -> Preset:
         path = _FOLDER / f"{preset}.json"
     elif path.is_dir():
         path = path / PRESET_FILE
+    elif not path.is_file():
+        path = find("judges", str(preset)) or path
     if path.is_file():
         return _beside(_read(str(path), path, lambda name: path.parent / name), str(path.parent))
     if path.suffix == ".json" or not _REPO.fullmatch(str(preset)):

@@ -4,7 +4,6 @@ tokenizer built offline. `load_edit_pipeline` gives the pre-trained one that shi
 `build_edit_pipeline` an untrained one.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from diffusers import (
     QwenImageTransformer2DModel,
 )
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -26,6 +24,7 @@ from ..sampling import denoise
 from ..shipped import place_of
 from .edits import all_instructions
 from .scenes import SIZE
+from .words import SPECIAL_TOKENS, qwen_tokenizer
 
 
 EDIT_BASE_MODEL = Path(place_of("tiny_scenes_edit"))
@@ -73,7 +72,7 @@ def build_edit_pipeline(seed: int = 0) -> QwenImageEditPipeline:
     """A TinyScenes editor with random weights: the same classes and shapes as the pre-trained one."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in _SPECIAL}
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in SPECIAL_TOKENS}
     # one token of the language model is a square of 16 pixels, so a scene has four
     image_processor = Qwen2VLImageProcessorPil(
         patch_size=8, merge_size=2, temporal_patch_size=2, min_pixels=SIZE * SIZE, max_pixels=SIZE * SIZE
@@ -150,29 +149,10 @@ def build_edit_pipeline(seed: int = 0) -> QwenImageEditPipeline:
     return pipeline
 
 
-_SPECIAL = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
-
-
 def _tokenizer() -> Qwen2Tokenizer:
     """
-    Byte-pair tokenizer in which every word of the grammar and of the pipeline's template is one token, and any other
-    text falls back to bytes. The pipeline drops the first 64 tokens, the length of its system message in the vocabulary
-    of Qwen; that message is as long here.
+    One in which every word of the grammar and of the pipeline's template is a token. The pipeline drops the first 64 tokens,
+    the length of its system message in the vocabulary of Qwen; that message is as long here.
     """
     template = QwenImageEditPipeline(*[None] * 6).prompt_template_encode
-    special = [f"<|{name}|>" for name in _SPECIAL]
-    words = Qwen2Tokenizer().backend_tokenizer
-    learned = Tokenizer(models.BPE())
-    learned.pre_tokenizer = words.pre_tokenizer
-    trainer = trainers.BpeTrainer(
-        vocab_size=10_000,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    learned.train_from_iterator([*re.split(r"<\|\w+\|>|{}", template), *all_instructions()], trainer)
-    model = json.loads(learned.to_str())["model"]
-    merges = [tuple(merge) for merge in model["merges"]]
-    tokenizer = Qwen2Tokenizer(vocab=model["vocab"], merges=merges, model_max_length=1024)
-    tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
-    return tokenizer
+    return qwen_tokenizer([*re.split(r"<\|\w+\|>|{}", template), *all_instructions()])

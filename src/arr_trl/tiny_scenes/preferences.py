@@ -46,7 +46,7 @@ def preferences(
     while len(pairs) < count:
         text = texts[len(pairs) % len(texts)] if in_turn else texts[rng.integers(len(texts))]
         caption = Caption.parse(text)
-        images = tuple(_with_faults(caption, fault_rate, rng) for _ in range(2))
+        images = tuple(draw_with_faults(caption, fault_rate, rng)[0] for _ in range(2))
         met = [check(caption, read(image)) for image in images]
         first, second = (sum(rule.get(name, 0.0) for name in CRITERIA if m[name]) for m in met)
         if first == second:
@@ -65,7 +65,16 @@ def preferences(
     return pairs
 
 
-def _with_faults(caption: Caption, fault_rate: float, rng: np.random.Generator) -> Image.Image:
+def draw_with_faults(
+    caption: Caption, fault_rate: float, rng: np.random.Generator
+) -> tuple[Image.Image, Caption, str | None]:
+    """
+    Draw a caption with each fault at the same probability.
+
+    Returns:
+        `tuple[PIL.Image.Image, Caption, str | None]`: the picture, what was drawn in place of the caption, and the color of
+            what is stray, if anything is.
+    """
     color, shape, relation, stray = rng.random(4) < fault_rate
     color2, shape1, asked = caption.color2, caption.shape1, caption.relation
     if color:
@@ -76,10 +85,12 @@ def _with_faults(caption: Caption, fault_rate: float, rng: np.random.Generator) 
         asked = OPPOSITE[asked]
     drawn = Caption(caption.color1, str(shape1), asked, str(color2), caption.shape2)
     image = render(drawn, rng)
-    if stray:
-        free = [c for c in COLORS if c not in (caption.color1, caption.color2, drawn.color2)]
-        side_by_side = asked in ("left of", "right of")
-        across, edge = rng.uniform(8, SIZE - 8), rng.choice([2.5, SIZE - 2.5])
-        x, y = (across, edge) if side_by_side else (edge, across)
-        ImageDraw.Draw(image).rectangle((x - 2, y - 2, x + 2, y + 2), fill=COLORS[str(rng.choice(free))])
-    return image
+    if not stray:
+        return image, drawn, None
+    free = [c for c in COLORS if c not in (caption.color1, caption.color2, drawn.color2)]
+    side_by_side = asked in ("left of", "right of")
+    across, edge = rng.uniform(8, SIZE - 8), rng.choice([2.5, SIZE - 2.5])
+    x, y = (across, edge) if side_by_side else (edge, across)
+    stray_color = str(rng.choice(free))
+    ImageDraw.Draw(image).rectangle((x - 2, y - 2, x + 2, y + 2), fill=COLORS[stray_color])
+    return image, drawn, stray_color
