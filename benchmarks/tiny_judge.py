@@ -31,7 +31,7 @@ from arr_trl.tiny_scenes.vlm import report
 
 
 PARTS = ("sft", "nft", "gcpo", "taught")
-_COLD_PAIRS, _COLD_EPOCHS = 64, 4
+_COLD_PAIRS, _COLD_EPOCHS = 64, 16
 
 
 def command(folder: Path, *argv: str) -> None:
@@ -86,7 +86,7 @@ def cold_start(folder: Path, seed: int) -> None:
         completion = [{"role": "assistant", "content": [{"type": "text", "text": said}]}]
         rows.append({"prompt": row["prompt"], "images": row["images"], "completion": completion})
     settings = dict(
-        per_device_train_batch_size=32, gradient_accumulation_steps=1, num_train_epochs=_COLD_EPOCHS, learning_rate=2e-3,
+        per_device_train_batch_size=16, gradient_accumulation_steps=1, num_train_epochs=_COLD_EPOCHS, learning_rate=3e-3,
         first_token_weight=0.1, seed=seed, use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no",
         report_to="none", logging_steps=10,
     )  # fmt: skip

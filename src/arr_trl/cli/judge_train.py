@@ -345,7 +345,7 @@ def _facts(args: JudgeTrainArguments, pairs: int, held_out: int, teacher: "Teach
 
     name, split = args.eval_dataset_name or args.dataset_name, args.eval_dataset_split or "train"
     return JudgeFacts(
-        datasets=[args.dataset_name],
+        datasets=[] if args.dataset_name == TINY_SCENES else [args.dataset_name],  # which is no dataset on the Hub
         learned="It learned from "
         + (
             "reasons that models wrote about pictures, chosen by how well they agree with a verifier."

@@ -11,6 +11,7 @@ from ..evaluation.results import percent
 from ..folders import replacing
 from ..judges import Preset
 from ..release import public_name
+from ..shipped import place_of
 from .judge_release import served_rank
 
 
@@ -66,7 +67,7 @@ def write_judge_card(
         trained (`str`): by what and how long.
         settings (`dict[str, Any]`): settings that the card names.
     """
-    base, is_local = public_name(base_model)
+    base, is_local = public_name(place_of(base_model))
     environment = Environment(
         loader=PackageLoader("arr_trl.judge_training"),
         undefined=StrictUndefined,

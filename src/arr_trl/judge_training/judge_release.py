@@ -13,6 +13,7 @@ from ..hub_errors import hub_problem
 from ..judges import Preset, load_preset
 from ..judges.preset_source import BESIDE, PRESET_FILE
 from ..release import Push, PushError, public_name
+from ..shipped import place_of
 
 
 WEIGHT_FILES = (CONFIG_FILE, PEFT_WEIGHTS_FILE)
@@ -44,7 +45,7 @@ def question_of(preset: Preset, name: str, base_model: str, rank: int) -> Preset
         base_model (`str`): what the adapter belongs to.
         rank (`int`): of the adapter, which a server has to be told.
     """
-    base, most = public_name(base_model)[0], served_rank(rank)
+    base, most = public_name(place_of(base_model))[0], served_rank(rank)
     serve = f"vllm serve {base} --enable-lora --max-lora-rank {most} --lora-modules NAME=FOLDER_OR_REPOSITORY"
     return preset.model_copy(update={"name": name, "weights": BESIDE, "serve": serve, "licence": None})
 
