@@ -31,7 +31,7 @@ from arr_trl.tiny_scenes.vlm import report
 
 
 PARTS = ("sft", "nft", "gcpo", "taught")
-_COLD_PAIRS, _COLD_EPOCHS = 64, 16
+_COLD_PAIRS, _COLD_EPOCHS = 64, 12
 
 
 def command(folder: Path, *argv: str) -> None:

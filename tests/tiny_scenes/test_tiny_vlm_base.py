@@ -71,11 +71,13 @@ def test_lessons_ask_in_the_tokens_that_a_judge_is_asked_in_and_only_what_the_pi
         [{"role": "user", "content": [{"type": "image", "image": s.image}, {"type": "text", "text": str(s.caption)}]}]
         for s in scenes
     ]
-    prompts = processor.apply_chat_template(asked, tokenize=True, return_dict=True, padding=False, return_tensors=None)
+    prompts = processor.apply_chat_template(asked, tokenize=True, return_dict=True)
     for row, prompt in enumerate(prompts["input_ids"]):
         assert inputs["input_ids"][row, : len(prompt)].tolist() == list(prompt)
         told = processor.tokenizer.decode(labels[row][labels[row] >= 0])
-        assert told.split() == report(scenes[row].met).split()[1::2]
+        words = [word for _, word in sorted(scenes[row].shown_words().items())]
+        assert told.split() == words + report(scenes[row].met).split()[1::2]
+        assert words[:2] == [scenes[row].drawn.shape1, scenes[row].drawn.relation.split()[0]]
     assert torch.equal(inputs["pixel_values"], torch.as_tensor(np.array(prompts["pixel_values"])))
     assert inputs["mm_token_type_ids"].sum(1).tolist() == [TOKENS_OF_A_PICTURE] * 4
 
