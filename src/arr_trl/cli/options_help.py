@@ -16,7 +16,7 @@ _GROUPS = {
         "limit",
     ),
     "Judge and rewards": (
-        "method", "judge_preset", "judge_name", "judge_model", "rubric", "base_url", "judge_provider", "judge_local", "judge_mode", "judge_order", "judge_pairs",
+        "method", "judge_preset", "verdicts", "judge_name", "judge_model", "rubric", "base_url", "judge_provider", "judge_local", "judge_mode", "judge_order", "judge_pairs",
         "reward_funcs", "eval_funcs", "watch_funcs",
     ),
     "Sampling": (
