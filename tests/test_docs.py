@@ -263,7 +263,8 @@ def test_example_configuration_of_a_judge_has_known_keys_and_says_whether_it_was
     assert ("not run here" in text) == path.name.startswith("judge_")
     assert f"arr-trl judge train --config examples/configs/{path.name}" in text or "`make quickstart" in text
     assert f"configs/{path.name})" in (ROOT / "docs" / "source" / "recipes.md").read_text(encoding="utf-8")
-    parser = TrlParser((JudgeTrainArguments, FirstTokenSFTConfig if "first_token" in path.name else GCPOConfig))
+    on_traces = "gcpo" in path.name or "thurstone" in path.name
+    parser = TrlParser((JudgeTrainArguments, GCPOConfig if on_traces else FirstTokenSFTConfig))
     given = ["--dataset_name", "pairs.jsonl", "--use_cpu", "true", "--bf16", "false"]
     args, config, unknown = parser.parse_args_and_config(
         ["--config", str(path), *given], return_remaining_strings=True

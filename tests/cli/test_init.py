@@ -78,11 +78,11 @@ def test_quickstart_runs_the_command_that_it_names_with_what_is_added(monkeypatc
 def test_quickstart_trains_the_judge_that_it_trains_under(monkeypatch, capsys):
     called, made = [], [1, 0]
     monkeypatch.setattr("arr_trl.cli.judge.run", lambda argv: called.append(argv) or made.pop(0))
-    monkeypatch.setattr("arr_trl.cli.nft.run", lambda argv: called.append(argv) or 0)
+    monkeypatch.setattr("arr_trl.cli.quickstart.train", lambda argv, of: called.append([of.name, *argv]) or 0)
     assert main(["quickstart", "--judge"]) == 1  # there is no judge, and nothing to train under
     assert main(["quickstart", "--judge", "--max_steps", "3"]) == 0
     judge = ["train", "--config", "tiny_scenes_judge"]
-    assert called == [judge, judge, ["--config", "tiny_scenes_nft_judge", "--max_steps", "3"]]
+    assert called == [judge, judge, ["nft", "--config", "tiny_scenes_nft_judge", "--max_steps", "3"]]
     assert "arr-trl judge train --config tiny_scenes_judge" in capsys.readouterr().out
 
 

@@ -1,6 +1,7 @@
 """`arr-trl quickstart`: a whole run on TinyScenes in a few minutes on a CPU, with nothing that has to be downloaded."""
 
 import argparse
+from importlib import import_module
 
 from .command import command_of
 from .train import train
