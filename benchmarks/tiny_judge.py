@@ -7,7 +7,7 @@ python benchmarks/tiny_judge.py --output outputs/tiny-judges --parts sft --set m
 
 `sft`: first-token training from the model that ships. `nft`: DiffusionNFT under the judge of `sft`, and under the embedded
 judge with the same settings. `gcpo`: a short cold start with reports that are true, then GCPO on pairs. `taught`: first-token
-training on the verdicts of the embedded judge, from its store, in place of labels. What is in the output folder is not
+training on the verdicts of the embedded judge under a rubric of its own, from its store, in place of labels. What is in the output folder is not
 repeated. Prints Markdown tables; CPU seconds are those of the commands, evaluation included.
 """
 
@@ -19,14 +19,16 @@ from pathlib import Path
 from datasets import Dataset
 from peft import LoraConfig
 
-from arr_trl import RubricJudge
+from arr_trl import Rubric, RubricJudge
 from arr_trl.chat.vlm import load_processor, load_vlm
 from arr_trl.cli.judge_train import LINEAR_LAYERS
 from arr_trl.cli.main import main as arr_trl
 from arr_trl.data import load_image
 from arr_trl.judge_training import FirstTokenSFTConfig, FirstTokenSFTTrainer, question_rows
 from arr_trl.judges import JudgeRow, load_preset
+from arr_trl.rubrics import Criterion
 from arr_trl.tiny_scenes import Caption, TinyScenesJudge, check, pairs, read, use_one_thread
+from arr_trl.tiny_scenes.rubric_writer import GENERAL
 from arr_trl.tiny_scenes.vlm import report
 
 
@@ -112,13 +114,17 @@ def gcpo(folder: Path, seed: int, given: list[str]) -> list[str]:
 
 
 def taught(folder: Path, seed: int, given: list[str]) -> list[str]:
-    """The small judge learns from what the large one said, and is measured on what that says of held-out pairs."""
+    """
+    The small judge learns from what the large one said, and is measured on what that says of held-out pairs. The large one has
+    a rubric of its own, by which the pairs are not labelled: what stands where counts, then the shapes.
+    """
     store = folder.parent / "large.sqlite"
-    large = RubricJudge("tiny_scenes", TinyScenesJudge(), store=store)
+    criteria = [Criterion(text=GENERAL["relation"][1], essential=True), Criterion(text=GENERAL["shapes"][1])]
+    large = RubricJudge(Rubric(name="places", criteria=criteria), TinyScenesJudge(), store=store)
     for split in ("train", "test"):  # what was asked before is in the store
         rows = [JudgeRow(row["prompt"], (row["chosen"], row["rejected"])) for row in pairs(split)]
         large.compare(rows)
-    options = ["--verdicts", str(store), "--seed", str(seed)]
+    options = ["--verdicts", str(store), "--first_token_weight", "0.9", "--seed", str(seed)]
     command(folder, "judge", "train", "--config", "tiny_scenes_judge", *options, *given)
     return [accuracy(folder, "before"), accuracy(folder, "after"), seconds(folder)]
 

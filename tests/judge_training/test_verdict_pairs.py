@@ -5,7 +5,9 @@ import pytest
 from datasets import Dataset
 
 from arr_trl import Rubric, RubricJudge
+from arr_trl.cli.main import main
 from arr_trl.data import load_image
+from arr_trl.data.preference_rows import preference_rows
 from arr_trl.data.preferences import Preference
 from arr_trl.evaluation.judge_eval import evaluate_judge
 from arr_trl.judge_training.verdict_pairs import StoredVerdicts, taught_preferences, taught_rows
@@ -98,3 +100,19 @@ def test_pairs_of_an_evaluation_are_those_that_its_store_is_about(tmp_path):
     assert all(isinstance(pair, Preference) for pair in taught[:-1])
     rows, same = taught_rows(pairs("test[:6]"), verdicts)
     assert (len(rows), same.agreement) == (teacher.pairs, teacher.agreement)
+
+
+@pytest.mark.slow
+def test_what_a_run_judged_and_kept_teaches_with_its_own_store(tmp_path):
+    run, kept = tmp_path / "run", tmp_path / "pairs"
+    briefly = [
+        "--max_steps", "1", "--per_device_train_batch_size", "16", "--steps_per_generation", "1", "--num_inference_steps", "4",
+        "--log_completions", "true", "--logging_steps", "1", "--save_strategy", "no", "--eval_dataset_split", "test[:2]",
+    ]  # fmt: skip
+    assert main(["nft", "--config", "tiny_scenes_nft", "--output_dir", str(run), *briefly]) == 0
+    assert main(["pairs", "from-run", str(run), "--output", str(kept), "--test_share", "0"]) == 0
+    taught, teacher = taught_rows(preference_rows(str(kept)), StoredVerdicts(VerdictStore(run / "judge.sqlite")))
+    assert len(taught) > 0
+    assert teacher.agreement == 1.0
+    assert not teacher.left_out
+    assert all(taught["rationale"])

@@ -44,6 +44,10 @@ def test_weights_stay_under_four_megabytes_and_name_no_class_of_ours():
     assert (VLM_BASE_MODEL / "chat_template.jinja").read_text() == CHAT_TEMPLATE
 
 
+def test_what_is_trained_on_it_names_it_as_everybody_can_load_it(shipped):
+    assert shipped[0].config._name_or_path == shipped[0].name_or_path == "tiny_scenes_vlm"
+
+
 def test_each_word_is_one_token_and_other_text_falls_back_to_bytes(shipped):
     _, processor = shipped
     assert isinstance(processor.tokenizer, Qwen2Tokenizer)

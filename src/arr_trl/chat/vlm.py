@@ -39,9 +39,7 @@ def load_vlm(model: str, dtype: str | torch.dtype = "auto", **kwargs: Any) -> Pr
     base = base_of(model)
     if base is None:
         loaded = AutoModelForImageTextToText.from_pretrained(place_of(model), dtype=dtype, **kwargs)
-        loaded.config._name_or_path = loaded.name_or_path = (
-            model  # of one that ships its name, and no place on this disk
-        )
+        loaded.config._name_or_path = loaded.name_or_path = model  # of one that ships its name, and no place here
         return loaded
     try:
         loaded = load_vlm(base, dtype, **kwargs)  # of a judge that was trained further, an adapter again
