@@ -126,7 +126,7 @@ def test_what_a_run_takes_is_not_refused_before_it():
     read = 0
     for name in names("configs"):
         settings = yaml.safe_load(file_or_shipped("configs", name, "--config").read_text())
-        if not name.startswith("judge_") and {"model_name_or_path", "output_dir"} <= settings.keys():
+        if "method" not in settings and {"model_name_or_path", "output_dir"} <= settings.keys():
             rows = [] if "dataset_name" in settings else ["--dataset_name", "d", "--eval_dataset_split", "test"]
             argv = ["--config", name, *rows]
             assert read_early(command_for(argv), with_config_files(argv)) is not None, name
