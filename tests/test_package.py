@@ -116,7 +116,7 @@ def test_names_that_are_imported_late_are_all_there():
     for package in (arr_trl.data, arr_trl.evaluation, arr_trl.release, arr_trl.tiny_scenes):
         for name in package.__all__:
             assert callable(getattr(package, name)) or isinstance(
-                getattr(package, name), tuple | dict | int | str | Path
+                getattr(package, name), tuple | dict | int | float | str | Path
             ), name
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             package.nothing  # noqa: B018

@@ -5,14 +5,14 @@ from forked_run import ForkedRun, build, write_prompts
 
 def train(folder):
     trainer = build(folder / "out", write_prompts(folder), max_steps=6, save_steps=100)
-    encode = trainer.policy.encode
+    encode = trainer.policy.encode_ahead
 
-    def fails_later(rows, height, width):
+    def fails_later(rows, sizes):
         if trainer.args.process_index == 1 and trainer.state.global_step == 2:
             raise RuntimeError("out of memory")
-        return encode(rows, height, width)
+        return encode(rows, sizes)
 
-    trainer.policy.encode = fails_later
+    trainer.policy.encode_ahead = fails_later
     trainer.train()
 
 

@@ -56,9 +56,11 @@ def test_what_saves_memory_shows():
     assert kept.transformer < usual.transformer
     rounded = counted(base_precision="fp8")
     assert rounded.transformer < 0.6 * usual.transformer
-    # a weight is widened while its layer computes, and counted once
-    for phase in ("sampling", "training"):
-        assert rounded.phases[phase] < usual.phases[phase] + 0.1 * rounded.transformer
+    # a weight is widened while its layer computes, and counted once; the backward of a block keeps those of all its layers
+    transformer = load_pipeline().transformer
+    block = max(map(bytes_of, [*transformer.transformer_blocks, *transformer.single_transformer_blocks]))
+    assert rounded.phases["sampling"] < usual.phases["sampling"] + 0.1 * rounded.transformer
+    assert rounded.phases["training"] < usual.phases["training"] + 1.1 * block
     more = counted(
         gradient_checkpointing=False, per_device_train_batch_size=14, peft_config=LoraConfig(r=8, lora_alpha=8)
     )

@@ -22,6 +22,7 @@ from arr_trl.data import RowError
 from arr_trl.policies import FluxPolicy
 from arr_trl.trainer import online_trainer
 from arr_trl.trainer.evaluation import draw_rows
+from arr_trl.trainer.measured import numbers
 
 
 SIZES = [(32, 32), (32, 64), (64, 32), (32, 64)]  # height and width
@@ -190,7 +191,8 @@ def test_gradient_of_a_reward_is_the_mean_over_pictures_of_all_sizes(flux_pipeli
         trainer = build_align_prop(flux_pipeline, tmp_path, **settings)
         loss = trainer.compute_loss(trainer.model, dataset_rows)
         loss.backward()
-        return trainer._metrics["train"]["reward"], trainer._metrics["train"]["policy/reward_grad_norm"], loss.item()
+        metrics = trainer._metrics["train"]
+        return numbers(metrics["reward"]), numbers(metrics["policy/reward_grad_norm"]), loss.item()
 
     rewards, norms, loss = measured(rows)
     assert loss == pytest.approx(-sum(rewards) / 2)

@@ -5,6 +5,8 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from .images import undecoded
+
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -42,7 +44,7 @@ def sizes_of_rows(dataset: Dataset | IterableDataset | None, name: str) -> dict[
     Raises:
         `ValueError`: when one has a size that no picture can have; the row is named.
     """
-    first = next(iter(dataset), {}) if isinstance(dataset, IterableDataset) else {}
+    first = next(iter(undecoded(dataset)), {}) if isinstance(dataset, IterableDataset) else {}
     there = [column for column in SIZE_COLUMNS if dataset is not None and column in (dataset.column_names or first)]
     if not there:
         return {}
