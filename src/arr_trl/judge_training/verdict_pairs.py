@@ -34,7 +34,7 @@ class Teacher:
         agreement (`float`): share of them that were labelled as it says.
         questions (`float`): asked for each of them.
         prompt_tokens (`float`), completion_tokens (`float`), latency_s (`float`): of a pair.
-        left_out (`Counter`): how many pairs have no label of it, by reason.
+        left_out (`dict[str, int]`): how many pairs have no label of it, by reason.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Teacher:
     prompt_tokens: float
     completion_tokens: float
     latency_s: float
-    left_out: Counter
+    left_out: dict[str, int]
 
     def beside(self, after: dict[str, Any]) -> list[str]:
         """What a pair costs it and the small judge, by what was measured of that; nothing of a run that asked nothing anew."""
@@ -197,7 +197,7 @@ def _teacher(verdicts: StoredVerdicts, right: list[tuple], said: list[tuple]) ->
         prompt_tokens=each("prompt_tokens"),
         completion_tokens=each("completion_tokens"),
         latency_s=each("latency_s"),
-        left_out=left_out,
+        left_out=dict(left_out),
     )
 
 
