@@ -70,9 +70,7 @@ class QwenImage21Policy(FlowPolicy):
 
     @staticmethod
     def size_multiple_of(vae_config: Mapping[str, Any]) -> int:
-        return (
-            2 * vae_config["scale_factor_spatial"]
-        )  # a place of the encoder's is 2×2 tokens, each a pixel of latents
+        return 2 * vae_config["scale_factor_spatial"]  # a place of the encoder's is 2×2 pixels of latents
 
     def call_kwargs(self, height: int, width: int) -> dict[str, Any]:
         return super().call_kwargs(height, width) | {"output_resolution": self.condition_size}
@@ -172,9 +170,8 @@ class QwenImage21Policy(FlowPolicy):
 
     def to_pixels(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         pipeline = self.pipeline
-        pixels = decode_frame(
-            pipeline.vae, pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
-        )
+        unpacked = pipeline._unpack_latents(latents, height, width, pipeline.vae_scale_factor)
+        pixels = decode_frame(pipeline.vae, unpacked)
         opacity = (pixels[:, 3:] + 1) / 2
         return pixels[:, :3] * opacity + (1 - opacity)  # over white, which is 1
 

@@ -104,9 +104,8 @@ class AlignPropTrainer(PixelRecords, PromptBatches, FlowTrainer):
         return super()._needs_base(args, eval_dataset) or any(map(asks_for_base_pixels, self.reward_funcs))
 
     def _arithmetic(self) -> list[tuple[str, str]]:
-        guided = self.policy.uses_cfg(self.args.guidance_scale)
-        forwards, processes = backprop_forwards(self.args, guided), self.accelerator.num_processes
-        return describe_backprop(self.args, forwards, processes) + self._described_sizes()
+        forwards = backprop_forwards(self.args, self.policy.uses_cfg(self.args.guidance_scale))
+        return describe_backprop(self.args, forwards, self.accelerator.num_processes) + self._described_sizes()
 
     def passes_per_step(self) -> float:
         return passes_of_a_step(self.args, self.policy.uses_cfg(self.args.guidance_scale))

@@ -140,15 +140,9 @@ class DiffusionDPOTrainer(RowBatches, FlowTrainer):
         return self.state.global_step
 
     def _stream_of(self, dataset: IterableDataset) -> PartStream:
-        args = self.args
-        return PartStream(
-            dataset,
-            self._global_rows(),
-            args.gradient_accumulation_steps,
-            args.shuffle_dataset,
-            args.prompt_seed,
-            args.shuffle_buffer_size,
-        )
+        args, rows = self.args, self._global_rows()
+        shuffling = args.shuffle_dataset, args.prompt_seed, args.shuffle_buffer_size
+        return PartStream(dataset, rows, args.gradient_accumulation_steps, *shuffling)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         # whole optimizer steps, so that none has fewer rows at the end of an epoch

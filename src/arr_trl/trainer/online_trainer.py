@@ -105,8 +105,7 @@ class OnlineTrainer(RolloutRecords, RolloutState, PromptBatches, FlowTrainer):
             generators (`list[torch.Generator]`): all that is random about a row's candidates comes from its own.
 
         Returns:
-            `tuple(torch.Tensor, dict)`: finished latents `[P·n, L, C]`, the candidates of a row adjacent; and the rows
-            that are trained on.
+            `tuple(torch.Tensor, dict)`: finished latents `[P·n, L, C]`, those of a row adjacent; and the rows to train on.
         """
         raise NotImplementedError
 
