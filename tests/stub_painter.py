@@ -8,7 +8,7 @@ from arr_trl.judges.questions import content_key
 from arr_trl.pairs.painter import source_digests
 from arr_trl.policies import FlowPolicy
 from arr_trl.tiny_scenes.edits import Edit, Placed, apply, draw
-from arr_trl.tiny_scenes.preferences import _with_faults
+from arr_trl.tiny_scenes.preferences import draw_with_faults
 from arr_trl.tiny_scenes.scenes import Caption, read
 
 
@@ -48,7 +48,7 @@ class StubPainter:
 
 def with_faults(prompt, source, seed):
     """A picture of a caption in which much is wrong."""
-    return _with_faults(Caption.parse(prompt), 0.4, np.random.default_rng(seed))
+    return draw_with_faults(Caption.parse(prompt), 0.4, np.random.default_rng(seed))[0]
 
 
 def edited(prompt, source, seed):

@@ -8,7 +8,7 @@ from arr_trl.judges import VerdictStore
 from arr_trl.pairs.replies import PACKAGE, Fault, critique_question, instruct_question
 from arr_trl.tiny_scenes import Caption, TinyScenesJudge, captions, check, edit_prompts, read, render
 from arr_trl.tiny_scenes.edits import Edit
-from arr_trl.tiny_scenes.preferences import _with_faults
+from arr_trl.tiny_scenes.preferences import draw_with_faults
 
 
 CAPTION = "a red circle left of a blue square"
@@ -56,7 +56,7 @@ def test_a_picture_has_no_fault_exactly_where_everything_is_met():
     writer = Writer(TinyScenesJudge(), VerdictStore(), "en", 2048, 0.0, package=PACKAGE)
     rng = np.random.default_rng(0)
     for text in captions("train")[:60]:
-        image = _with_faults(Caption.parse(text), 0.2, rng)
+        image = draw_with_faults(Caption.parse(text), 0.2, rng)[0]
         faults, told = found(writer, image, text)
         assert bool(faults) != all(check(Caption.parse(text), read(image)).values())
         if told is not None:

@@ -1,9 +1,9 @@
 """
 What a judge learns on TinyScenes, and what a generator learns under it.
 
-python benchmarks/tiny_judge.py --output outputs/tiny-judges                            # all of it, three seeds
-python benchmarks/tiny_judge.py --output outputs/tiny-judges --parts sft gcpo --seeds 0
-python benchmarks/tiny_judge.py --output outputs/tiny-judges --parts sft --set max_steps=10 --set eval_limit=20
+python benchmarks/judge_training.py --output outputs/tiny-judges                            # all of it, three seeds
+python benchmarks/judge_training.py --output outputs/tiny-judges --parts sft gcpo --seeds 0
+python benchmarks/judge_training.py --output outputs/tiny-judges --parts sft --set max_steps=10 --set eval_limit=20
 
 `sft`: first-token training from the model that ships. `nft`: DiffusionNFT under the judge of `sft`, and under the embedded
 judge with the same settings. `gcpo`: a short cold start with reports that are true, then GCPO on pairs. `taught`: first-token
