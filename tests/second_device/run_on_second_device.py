@@ -146,7 +146,7 @@ def host_waits_per_step(name, pipeline):
     kwargs = {"condition_size": 64} if name in RESIZING else {}
     policy = policy_class_of(pipeline)(copy.deepcopy(pipeline), **kwargs).to("hpu")
     prompts = ("a red circle", "two blue squares of", "one")
-    rows = edits(prompts, [(64, 48), (64, 64), (64, 48)]) if name in EDITING else [{"prompt": p} for p in prompts]
+    rows = edits(prompts, [(96, 64), (64, 64), (96, 64)]) if name in EDITING else [{"prompt": p} for p in prompts]
     with torch.no_grad():
         conditioning = policy.encode(rows, 64, 64)
         noise = policy.initial_noise(3, 64, 64, [torch.Generator().manual_seed(i) for i in range(3)])
