@@ -70,8 +70,8 @@ def test_edits_have_the_sizes_and_pixels_that_the_pipeline_draws_of_an_area(poli
 
 
 def test_source_of_the_configured_aspect_is_drawn_at_the_configured_size(policy):
-    # 720 × 464 would be the nearest of that area
-    rows = [{"prompt": "", "source_image": picture(w, h, 0)} for w, h in ((150, 100), (1024, 683), (100, 150))]
+    # 722 × 478 would be the nearest of that area for the first
+    rows = [{"prompt": "", "source_image": picture(w, h, 0)} for w, h in ((151, 100), (1024, 683), (100, 150))]
     assert policy.sizes_of(rows, 480, 720, True)[:2] == [(480, 720)] * 2
     assert policy.sizes_of(rows, 480, 720, True)[2] != (480, 720)
     assert policy.sizes_of([rows[2] | {"height": 64, "width": 48}], 480, 720, True) == [(64, 48)]
