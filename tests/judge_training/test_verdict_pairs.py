@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from arr_trl import Rubric, RubricJudge
+from arr_trl.chat import ChatReply
 from arr_trl.cli.main import main
 from arr_trl.data import load_image
 from arr_trl.data.preference_rows import preference_rows
@@ -15,6 +16,7 @@ from arr_trl.data.preferences import Preference
 from arr_trl.evaluation.judge_eval import evaluate_judge
 from arr_trl.judge_training.verdict_pairs import StoredVerdicts, taught_preferences, taught_rows
 from arr_trl.judges import JudgeRow, VerdictStore
+from arr_trl.rubrics import Criterion
 from arr_trl.tiny_scenes import Caption, TinyScenesJudge, pairs, preferences, render
 
 
@@ -57,6 +59,28 @@ def test_labels_are_turned_to_what_the_judge_said_and_have_its_words(tmp_path, p
     assert (teacher.model, teacher.pairs, teacher.agreement) == ("tiny_scenes", 2, 0.5)
     assert teacher.questions == 2  # either order
     assert teacher.prompt_tokens > 100
+
+
+class PrefersTheFirst:
+    """A chat model to which the first of two pictures is the better one, whatever is shown beside them."""
+
+    model, settings = "first", {}
+
+    def check(self):
+        pass
+
+    def complete(self, requests, on_reply=None):
+        said = {"criteria": [{"criterion": 1, "ranks": [1, 2]}], "reason": "first", "ranks": [1, 2]}
+        return [ChatReply(text=json.dumps(said)) for _ in requests]
+
+
+def test_verdicts_about_masked_edits_are_found(tmp_path, pictures):
+    source, good, bad = pictures
+    edits = Rubric(name="r", criteria=[Criterion(text="It is as asked.")], task="image-editing")
+    judge = RubricJudge(edits, PrefersTheFirst(), store=tmp_path / "s.sqlite", order="fixed")
+    judge.compare([JudgeRow(ASKED, (good, bad), source, columns={"mask_image": source})])
+    winner, words, found = StoredVerdicts(judge.store).decided(ASKED, (bad, good), [source])
+    assert (winner, words, len(found)) == (1, "first", 1)
 
 
 @pytest.mark.parametrize("mode", ["ranks", "choice"])

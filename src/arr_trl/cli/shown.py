@@ -55,20 +55,19 @@ def print_stored(answer: "StoredAnswer", rubric: "Rubric | None") -> None:
 def _text_of(answer: "StoredAnswer", rubric: "Rubric | None") -> str | None:
     """The question as it was asked; `None` where its template has changed since, or has settings that are not kept."""
     from ..judges.choice import ChoiceMode
-    from ..judges.masks import with_mask, without_mask
+    from ..judges.masks import parts_of, with_mask, without_mask
     from ..judges.prompts import render_content, template_id
     from ..judges.ranks import RanksMode
 
-    template, masked = without_mask(answer.template)
+    template = without_mask(answer.template)
     name = template.partition("/")[0]
     mode = {"ranks": RanksMode("ranks"), "choice": ChoiceMode(0.0)}.get(name.partition(".")[0])
     if mode is None or rubric is None or template_id(name) != template:
         return None
-    shown, mask = (answer.images[:-1], answer.images[-1]) if masked else (answer.images, None)
-    sources = len(shown) - len(answer.positions)
+    sources, shown, mask = parts_of(answer)
     content = render_content(
         name,
-        images=[list(shown[:sources]), *shown[sources:]],
+        images=[list(sources), *shown],
         source=bool(sources),
         rubric=rubric.render(),
         prompt=answer.prompt,

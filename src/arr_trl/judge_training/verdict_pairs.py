@@ -14,6 +14,7 @@ from ..data.preferences import Preference
 from ..digests import image_digest
 from ..judges import StoredAnswer, VerdictStore
 from ..judges.choice import ChoiceMode
+from ..judges.masks import parts_of
 from ..judges.parsing import ReplyError
 from ..judges.ranks import RanksMode
 
@@ -81,7 +82,7 @@ class StoredVerdicts:
             if answer.status != "answered" or mode not in _MODES:
                 continue
             judges.setdefault((answer.model, answer.rubric), store.rubric(answer.rubric))
-            sources, shown = _split(answer)
+            sources, shown, _ = parts_of(answer)
             for i, one in enumerate(shown):
                 for other in shown[i + 1 :]:
                     self.answers[answer.prompt, sources, frozenset((one, other))].append(answer)
@@ -123,7 +124,7 @@ class StoredVerdicts:
 
     def _read(self, answer: StoredAnswer) -> tuple[dict[str, float], str]:
         """How good each picture is, by its digest, and why."""
-        _, shown = _split(answer)
+        _, shown, _ = parts_of(answer)
         name = answer.template.split(".")[0]
         reading = _MODES[name].read(answer, tuple(range(len(shown))), self.rubric)
         if name == ChoiceMode.template:
@@ -205,12 +206,6 @@ def _decided(row: dict[str, Any], verdicts: StoredVerdicts) -> tuple[int | None,
     pictures = [load_image(row[side]) for side in ("chosen", "rejected")]
     source = row.get(SOURCE_COLUMN)
     return verdicts.decided(row["prompt"], pictures, [] if source is None else _listed(load_image(source)))
-
-
-def _split(answer: StoredAnswer) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Digests of the sources, and of the candidates in the order shown."""
-    number = len(answer.images) - len(answer.positions)
-    return answer.images[:number], answer.images[number:]
 
 
 def _listed(source: Any) -> list[Image.Image]:

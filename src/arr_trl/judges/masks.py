@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from .prompts import source_digest
+from .store import StoredAnswer
 
 
 NOTES = {
@@ -41,7 +42,14 @@ def named_with_mask(template: str, mask: Image.Image | None, language: str = "en
     return template if mask is None else f"{template}{_MARK}{source_digest(NOTES[language])}"
 
 
-def without_mask(template: str) -> tuple[str, bool]:
-    """The template of what an answer is filed under, and whether a mask was shown."""
-    name, mark, _ = template.partition(_MARK)
-    return name, bool(mark)
+def without_mask(template: str) -> str:
+    """The template of what an answer is filed under."""
+    return template.partition(_MARK)[0]
+
+
+def parts_of(answer: StoredAnswer) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+    """Digests of what an answer was about: the sources, the candidates in the order shown, and the mask."""
+    masked = _MARK in answer.template
+    shown, mask = (answer.images[:-1], answer.images[-1]) if masked else (answer.images, None)
+    number = len(shown) - len(answer.positions)
+    return shown[:number], shown[number:], mask
