@@ -15,7 +15,7 @@ from accelerate import PartialState  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from fsdp2_on_cpu import initialize_as_gpus  # noqa: E402
 from peft import LoraConfig  # noqa: E402
-from test_training import FAMILIES, ROWS, second_is_better  # noqa: E402
+from test_training import FAMILIES, rows_of, second_is_better  # noqa: E402
 
 from arr_trl import RPOConfig, RPOTrainer  # noqa: E402
 
@@ -23,8 +23,7 @@ from arr_trl import RPOConfig, RPOTrainer  # noqa: E402
 def train(name: str, folder: Path, rows_of_a_process: int) -> None:
     """A rollout of two prompts, and an optimizer step on it."""
     build, settings, guidance_scale = FAMILIES[name]
-    edits = "edit" in name or name == "kontext"
-    rows = ROWS if edits else [{"prompt": row["prompt"]} for row in ROWS]
+    rows = rows_of(name)
     torch.manual_seed(0)
     trainer = RPOTrainer(
         model=build(),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_training import FAMILIES, ROWS
+from test_training import FAMILIES, rows_of
 
 from arr_trl.policies import policy_for
 from arr_trl.runtime.block_offload import BlockOffload
@@ -21,8 +21,7 @@ def test_every_block_that_is_offloaded_is_recomputed_in_the_backward(name):
         return checkpoint(block, *args)
 
     transformer._gradient_checkpointing_func = noting
-    edits = "edit" in name or name == "kontext"
-    conditioning = policy.encode(ROWS if edits else [{"prompt": row["prompt"]} for row in ROWS], 32, 64)
+    conditioning = policy.encode(rows_of(name), 32, 64)
     latents = policy.initial_noise(2, 32, 64, torch.Generator().manual_seed(0)).requires_grad_()
     policy.velocity(transformer, latents, torch.full((2,), 0.5), conditioning, guidance_scale)
     offloaded = BlockOffload(transformer, torch.device("cpu"), policy.not_checkpointed).blocks

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from oracle import picture
 from peft import LoraConfig
-from test_training import FAMILIES, ROWS, second_is_better
+from test_training import FAMILIES, rows_of, second_is_better
 
 from arr_trl import (
     AlignPropConfig,
@@ -56,7 +56,7 @@ TRAINERS = {
 def test_adapter_moves_and_the_base_stays(name, trainer_name, tmp_path):
     build, settings, guidance_scale = FAMILIES[name]
     trainer_class, config_class, own, rewards = TRAINERS[trainer_name]
-    rows = ROWS if "edit" in name or name == "kontext" else [{"prompt": row["prompt"]} for row in ROWS]
+    rows = rows_of(name)
     if trainer_name == "DiffusionDPO":
         rows = [row | {"chosen": picture(64, 32, i), "rejected": picture(64, 32, 9)} for i, row in enumerate(rows)]
     trainer = trainer_class(

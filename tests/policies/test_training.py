@@ -48,6 +48,11 @@ ROWS = [
 ]
 
 
+def rows_of(name):
+    """Those of a family, without sources where it edits none or, as klein, only the rows that have some."""
+    return ROWS if "edit" in name or name == "kontext" else [{"prompt": row["prompt"]} for row in ROWS]
+
+
 def second_is_better(prompts, completions, **columns):
     return [float(i % 2) for i in range(len(completions))]
 
@@ -59,8 +64,7 @@ SLOW = ("flux inpaint edit", "qwen inpaint edit")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES])
 def test_adapter_moves_and_is_saved(name, tmp_path):
     build, settings, guidance_scale = FAMILIES[name]
-    editing = "edit" in name or name == "kontext"  # klein edits the rows that have a source
-    rows = ROWS if editing else [{"prompt": row["prompt"]} for row in ROWS]
+    rows = rows_of(name)
     trainer = RPOTrainer(
         model=build(),
         reward_funcs=second_is_better,
@@ -101,6 +105,6 @@ def test_adapter_moves_and_is_saved(name, tmp_path):
     assert (trainer.adapter_folder / "pytorch_lora_weights.safetensors").is_file()
     trainer.create_model_card()
     card = (tmp_path / "README.md").read_text()
-    assert ('image=load_image("source.png")' in card) is editing
+    assert ('image=load_image("source.png")' in card) is (rows is ROWS)
     assert ("mask_image=" in card) is ("fill" in name or "inpaint" in name)
     assert trainer.transformer_forwards > 0
