@@ -178,7 +178,7 @@ class _Examined:
     def judge(self) -> Iterator[str]:
         from ..data import undecoded
         from ..trainer import OnlineConfig
-        from ..trainer.checks import has_masks, num_sources_of
+        from ..trainer.checks import num_beside_candidates
         from ..trainer.rehearse import rehearse
 
         if self.rows is None:
@@ -187,8 +187,8 @@ class _Examined:
         for judge in self.judges:
             judge.check_first_row(rows)
             candidates = self.args.num_generations if isinstance(self.args, OnlineConfig) else 2
-            sources = num_sources_of(rows)
-            judge.check_for(candidates, sources and sources + has_masks(rows))
+            sources, shown_beside = num_beside_candidates(rows)
+            judge.check_for(candidates, shown_beside)
             for said in rehearse(judge, rows, self.args.height, self.args.width, sources or 0):
                 if said.failure is not None:
                     raise ValueError(f"asked about two flat pictures, {said}")

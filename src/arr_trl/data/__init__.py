@@ -12,6 +12,7 @@ from .images import (
     load_mask,
     read_rows,
     sources_digest,
+    stored_first_row,
     undecoded,
 )
 from .load import load_prompts
@@ -55,5 +56,6 @@ __all__ = [
     "size_of_row",
     "sizes_of_rows",
     "sources_digest",
+    "stored_first_row",
     "undecoded",
 ]

@@ -146,6 +146,11 @@ def read_rows(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
     return stored[list(places)].to_pylist()
 
 
+def stored_first_row(dataset: Dataset | IterableDataset) -> dict[str, Any]:
+    """The first row with its pictures as they are stored."""
+    return read_rows(dataset, [0])[0] if isinstance(dataset, Dataset) else next(iter(undecoded(dataset)))
+
+
 def decode_columns(rows: list[dict[str, Any]], dataset: Dataset | IterableDataset) -> list[dict[str, Any]]:
     """
     The rows as functions of users get them: what is in them beside `source_image` decoded as `datasets` does it.

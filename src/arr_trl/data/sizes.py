@@ -51,11 +51,7 @@ def sizes_of_rows(dataset: Dataset | IterableDataset | None, name: str) -> dict[
     if isinstance(dataset, IterableDataset):
         rows = [first]
     else:
-        stored = dataset.select_columns(there).with_format("arrow")[:]
-        rows = [
-            dict(zip(there, values, strict=True))
-            for values in zip(*(stored[c].to_pylist() for c in there), strict=True)
-        ]
+        rows = dataset.select_columns(there).with_format("arrow")[:].to_pylist()
     asked: dict[Any, int] = {}
     for i, row in enumerate(rows):
         asked.setdefault(tuple(row.get(column) for column in SIZE_COLUMNS), i)

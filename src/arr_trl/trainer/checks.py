@@ -17,6 +17,7 @@ from ..data import (
     decode_sources,
     load_image,
     read_rows,
+    stored_first_row,
     undecoded,
 )
 from ..folders import check_writable
@@ -131,8 +132,8 @@ def check_judges_and_scorers(
                 func.check_first_row(dataset)
             # others than online trainers ask in evaluation alone, about the base's picture and the adapter's
             candidates = args.num_generations if isinstance(args, OnlineConfig) else 2
-            num_sources = num_sources_of(train_dataset)
-            func.check_for(candidates, num_sources and num_sources + has_masks(train_dataset))
+            num_sources, shown_beside = num_beside_candidates(train_dataset)
+            func.check_for(candidates, shown_beside)
             if args.rehearse_judge and args.process_index == 0:
                 check_rehearsal(func, args, train_dataset, num_sources or 0)
         elif isinstance(func, Scorer):
@@ -174,17 +175,17 @@ def check_rewards_have_gradients(
         )
 
 
-def num_sources_of(dataset: Dataset | IterableDataset) -> int | None:
-    """How many pictures the first row edits; `None` where rows edit none."""
-    if SOURCE_COLUMN not in (dataset.column_names or next(iter(dataset))):
-        return None
-    source = next(iter(dataset))[SOURCE_COLUMN]
-    return None if source is None else len(source) if isinstance(source, list) else 1
-
-
-def has_masks(dataset: Dataset | IterableDataset) -> bool:
-    """Whether the first row has a mask, which judges are shown with its source."""
-    return next(iter(dataset)).get(MASK_COLUMN) is not None
+def num_beside_candidates(dataset: Dataset | IterableDataset) -> tuple[int | None, int | None]:
+    """
+    How many pictures the first row edits, and how many a judge is shown beside the candidates, a mask with its source; `None`
+    where rows edit none.
+    """
+    row = stored_first_row(dataset)
+    source = row.get(SOURCE_COLUMN)
+    if source is None:
+        return None, None
+    sources = len(source) if isinstance(source, list) else 1
+    return sources, sources + (row.get(MASK_COLUMN) is not None)
 
 
 def check_placement(model: Model, args: FlowConfig) -> None:

@@ -4,7 +4,7 @@ import logging
 
 from datasets import Dataset, IterableDataset
 
-from ..data import SOURCE_COLUMN, read_rows, undecoded
+from ..data import SOURCE_COLUMN, stored_first_row
 from ..judges import JudgeReward, JudgeRow
 from ..judges.rehearsal import Rehearsal, flat_pictures
 from .flow_config import FlowConfig
@@ -50,8 +50,7 @@ def rehearse(
     Returns:
         `list[Rehearsal]`: what came of it, for each chat model that was asked.
     """
-    stored = isinstance(dataset, Dataset)
-    row = read_rows(dataset, [0])[0] if stored else next(iter(undecoded(dataset)))  # as judges get rows in training
+    row = stored_first_row(dataset)  # as judges get rows in training
     pictures = flat_pictures(height, width)
     source = None if num_sources == 0 else pictures[0] if num_sources == 1 else [pictures[0]] * num_sources
     columns = {name: value for name, value in row.items() if name not in ("prompt", SOURCE_COLUMN)}
